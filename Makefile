@@ -1,0 +1,60 @@
+# Inside an active conda environment its Python is used; otherwise .venv, made from requirements.lock when missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+STORE ?= data/scalesim
+export PYTHONDONTWRITEBYTECODE := 1
+
+ifdef CONDA_PREFIX
+ENV :=
+PY := python
+else
+ENV := .venv/.complete
+PY := .venv/bin/python
+endif
+
+.PHONY: help env lab reproduce verify accept test simulate bench lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+env: $(ENV)  ## make .venv from requirements.lock (the other targets do it when it is missing)
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.12 ... names one")'
+	@echo "making .venv: about a minute, once"
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+lab: $(ENV)  ## open the notebooks in JupyterLab
+	@$(PY) -m jupyterlab notebooks/00-start-here.ipynb
+
+reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
+	@$(PY) -m llmamdahl.reproduce
+
+verify: $(ENV)  ## reproduce, then compare notebooks, results and figure data with what was there
+	@$(PY) -m llmamdahl.reproduce --verify
+
+accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
+	@$(PY) -m llmamdahl.reproduce --accept
+
+test: $(ENV)  ## doctests, tests, and every notebook through nbval
+	@$(PY) -m pytest
+
+simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=n sets the processes
+	@$(PY) -m llmamdahl.store $(STORE)
+
+bench: $(ENV)  ## the ratios of README's speed table
+	@$(PY) -m llmamdahl.bench
+
+lint: $(ENV)  ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+clean:  ## remove build/ and caches; .venv stays
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find llmamdahl tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

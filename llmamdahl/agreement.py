@@ -1,0 +1,259 @@
+"""How far our numbers are from the printed ones: every cell and every checkable sentence, ours beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmamdahl.errors import InputError, one_of
+from llmamdahl.hardware import Dataflow, SystolicArray, get_array
+from llmamdahl.models import get_model, model_names, table2_printed, table2_true
+from llmamdahl.published import COLUMNS, FAMILY, as_printed, errata, figure6, statements, table1, table3
+from llmamdahl.store import CONTEXT_LENGTHS, read_matmuls
+from llmamdahl.sweep import dataflow_cycles, sweep
+from llmamdahl.systolic import gemm_cost
+from llmamdahl.tables import Row
+from llmamdahl.workload import Part, decode_step
+
+
+def agreement(item: str) -> pd.DataFrame:
+    """What the paper prints in `item` ("Table 2", "Figure 6", ...) beside ours.
+
+    Returns
+    -------
+    DataFrame
+        item, kind (`cell` of a table or figure, or `statement` of the text), cell, printed, ours, difference
+        (blank where there is none to take), agrees, erratum (the row of `errata()` that explains a disagreement,
+        else blank). No row is left out.
+    """
+    cells = {"Table 1": _table1_cells, "Table 2": _table2_cells, "Table 3": _table3_cells, "Figure 6": _figure6_cells}
+    rows = [{"kind": "cell", **row} for row in cells.get(item, list)()]
+    rows += [{"kind": "statement", **_check(row)} for row in statements().to_dict("records") if row["item"] == item]
+    known = {
+        cell: row["id"]
+        for row in errata().to_dict("records")
+        if row["item"] == item
+        for cell in row["cells"].split(";")
+        if cell
+    }
+    for row in rows:
+        row |= {"item": item, "erratum": known.get(row["cell"], "")}
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def accounted_for(table: pd.DataFrame) -> bool:
+    """True if every row agrees, but for those listed as errata, and each of those does disagree."""
+    return bool((table.agrees == (table.erratum == "")).all())
+
+
+def closed_form_against_store() -> pd.DataFrame:
+    """The closed form held to every row of the store: rows, and rows where any count differs, by array and dataflow."""
+    store = read_matmuls()
+    differs = pd.Series(False, index=store.index)
+    for (name, dataflow), rows in store.groupby(["array", "dataflow"]):
+        array = get_array(str(name), str(dataflow))
+        cost = gemm_cost(rows.m.to_numpy(), rows.n.to_numpy(), rows.k.to_numpy(), array)
+        for count in fields(cost):
+            differs[rows.index] |= rows[count.name] != getattr(cost, count.name)
+    counted = store.assign(rows=1, whole=store.obtained == "whole", differ=differs)
+    return counted.groupby(["array", "dataflow"], sort=False)[["rows", "whole", "differ"]].sum().reset_index()
+
+
+def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame:
+    """Where a cell of Figures 4, 6, 9 and 10 comes from: each MatMul of the decode step with its row of the store.
+
+    Returns
+    -------
+    DataFrame
+        name, part, count (how often in the whole model), m, n, k, cycles and memory_accesses (of one), obtained, runs
+        (the simulator runs behind it, in `data/scalesim/runs.csv`), simulator_version.
+    """
+    store = read_matmuls()
+    store = store[(store.array == array.label) & (store.dataflow == array.dataflow)]
+    steps = [mm for mm in decode_step(get_model(model), context_length) if mm.part is not Part.UNQUANTIZED]
+    table = pd.DataFrame([asdict(matmul) for matmul in steps]).astype({"part": str})
+    table = table.merge(store, on=["m", "n", "k"], how="left", validate="many_to_one")
+    if table.runs.isna().any():
+        raise InputError(f"context_length: {context_length} is not in the store; it has {list(CONTEXT_LENGTHS)}")
+    table["memory_accesses"] = table.ifmap_sram_reads + table.filter_sram_reads + table.ofmap_sram_writes
+    kept = "name part count m n k cycles memory_accesses obtained runs simulator_version".split()
+    return table[kept].astype({"cycles": int, "memory_accesses": int})
+
+
+def figure6_assumptions() -> pd.DataFrame:
+    """How many of Figure 6's 84 cells come out under each assumption, so that a reader sees what each is worth."""
+    cells = figure6()
+    edge = get_array("edge")
+    reported = {dataflow: _edge_fractions(dataflow=dataflow) for dataflow in Dataflow}
+    plain: Callable[[float], str] = "{:.3f}".format
+    numbers = {model: _number_of_matmuls(model) for model in model_names("opt")}
+    counted = sweep(model_names("opt"), CONTEXT_LENGTHS, [edge]).query("metric == 'cycles'")
+    added = counted.projection + counted.model.map(lambda model: numbers[model][0])
+    attention = counted.attention + counted.model.map(lambda model: numbers[model][1])
+    last_cycle = reported[Dataflow.OS] | dict(zip(_cells(counted), added / (added + attention), strict=True))
+    trials = [
+        ("as reported by SCALE-Sim, OS, four decimals then three", reported[Dataflow.OS], as_printed),
+        ("rounded once, to three decimals", reported[Dataflow.OS], plain),
+        ("last cycle counted", last_cycle, as_printed),
+        ("corrected counts: last cycle, drain, ofmap writes", _edge_fractions(counting="corrected"), as_printed),
+        ("weights as ifmap", _edge_fractions(ifmap="weights"), as_printed),
+        ("WS instead of OS", reported[Dataflow.WS], as_printed),
+        ("IS instead of OS", reported[Dataflow.IS], as_printed),
+    ]
+    rows = []
+    for name, fractions, text in trials:
+        agrees = [
+            text(fractions[metric, length, model]) == printed
+            for metric, length, model, printed in cells.itertuples(index=False)
+        ]
+        by_metric = cells.assign(agrees=agrees).groupby("metric").agrees.sum()
+        rows.append(
+            {"assumption": name, "cycles": by_metric["cycles"], "memory_accesses": by_metric["memory_accesses"]}
+        )
+    table = pd.DataFrame(rows)
+    return table.assign(of=len(cells) // 2)
+
+
+def opt_66b_heads(candidates: tuple[int, ...] = (48, 64, 72, 96, 128)) -> pd.DataFrame:
+    """How many of OPT 66B's twelve cells in Figure 6 come out with each number of heads that divides 9216."""
+    cells = figure6().query("model == 'opt-66b'")
+    rows = []
+    for heads in candidates:
+        model = replace(get_model("opt-66b"), num_heads=heads)
+        fractions = _fractions(sweep([model], CONTEXT_LENGTHS, [get_array("edge")]))
+        agrees = [as_printed(fractions[cell[:3]]) == cell[3] for cell in cells.itertuples(index=False, name=None)]
+        rows.append({"num_heads": heads, "cells_agreeing": sum(agrees), "of": len(agrees)})
+    return pd.DataFrame(rows)
+
+
+def _number_of_matmuls(model: str) -> tuple[int, int]:
+    """MatMuls of a decode step: projections, attention (both independent of the context length)."""
+    matmuls = decode_step(get_model(model), CONTEXT_LENGTHS[0])
+    return tuple(sum(mm.count for mm in matmuls if mm.part is part) for part in (Part.PROJECTION, Part.ATTENTION))  # type: ignore[return-value]
+
+
+def _cells(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
+    return list(zip(frame.metric, frame.context_length, frame.model, strict=True))
+
+
+def _fractions(frame: pd.DataFrame) -> dict[tuple[str, int, str], float]:
+    return dict(zip(_cells(frame), frame.fraction, strict=True))
+
+
+def _edge_fractions(dataflow: Dataflow = Dataflow.OS, **kwargs: str) -> dict[tuple[str, int, str], float]:
+    array = get_array("edge", dataflow)
+    return _fractions(sweep(model_names("opt"), CONTEXT_LENGTHS, [array], **kwargs))
+
+
+def _compared(cell: str, printed: object, ours: object) -> Row:
+    try:
+        difference = f"{float(ours) - float(printed):g}"  # type: ignore[arg-type]
+    except ValueError:
+        difference = ""
+    text = (str(printed), str(ours))
+    return {"cell": cell, "printed": text[0], "ours": text[1], "difference": difference, "agrees": text[0] == text[1]}
+
+
+def _table1_cells() -> list[Row]:
+    """Each printed product, and the number of MatMuls in a block, against the smallest true model of each family."""
+    length, rows = 2048, []
+    for family, written in FAMILY.items():
+        model = get_model(model_names(family)[0])
+        symbols = {"d": model.hidden_size, "d/h": model.head_dim, "l": length, "d_FF": model.intermediate_size, "1": 1}
+        block = [mm for mm in decode_step(model, length) if mm.part is not Part.UNQUANTIZED]
+        shapes = {mm.name: f"({mm.n}x{mm.k})*({mm.k}x{mm.m})" for mm in block}
+        for row in table1().itertuples():
+            n, k, m = (symbols[str(symbol)] for symbol in (row.rows, row.inner, row.columns))
+            rows.append(_compared(f"{written} {row.name}", f"({n}x{k})*({k}x{m})", shapes[str(row.name)]))
+        number = sum(mm.count for mm in block) // model.num_layers
+        rows.append(_compared(f"{written} MatMuls per block", 2 * model.num_heads + 6, number))
+    return rows
+
+
+def _table2_cells() -> list[Row]:
+    rows = []
+    for printed, true in zip(table2_printed(), table2_true(), strict=True):
+        name = f"{FAMILY[true['family']]} {true['label']}"
+        for symbol, field in (("d", "hidden_size"), ("h", "num_heads"), ("d_FF", "intermediate_size")):
+            rows.append(_compared(f"{name} {symbol}", printed[symbol.lower()], true[field]))
+    return rows
+
+
+def _table3_cells() -> list[Row]:
+    """Table 3 against what the simulator's runs in the store were made with."""
+    store = read_matmuls()
+    rows = []
+    for printed in table3().to_dict("records"):
+        made_with = store[store.array == printed["array"]]
+        for column in ("rows", "cols", "ifmap_sram_kb", "ofmap_sram_kb", "filter_sram_kb"):
+            ours = "/".join(str(size) for size in sorted(made_with[column].unique()))
+            rows.append(_compared(f"{printed['array']} {column}", printed[column], ours))
+    return rows
+
+
+def _figure6_cells() -> list[Row]:
+    ours = _edge_fractions()
+    return [
+        _compared(f"{metric} l={length} {model}", printed, as_printed(ours[metric, length, model]))
+        for metric, length, model, printed in figure6().itertuples(index=False)
+    ]
+
+
+def _check(statement: Mapping[Any, Any]) -> Row:
+    """A statement beside our value, and whether it holds."""
+    lengths = tuple(int(length) for length in statement["context_lengths"].split())
+    models = tuple(statement["models"].split())
+    statistic, relation, printed = (statement[name] for name in ("statistic", "relation", "printed"))
+    if statistic == "share of cases that OS wins":
+        value = _share_os_wins(statement["array"], models, lengths)
+    else:
+        value = STATISTICS[statistic](_map(statement["array"], statement["metric"], statement["part"], models, lengths))
+    ours = f"{value:.{len(printed.partition('.')[2])}f}" if relation in ("rounds to", "is") else f"{value:.4g}"
+    one_of(f"statement {statement['id']}: relation", relation, tuple(RELATIONS))
+    return {
+        "cell": statement["id"],
+        "printed": f"{relation} {printed}",
+        "ours": ours,
+        "difference": f"{value - float(printed):.4g}",
+        "agrees": RELATIONS[relation](value, ours, printed),
+    }
+
+
+STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
+    "value": lambda cells: cells.item(),
+    "smallest": lambda cells: cells.min(),
+    "largest": lambda cells: cells.max(),
+    "smallest rise with model size": lambda cells: np.diff(cells, axis=1).min(),
+    "largest rise with context length": lambda cells: np.diff(cells, axis=0).max(),
+    "largest ceiling of attention": lambda cells: (1 / cells).max(),
+    "cells that round to 0.5": lambda cells: (cells.round(1) == 0.5).sum(),
+}
+"""Of a map of shares, rows l ascending, columns models ascending in size."""
+
+RELATIONS: dict[str, Callable[[float, str, str], bool]] = {
+    "rounds to": lambda value, ours, printed: ours == printed,
+    "is": lambda value, ours, printed: value == float(printed),
+    "more than": lambda value, ours, printed: bool(value > float(printed)),
+    "less than": lambda value, ours, printed: bool(value < float(printed)),
+}
+
+
+@cache
+def _map(array: str, metric: str, part: str, models: tuple[str, ...], lengths: tuple[int, ...]) -> np.ndarray:
+    frame = sweep(models, lengths, [get_array(array)])
+    cells = frame[frame.metric == metric].pivot(index="context_length", columns="model", values="fraction")
+    shares = cells.loc[list(lengths), list(models)].to_numpy()
+    return shares if part == Part.PROJECTION else 1 - shares
+
+
+def _share_os_wins(array: str, models: tuple[str, ...], lengths: tuple[int, ...]) -> float:
+    wins = [
+        dataflow_cycles(models, lengths, get_array(array), ifmap=ifmap).fastest == "os"
+        for ifmap in ("activations", "weights")
+    ]
+    return float(np.mean(wins))

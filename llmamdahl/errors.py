@@ -1,0 +1,49 @@
+"""What a caller can catch, and the checks that raise it."""
+
+from __future__ import annotations
+
+import operator
+from pathlib import Path
+from typing import Any
+
+
+class InputError(ValueError):
+    """A value that cannot be used; the message names the field, the value and what would be right."""
+
+
+class CountOverflowError(InputError, OverflowError):
+    """A count that does not fit into a signed 64-bit integer."""
+
+
+class TableError(InputError):
+    """A data file that cannot be trusted as it stands.
+
+    Attributes
+    ----------
+    path, line
+        Where the damage is; `line` counts from 1, the header being line 1.
+    rows
+        What was read before the damage and is good, so that nothing already computed is lost.
+    """
+
+    def __init__(self, path: Path, line: int, problem: str, rows: list[dict[str, Any]] | None = None):
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path, self.line, self.rows = path, line, rows or []
+
+
+def positive_int(field: str, value: object) -> int:
+    """`value` as an int >= 1; booleans, floats (2.0 too) and NaN are refused, never rounded."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 1:
+        raise InputError(f"{field}: {value!r} is not a positive whole number")
+    return number
+
+
+def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{field}: {value!r} is unknown; known: {', '.join(choices)}")
+    return str(value)

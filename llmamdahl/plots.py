@@ -1,0 +1,146 @@
+"""The paper's figures: DataFrame in, Figure out; `save` puts the PNG and the CSV behind it side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from llmamdahl.models import PRINTED, get_model, table2_true
+from llmamdahl.published import FAMILY, as_printed
+from llmamdahl.tables import FIGURES
+
+PANELS = {"cycles": "(a) Compute Cycles", "memory_accesses": "(b) Memory Access"}
+PARTIAL = "$S_{partial}$"
+TOTAL = "$S_{total}$"
+
+
+def save(figure: Figure, frame: pd.DataFrame, name: str) -> Figure:
+    """Write `figures/NAME.png` and `figures/NAME.csv`, the numbers drawn; return the figure."""
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.png", dpi=150, metadata={"Software": None})
+    frame.to_csv(FIGURES / f"{name}.csv", index=False, lineterminator="\n")
+    return figure
+
+
+def heat_maps(frame: pd.DataFrame, title: str) -> Figure:
+    """F of cycles and of memory accesses, models across, context length down (Figures 4, 6, 9 and 10).
+
+    `frame` is a sweep of one array and dataflow. Cells are labelled as Figure 6 prints them.
+    """
+    return _two_maps(frame, title, "fraction", as_printed, dict(vmin=0, vmax=1, cmap="BrBG"), "F, projections")
+
+
+def shift_maps(reported: pd.DataFrame, corrected: pd.DataFrame, title: str) -> Figure:
+    """How far the corrected counts move F: corrected minus reported, in the layout of `heat_maps`."""
+    keys = ["model", "context_length", "metric"]
+    frame = reported.merge(corrected, on=keys, suffixes=("_reported", "_corrected"), validate="one_to_one")
+    frame["shift"] = frame.fraction_corrected - frame.fraction_reported
+    widest = frame["shift"].abs().max()
+    style = dict(vmin=-widest, vmax=widest, cmap="coolwarm")
+    return _two_maps(frame, title, "shift", "{:+.3f}".format, style, "corrected F - reported F")
+
+
+def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
+    """S_total against S_partial, projections dashed, attention solid; a panel a context length (Figures 5, 7, 11, 12).
+
+    `frame` comes from `amdahl.curves`.
+    """
+    lengths = sorted(frame.context_length.unique())
+    models = list(dict.fromkeys(frame.model))
+    colours = dict(zip(models, sns.color_palette("viridis_r", len(models) + 1)[1:], strict=True))
+    cols = min(3, len(lengths))
+    rows = -(-len(lengths) // cols)
+    size = (7.5, 5) if len(lengths) == 1 else (4.2 * cols + 1.5, 3.6 * rows)
+    figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
+    for axis, length in zip(axes.flat, lengths, strict=True):
+        for (model, part), curve in frame[frame.context_length == length].groupby(["model", "part"], sort=False):
+            dashes = "--" if part == "projection" else "-"
+            axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=colours[model], linewidth=1.8)
+        axis.set(title=f"l = {length}", yscale="log", xlim=(1, frame.partial_speedup.max()))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else "")
+        axis.grid(alpha=0.3, which="both")
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{PARTIAL}, speedup of the improved part")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"{TOTAL}, speedup of the model")
+    handles = [Line2D([], [], color=colours[model], label=_label(model)) for model in models]
+    handles += [
+        Line2D([], [], color="black", linestyle="--", label="projections improved"),
+        Line2D([], [], color="black", linestyle="-", label="attention improved"),
+    ]
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
+    """Total cycles of each dataflow, one panel an array and ifmap operand; corrected counts outlined (Figure 8).
+
+    The number below a model is what the runner-up takes relative to OS.
+    `frame` holds rows of `sweep.dataflow_cycles` at one context length.
+    """
+    panels = list(frame.groupby(["array", "ifmap"], sort=False))
+    dataflows = ["os", "ws", "is"]
+    colours = dict(zip(dataflows, sns.color_palette("colorblind", 3), strict=True))
+    figure, axes = plt.subplots(2, len(panels) // 2, figsize=(13, 8), sharey="row", layout="constrained")
+    for axis, ((array, ifmap), rows) in zip(axes.flat, panels, strict=True):
+        reported, corrected = (rows[rows.counting == counting] for counting in ("reported", "corrected"))
+        for offset, dataflow in zip((-0.27, 0, 0.27), dataflows, strict=True):
+            places = [place + offset for place in range(len(reported))]
+            axis.bar(places, reported[dataflow], width=0.25, color=colours[dataflow], label=dataflow.upper())
+            axis.bar(places, corrected[dataflow], width=0.25, fill=False, edgecolor="black", linewidth=0.9)
+        runner_up = "is" if ifmap == "activations" else "ws"
+        ratios = [(rows[runner_up] / rows["os"]).tolist() for rows in (reported, corrected)]
+        names = [f"{_label(model)}\n{ratio:.3f}" for model, ratio in zip(reported.model, ratios[0], strict=True)]
+        axis.set(title=f"{array}, ifmap holds the {ifmap}", yscale="log", ylabel="total cycles")
+        axis.set_xticks(range(len(reported)), names)
+        exactly = "1 exactly" if set(ratios[1]) == {1.0} else f"{min(ratios[1]):.3f} to {max(ratios[1]):.3f}"
+        axis.set_xlabel(f"below each model: {runner_up.upper()} / OS as reported; corrected: {exactly}")
+        axis.grid(alpha=0.3, axis="y")
+        sns.despine(ax=axis)
+    handles, _ = axes.flat[0].get_legend_handles_labels()
+    outline = Rectangle((0, 0), 1, 1, fill=False, edgecolor="black", label="corrected counts")
+    figure.legend(handles=[*handles, outline], loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def _two_maps(
+    frame: pd.DataFrame, title: str, value: str, text: Callable[[float], str], style: dict[str, Any], bar: str
+) -> Figure:
+    models = list(dict.fromkeys(frame.model))
+    grid, size = ((1, 2), (13, 4.2)) if len(models) < 9 else ((2, 1), (12, 8))
+    figure, axes = plt.subplots(*grid, figsize=size, layout="constrained")
+    for axis, (metric, panel) in zip(axes, PANELS.items(), strict=True):
+        cells = frame[frame.metric == metric].pivot(index="context_length", columns="model", values=value)[models]
+        sns.heatmap(
+            cells, ax=axis, annot=cells.map(text), fmt="", square=False, linewidths=0.5,
+            annot_kws={"size": 9}, cbar=grid == (2, 1) or metric == "memory_accesses", cbar_kws={"label": bar}, **style,
+        )  # fmt: skip
+        axis.set_xticklabels(
+            [f"{get_model(model).hidden_size}\n{_label(model)}" for model in models], rotation=0, size=9
+        )
+        axis.tick_params(axis="y", rotation=0)
+        axis.set(title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length")
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def _label(model: str) -> str:
+    """The model as Table 2 names it, with an asterisk where it is read as printed."""
+    row = next(row for row in table2_true() if row["name"] == model.removesuffix(PRINTED))
+    return f"{FAMILY[row['family']]} {row['label']}" + ("*" if model.endswith(PRINTED) else "")
+
+
+def _done(figure: Figure) -> Figure:
+    """Take the figure from pyplot's list, so that a notebook shows it once: as the value of its cell."""
+    plt.close(figure)
+    return figure

@@ -1,0 +1,97 @@
+"""What the paper prints (`data/published/`), and the map from each item to what was checked (notebook 00)."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from llmamdahl.tables import DATA, Row, read_rows
+
+PUBLISHED = DATA / "published"
+AGREEMENT = DATA / "results" / "agreement"
+COLUMNS = ["item", "kind", "cell", "printed", "ours", "difference", "agrees", "erratum"]
+"""Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text)."""
+
+FAMILY = {"gpt": "GPT", "opt": "OPT", "llama": "LLaMA"}
+"""Families as the paper writes them."""
+
+
+def as_printed(fraction: float) -> str:
+    """F as Figure 6 prints it: rounded to four decimals, then to three.
+
+    This is the rule that gives all 84 printed cells; rounding once gives 80 (notebook 03).
+
+    >>> as_printed(0.80554)
+    '0.805'
+    """
+    return f"{round(float(fraction), 4):.3f}"
+
+
+def printed_rows(name: str, columns: str, key: list[str]) -> list[Row]:
+    """`data/published/NAME.csv`, every cell as the string that is printed."""
+    return read_rows(PUBLISHED / f"{name}.csv", dict.fromkeys(columns.split(), str), key)
+
+
+def table1() -> pd.DataFrame:
+    """Table 1 as printed: `rows x inner` times `inner x columns`, per block or per head."""
+    return pd.DataFrame(printed_rows("table1", "block name rows inner columns per source", ["name"]))
+
+
+def table3() -> pd.DataFrame:
+    """Table 3 as printed, MB as kB."""
+    columns = "array rows cols ifmap_sram_kb ofmap_sram_kb filter_sram_kb source"
+    return pd.DataFrame(printed_rows("table3", columns, ["array"]))
+
+
+def figure6() -> pd.DataFrame:
+    """The 84 cells of Figure 6 as strings: metric, context_length, model, printed."""
+    types = {"metric": str, "context_length": int, "model": str, "printed": str}
+    return pd.DataFrame(read_rows(PUBLISHED / "figure6.csv", types, ["metric", "context_length", "model"]))
+
+
+def statements() -> pd.DataFrame:
+    """The paper's sentences that say something checkable, and how each is read as a check."""
+    columns = "id item section words array metric part models context_lengths statistic relation printed reading"
+    return pd.DataFrame(printed_rows("statements", columns, ["id"]))
+
+
+def errata() -> pd.DataFrame:
+    """Where the paper disagrees with itself, with the models, or with the simulator's own paper."""
+    return pd.DataFrame(printed_rows("errata", "id item cells printed true evidence notebook", ["id"]))
+
+
+def record(table: pd.DataFrame) -> pd.DataFrame:
+    """Write an agreement table to `data/results/agreement/`, for the map in notebook 00, and return it."""
+    AGREEMENT.mkdir(parents=True, exist_ok=True)
+    for item, rows in table.groupby("item", sort=False):
+        rows.to_csv(AGREEMENT / f"{slug(str(item))}.csv", index=False, lineterminator="\n")
+    return table
+
+
+def slug(item: str) -> str:
+    """ "Figure 6" -> "figure-06", the stem of an item's files."""
+    word, number = item.lower().split()
+    return f"{word}-{int(number):02d}"
+
+
+def paper_items() -> pd.DataFrame:
+    """The map: one row a paper item, with its notebook, figure, CSV, and what was checked and agrees."""
+    notes = errata()
+    rows = []
+    for item in printed_rows("items", "item notebook figure about", ["item"]):
+        path = AGREEMENT / f"{slug(item['item'])}.csv"
+        table = pd.read_csv(path, keep_default_na=False, dtype=str) if path.exists() else pd.DataFrame(columns=COLUMNS)
+        about = notes[notes.item.map(lambda named, item=item["item"]: _names(named, item))]
+        row = {**item, "csv": f"data/results/agreement/{path.name}"}
+        for kind in ("cell", "statement"):
+            those = table[table.kind == kind]
+            row |= {f"{kind}s": len(those), f"{kind}s_agreeing": int((those.agrees == "True").sum())}
+        rows.append({**row, "known_differences": ", ".join(about.id)})
+    return pd.DataFrame(rows)
+
+
+def _names(errata_item: str, item: str) -> bool:
+    """Whether "Figures 9 and 10" names "Figure 9"."""
+    word, number = item.split()
+    return errata_item.startswith(word) and number in re.findall(r"\d+", errata_item)

@@ -1,0 +1,152 @@
+"""SCALE-Sim itself: one MatMul, simulated whole or fold by fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import product
+
+from llmamdahl.errors import InputError, positive_int
+from llmamdahl.hardware import Dataflow, SystolicArray
+from llmamdahl.tables import Row
+
+VERSION = "2.0.2"
+"""The SCALE-Sim release this compendium rests on; the paper used version 2 ("Scale-Sim V2", Appendix A)."""
+
+COUNTS = (
+    "cycles",
+    "stall_cycles",
+    "ifmap_sram_reads",
+    "filter_sram_reads",
+    "ofmap_sram_writes",
+)
+"""Whole numbers that add up over folds."""
+
+DRAM_COUNTS = ("ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes")
+"""Whole numbers that do not: what a fold leaves in its buffer, the next one need not fetch."""
+
+UTILISATIONS = ("overall_utilisation", "mapping_efficiency", "compute_utilisation")
+"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A MatMul `m x k` times `k x n` on an array: what identifies one run of the simulator."""
+
+    m: int
+    n: int
+    k: int
+    array: SystolicArray
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "k"):
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))
+
+    @property
+    def spatial(self) -> tuple[int, int, int]:
+        """Extents along the array's rows, along its columns, and in time (Samajdar et al., ISPASS 2020, Table III)."""
+        return {
+            Dataflow.OS: (self.m, self.n, self.k),
+            Dataflow.WS: (self.k, self.n, self.m),
+            Dataflow.IS: (self.k, self.m, self.n),
+        }[Dataflow(self.array.dataflow)]
+
+    @property
+    def weight(self) -> int:
+        """About how long the simulator takes, in units of some 5 microseconds: elements visited and cycles stepped."""
+        (along_rows, along_cols, time), array = self.spatial, self.array
+        num_folds = -(-along_rows // array.rows) * -(-along_cols // array.cols)
+        cycles = num_folds * (time + 2 * array.rows + array.cols)
+        return self.m * self.n * self.k + cycles * (array.rows + 2 * array.cols) // 32
+
+    @property
+    def memory(self) -> int:
+        """Upper estimate of a run's memory in bytes (measured: at most 375 bytes an element above 120 MB)."""
+        return 400 * self.m * self.n * self.k + 150_000_000
+
+
+def simulate(run: Run) -> Row:
+    """What SCALE-Sim reports for one MatMul in its stall-free mode (`InterfaceBandwidth: CALC`), nothing changed.
+
+    Returns
+    -------
+    dict
+        `COUNTS`, `DRAM_COUNTS` (ints) and `UTILISATIONS` (percent).
+
+    Raises
+    ------
+    InputError
+        Another version than `VERSION` is installed, or the run takes a single cycle (1 x 1 x 1 on a 1 x 1 array),
+        at which the simulator fails.
+    """
+    installed = version("scalesim")
+    if installed != VERSION:
+        raise InputError(f"scalesim: version {installed} is installed; the store is made with {VERSION}")
+    from scalesim.scale_config import scale_config  # here, because the import alone takes longer than a sweep
+    from scalesim.single_layer_sim import single_layer_sim
+    from scalesim.topology_utils import topologies
+
+    array = run.array
+    config = scale_config()
+    sizes = [array.rows, array.cols, array.ifmap_sram_kb, array.filter_sram_kb, array.ofmap_sram_kb]
+    # run name, sizes, then the simulator's own default address offsets
+    config.update_from_list(["run", *sizes, 0, 10_000_000, 20_000_000, str(array.dataflow), "CALC", ""])
+    topology = topologies()
+    # a GEMM as the simulator's own GEMM reader writes it: an image of m x k under a filter of 1 x k, n filters
+    topology.append_layer_entry(["matmul", run.m, run.k, 1, run.k, 1, run.n, 1, 1])
+    layer = single_layer_sim()
+    layer.set_params(0, config, topology, verbose=False)
+    layer.run()
+    try:
+        cycles, stalls, *utilisations = layer.get_compute_report_items()
+    except ZeroDivisionError:
+        raise InputError(f"{run}: takes one cycle, which SCALE-Sim counts as none and then divides by") from None
+    detail = layer.get_detail_report_items()  # start, stop, count for each of six memories
+    counts = (cycles, stalls, *detail[2::3])
+    return {
+        **{name: int(count) for name, count in zip(COUNTS + DRAM_COUNTS, counts, strict=True)},
+        **{name: float(value) for name, value in zip(UTILISATIONS, utilisations, strict=True)},
+    }
+
+
+def folds(run: Run) -> list[tuple[Run, int]]:
+    """The distinct fillings of the array that make up a MatMul, each as a MatMul of its own, with their number.
+
+    At most four: the array filled, its last filling along the rows, along the columns, and along both.
+
+    >>> from llmamdahl.hardware import EDGE_TPU
+    >>> [(fold.m, fold.n, fold.k, count) for fold, count in folds(Run(1, 100, 64, EDGE_TPU))]
+    [(1, 32, 64, 3), (1, 4, 64, 1)]
+    """
+    along_rows, along_cols, time = run.spatial
+
+    def pieces(extent: int, size: int) -> list[tuple[int, int]]:
+        full, rest = divmod(extent, size)
+        return [(size, full)] * (full > 0) + [(rest, 1)] * (rest > 0)
+
+    made = []
+    for (rows, down), (cols, across) in product(pieces(along_rows, run.array.rows), pieces(along_cols, run.array.cols)):
+        m, n, k = {
+            Dataflow.OS: (rows, cols, time),
+            Dataflow.WS: (time, cols, rows),
+            Dataflow.IS: (cols, time, rows),
+        }[Dataflow(run.array.dataflow)]
+        made.append((replace(run, m=m, n=n, k=k), down * across))
+    return made
+
+
+def add_up(run: Run, parts: list[tuple[Row, int]]) -> Row:
+    """What SCALE-Sim would say of `run`, from what it said of its folds.
+
+    Counts add up; the reported cycles are the index of the last cycle, so one is put back for each fold and one taken
+    off at the end. Mapping efficiency and compute utilisation are the simulator's own average over folds; overall
+    utilisation is its `100 * MACs / (cycles * processing elements)`. DRAM counts do not add up: they are None.
+    """
+    number = sum(count for _, count in parts)
+    row: Row = {name: sum(part[name] * count for part, count in parts) for name in COUNTS}
+    row["cycles"] += number - 1
+    row |= dict.fromkeys(DRAM_COUNTS)
+    row |= {name: sum(part[name] * count for part, count in parts) / number for name in UTILISATIONS[1:]}
+    elements = run.array.rows * run.array.cols
+    row["overall_utilisation"] = run.m * run.n * run.k * 100 / (row["cycles"] * elements)
+    return row

@@ -1,0 +1,310 @@
+"""The store of what SCALE-Sim said (`data/scalesim/`), and the campaign that fills it.
+
+`runs.csv` holds one line for each run of the simulator. `matmuls.csv` holds one line for each MatMul of the paper's
+models, made of those runs alone: the run of the whole MatMul where it is small enough, the runs of its folds
+otherwise. Nothing in either comes from the closed form.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import sys
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from llmamdahl.errors import InputError, TableError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
+from llmamdahl.models import PRINTED, get_model, model_names
+from llmamdahl.simulator import (
+    COUNTS,
+    DRAM_COUNTS,
+    UTILISATIONS,
+    VERSION,
+    Run,
+    add_up,
+    folds,
+    simulate,
+)
+from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, write_rows
+from llmamdahl.workload import Part, decode_step
+
+STORE = DATA / "scalesim"
+CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+"""l of Table 2 and of every figure."""
+
+WHOLE_LIMIT = 2_000_000
+"""MatMuls of up to this many multiply-accumulates are simulated whole as well as by folds."""
+
+MEMORY = 7_000_000_000
+"""Bytes that the runs in flight may need together."""
+
+RECHECK_WEIGHT = 300_000
+"""`Run.weight` of the longest row that `recheck` draws: about two seconds."""
+
+KEY = ("m", "n", "k", "rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb")
+RUN_COLUMNS = {
+    **dict.fromkeys(KEY, int),
+    "dataflow": str,
+    **dict.fromkeys(COUNTS + DRAM_COUNTS, int),
+    **dict.fromkeys(UTILISATIONS, float),
+    "simulator_version": str,
+}
+MATMUL_COLUMNS = {
+    "array": str,
+    **RUN_COLUMNS,
+    **dict.fromkeys(DRAM_COUNTS, optional_int),
+    "obtained": str,
+    "runs": str,
+}
+
+
+def paper_matmuls() -> list[Run]:
+    """Every distinct MatMul of the paper's 13 models: as printed and as true, both operand orientations.
+
+    The second orientation, weights as ifmap, is `n x k` times `k x m`: the paper does not say which of the two it
+    simulated (Table 1 writes the first, Section 3.2 describes the second), and Figure 8 shows what each gives.
+    """
+    names = [name for base in model_names() for name in (base, base + PRINTED) if name != "opt-66b" + PRINTED]
+    shapes = {
+        shape
+        for name in names
+        for length in CONTEXT_LENGTHS
+        for matmul in decode_step(get_model(name), length)
+        if matmul.part is not Part.UNQUANTIZED
+        for shape in ((matmul.m, matmul.n, matmul.k), (matmul.n, matmul.m, matmul.k))
+    }
+    arrays = [replace(array, dataflow=dataflow) for array in (CLOUD_TPU, EDGE_TPU) for dataflow in Dataflow]
+    return [Run(*shape, array) for array in arrays for shape in sorted(shapes)]
+
+
+def needed_runs(matmuls: Iterable[Run]) -> list[Run]:
+    """The simulator runs behind these MatMuls, longest first: the folds of each, and the whole of the small ones."""
+    runs: set[Run] = set()
+    for matmul in matmuls:
+        runs.update(fold for fold, _ in folds(matmul))
+        if matmul.m * matmul.n * matmul.k <= WHOLE_LIMIT:
+            runs.add(matmul)
+    return sorted(runs, key=lambda run: (-run.weight, _key(run)))
+
+
+def _key(run: Run) -> tuple[Any, ...]:
+    array = run.array
+    sram = (array.ifmap_sram_kb, array.filter_sram_kb, array.ofmap_sram_kb)
+    return (run.m, run.n, run.k, array.rows, array.cols, str(array.dataflow), *sram)
+
+
+def read_runs(store: Path = STORE) -> dict[tuple[Any, ...], Row]:
+    """The runs of `runs.csv`, by key; none if there is no such file yet.
+
+    Raises
+    ------
+    TableError
+        A damaged line, a duplicate, or a run of another version of the simulator; it carries the good rows.
+    """
+    path = store / "runs.csv"
+    if not path.exists():
+        return {}
+    return {tuple(row[name] for name in KEY): row for row in _read(path, RUN_COLUMNS)}
+
+
+def read_matmuls(store: Path = STORE) -> pd.DataFrame:
+    """`matmuls.csv` as a DataFrame: one row a distinct MatMul, array and dataflow; empty DRAM counts are `<NA>`."""
+    frame = pd.DataFrame(_read(store / "matmuls.csv", MATMUL_COLUMNS), columns=list(MATMUL_COLUMNS))
+    return frame.astype(dict.fromkeys(DRAM_COUNTS, "Int64"))
+
+
+def _read(path: Path, columns: dict[str, Any]) -> list[Row]:
+    rows = read_rows(path, columns, KEY)
+    for line, row in enumerate(rows, start=2):
+        if row["simulator_version"] != VERSION:
+            problem = f"simulator_version: {row['simulator_version']} is not {VERSION}"
+            raise TableError(path, line, problem, rows[: line - 2])
+    return rows
+
+
+def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | None = None) -> Row:
+    """A MatMul's line of `matmuls.csv` from the runs behind it.
+
+    `obtained` is `"whole"` or `"folds"`; by default whole if that run is there. `runs` names each run as
+    `number x (m, n, k)`.
+    """
+    parts = folds(matmul)
+    whole = runs.get(_key(matmul))
+    obtained = obtained or ("whole" if whole else "folds")
+    if obtained == "whole":
+        if not whole:
+            raise InputError(f"the store has no whole run of {matmul}; run `make simulate`")
+        counts, parts = {name: whole[name] for name in COUNTS + DRAM_COUNTS + UTILISATIONS}, [(matmul, 1)]
+    else:
+        missing = [fold for fold, _ in parts if _key(fold) not in runs]
+        if missing:
+            raise InputError(f"the store has no run of {missing[0]}; run `make simulate`")
+        counts = add_up(matmul, [(runs[_key(fold)], number) for fold, number in parts])
+    return {
+        "array": matmul.array.label,
+        **dict(zip(KEY, _key(matmul), strict=True)),
+        **counts,
+        "simulator_version": VERSION,
+        "obtained": obtained,
+        "runs": " + ".join(f"{number} x ({run.m}, {run.n}, {run.k})" for run, number in parts),
+    }
+
+
+def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
+    """Every MatMul of several folds that was simulated both ways: its counts each way, and whether all are equal.
+
+    Counts are compared as they are; utilisations, which are averages of floats, to ten significant digits.
+    """
+    runs, rows = read_runs(store), []
+    for matmul in paper_matmuls():
+        parts = folds(matmul)
+        if _key(matmul) in runs and (len(parts) > 1 or parts[0][1] > 1):
+            whole, folded = (matmul_row(matmul, runs, obtained) for obtained in ("whole", "folds"))
+            row = {name: whole[name] for name in ("array", *KEY)}
+            row["num_folds"] = sum(number for _, number in parts)
+            for name in COUNTS:
+                row[f"{name}_whole"], row[f"{name}_folds"] = whole[name], folded[name]
+            counted = all(whole[name] == folded[name] for name in COUNTS)
+            averaged = all(f"{whole[name]:.10g}" == f"{folded[name]:.10g}" for name in UTILISATIONS)
+            rows.append({**row, "equal": counted and averaged})
+    return pd.DataFrame(rows)
+
+
+def campaign(
+    store: Path = STORE, executor: Executor | None = None, jobs: int | None = None, limit: int | None = None
+) -> int:
+    """Simulate what the store lacks, then write `runs.csv` and `matmuls.csv` in order; returns the runs made.
+
+    Each finished run is appended to `runs.csv` and synced to disk before the next one starts, so that a crash loses
+    the runs in flight and no other. A last line that a crash cut off is dropped and simulated again.
+
+    Parameters
+    ----------
+    executor
+        Where runs are made; by default a pool of `jobs` processes.
+    jobs
+        Runs in flight at once, by default one a core; fewer while they would need more than `MEMORY` together.
+    limit
+        Stop after this many runs, leaving the store to be completed by the next start.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / "runs.csv"
+    try:
+        runs = read_runs(store)
+    except TableError as error:
+        if "cut off" not in str(error):
+            raise
+        print(f"{error}; it is simulated again", file=sys.stderr)
+        write_rows(path, list(RUN_COLUMNS), error.rows)
+        runs = read_runs(store)
+    matmuls = paper_matmuls()
+    todo = [run for run in needed_runs(matmuls) if _key(run) not in runs][:limit]
+    jobs = jobs or os.cpu_count() or 1
+    if todo:
+        if not runs:
+            write_rows(path, list(RUN_COLUMNS), [])
+        pool = executor or ProcessPoolExecutor(jobs)
+        try:
+            with path.open("a", encoding="utf-8", newline="") as handle:
+                writer = csv.writer(handle, lineterminator="\n")
+                for run, result in _simulated(todo, pool, jobs):
+                    row = {**dict(zip(KEY, _key(run), strict=True)), **result, "simulator_version": VERSION}
+                    writer.writerow(format_row(row, RUN_COLUMNS))
+                    handle.flush()
+                    os.fsync(handle.fileno())
+        finally:
+            if executor is None:
+                pool.shutdown(wait=False, cancel_futures=True)
+        runs = read_runs(store)
+    if limit is None or len(todo) < limit:
+        write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
+        write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
+    return len(todo)
+
+
+def _simulated(todo: list[Run], pool: Executor, jobs: int) -> Iterable[tuple[Run, Row]]:
+    """Each run with its result as it comes, the longest first, within `MEMORY`; progress shows in a terminal."""
+    waiting, flying = list(todo), dict[Future[Row], Run]()
+    total = sum(run.weight for run in todo)
+    with tqdm(total=total, disable=None, bar_format="{l_bar}{bar}| {elapsed} so far, {remaining} left{postfix}") as bar:
+        done = 0
+        while waiting or flying:
+            free = MEMORY - sum(run.memory for run in flying.values())
+            fitting = (run for run in waiting if run.memory <= free or not flying)
+            if len(flying) < jobs and (run := next(fitting, None)):
+                waiting.remove(run)
+                flying[pool.submit(simulate, run)] = run
+                continue
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                run = flying.pop(future)
+                yield run, future.result()
+                done += 1
+                bar.update(run.weight)
+                bar.set_postfix_str(f"{done}/{len(todo)} runs")
+
+
+def recheck(rows: int = 8, store: Path = STORE) -> bool:
+    """Simulate `rows` of `matmuls.csv` again, drawn at random, and print them beside the stored ones.
+
+    Drawn among the MatMuls whose runs are short, so that the whole takes seconds; those of folds are made of folds
+    again. True if every count and utilisation is the same.
+    """
+    runs, short = read_runs(store), []
+    for matmul in paper_matmuls():
+        stored = matmul_row(matmul, runs)
+        again = [matmul] if stored["obtained"] == "whole" else [fold for fold, _ in folds(matmul)]
+        if sum(run.weight for run in again) <= RECHECK_WEIGHT:
+            short.append((stored, matmul, again))
+    table = []
+    with ProcessPoolExecutor() as pool:
+        drawn = random.sample(short, rows)
+        results = list(pool.map(simulate, [run for _, _, again in drawn for run in again]))
+    for stored, matmul, again in drawn:
+        made = {_key(run): results.pop(0) for run in again}
+        fresh = matmul_row(matmul, made, stored["obtained"])
+        table.append(
+            {
+                **{name: stored[name] for name in ("array", "dataflow", "m", "n", "k", "obtained")},
+                "cycles": stored["cycles"],
+                "cycles again": fresh["cycles"],
+                "accesses": _accesses(stored),
+                "accesses again": _accesses(fresh),
+                "equal": format_row(stored, MATMUL_COLUMNS) == format_row(fresh, MATMUL_COLUMNS),
+            }
+        )
+    frame = pd.DataFrame(table)
+    print(frame.to_string(index=False))
+    print(f"drawn among the {len(short)} of {len(paper_matmuls())} rows whose runs take about two seconds or less")
+    return bool(frame.equal.all())
+
+
+def _accesses(row: Row) -> int:
+    return int(row["ifmap_sram_reads"] + row["filter_sram_reads"] + row["ofmap_sram_writes"])
+
+
+def main() -> None:
+    """`python -m llmamdahl.store [FOLDER]`: complete the store in FOLDER, by default `data/scalesim`."""
+    store = Path(sys.argv[1]) if len(sys.argv) > 1 else STORE
+    try:
+        made = campaign(store, jobs=int(os.environ.get("JOBS", 0)) or None)
+    except KeyboardInterrupt:
+        sys.exit(f"stopped; {store / 'runs.csv'} keeps every finished run, and the next start goes on from there")
+    except InputError as error:
+        sys.exit(str(error))
+    frame = read_matmuls(store)
+    print(
+        f"{store}: {made} runs made now, {len(read_runs(store))} in all; {len(frame)} MatMuls, "
+        f"{(frame.obtained == 'whole').sum()} of them simulated whole; SCALE-Sim {VERSION}"
+    )
+
+
+if __name__ == "__main__":
+    main()

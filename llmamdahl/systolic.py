@@ -1,0 +1,128 @@
+"""The closed form: a MatMul on a systolic array -> cycles and SRAM accesses, exactly as SCALE-Sim 2.0.2 counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmamdahl.errors import CountOverflowError, InputError, one_of, positive_int
+from llmamdahl.hardware import Dataflow, SystolicArray
+
+INT64_MAX = int(np.iinfo(np.int64).max)
+
+Count = Any  # an int, or an integer array of the broadcast shape of m, n and k
+
+
+@dataclass(frozen=True, slots=True)
+class GemmCost:
+    """What one MatMul costs on an array: ints, or int64 arrays where `m`, `n` or `k` was an array."""
+
+    cycles: Count
+    ifmap_sram_reads: Count
+    filter_sram_reads: Count
+    ofmap_sram_writes: Count
+
+    @property
+    def memory_accesses(self) -> Count:
+        """SRAM reads of both operands plus SRAM writes of the result: the paper's "memory access" (Section 4.2.2)."""
+        return self.ifmap_sram_reads + self.filter_sram_reads + self.ofmap_sram_writes
+
+
+def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, counting: str = "reported") -> GemmCost:
+    """Cost of the product of activations `m x k` (ifmap) with `k x n` (filter: weights, or K or V).
+
+    Parameters
+    ----------
+    m, n, k
+        Whole numbers >= 1, or integer arrays that broadcast against each other.
+    array
+        The systolic array; its SRAM sizes do not enter these counts.
+    counting
+        `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its three known
+        miscounts. (1) Its cycles are the index of the last cycle, one less than their number. (2) Output stationary
+        lacks the `rows` cycles in which a fold's results leave the array, which the simulator's own paper counts
+        (Samajdar et al., ISPASS 2020: 2R + C + K - 2 cycles a fold). (3) Output stationary adds rows + cols ofmap
+        writes to each fold.
+
+    Returns
+    -------
+    GemmCost
+        Counts (cycles; SRAM words of one byte).
+
+    Raises
+    ------
+    InputError
+        A dimension that is not a whole number >= 1, or an unknown `counting`.
+    CountOverflowError
+        A count above 2**63 - 1.
+
+    >>> from llmamdahl.hardware import EDGE_TPU
+    >>> gemm_cost(m=1, n=1024, k=1024, array=EDGE_TPU)
+    GemmCost(cycles=34751, ifmap_sram_reads=32768, filter_sram_reads=1048576, ofmap_sram_writes=3072)
+    >>> gemm_cost(m=1, n=1024, k=1024, array=EDGE_TPU, counting="corrected").cycles
+    35776
+    """
+    one_of("counting", counting, ("reported", "corrected"))
+    dims = [_dimension(name, value) for name, value in (("m", m), ("n", n), ("k", k))]
+    if all(isinstance(dim, int) for dim in dims):
+        cost = _counts(dims, array, counting)
+        _refuse_overflow(cost)
+        return GemmCost(*cost)
+    # Every count grows with every dimension, so the largest dimensions bound all of them.
+    largest = [dim if isinstance(dim, int) else int(dim.max(initial=1)) for dim in dims]
+    if max(_counts(largest, array, counting)) > INT64_MAX:
+        exact = _counts([np.asarray(dim, dtype=object) for dim in dims], array, counting)
+        _refuse_overflow([int(np.max(count)) for count in exact])
+        return GemmCost(*(count.astype(np.int64) for count in exact))
+    counts = _counts(dims, array, counting)
+    shape = np.broadcast_shapes(*(np.shape(dim) for dim in dims))
+    return GemmCost(*(count if count.shape == shape else np.broadcast_to(count, shape) for count in counts))
+
+
+def _counts(dims: Sequence[Count], array: SystolicArray, counting: str) -> tuple[Count, Count, Count, Count]:
+    """Cycles, ifmap reads, filter reads, ofmap writes: three formulas a dataflow (Section 3.2 names the dataflows)."""
+    (m, n, k), r, c = dims, array.rows, array.cols
+    if array.dataflow == Dataflow.OS:
+        across_rows, across_cols = -(-m // r), -(-n // c)
+        folds, cycles_per_fold = across_rows * across_cols, k + (r + c - 2)
+        reads_and_writes = across_cols * (m * k), across_rows * (k * n), m * n + folds * (r + c)
+    elif array.dataflow == Dataflow.WS:
+        across_rows, across_cols = -(-k // r), -(-n // c)
+        folds, cycles_per_fold = across_rows * across_cols, m + (2 * r + c - 2)
+        reads_and_writes = across_cols * (m * k), k * n, across_rows * (m * n)
+    else:
+        across_rows, across_cols = -(-k // r), -(-m // c)
+        folds, cycles_per_fold = across_rows * across_cols, n + (2 * r + c - 2)
+        reads_and_writes = m * k, across_cols * (k * n), across_rows * (m * n)
+
+    if counting == "reported":
+        return folds * cycles_per_fold - 1, *reads_and_writes
+    if array.dataflow == Dataflow.OS:
+        cycles_per_fold, reads_and_writes = cycles_per_fold + r, (*reads_and_writes[:2], m * n)
+    return folds * cycles_per_fold, *reads_and_writes
+
+
+def _dimension(name: str, value: ArrayLike) -> Any:
+    """A positive int, or an int64 array of them."""
+    if np.ndim(value) == 0:
+        return positive_int(name, value.item() if isinstance(value, np.ndarray) else value)
+    values = np.asarray(value)
+    if values.dtype.kind not in "iu":
+        raise InputError(f"{name}: an array of {values.dtype} is not an array of whole numbers; use an integer dtype")
+    if values.size and values.min() < 1:
+        where = int(np.argmax(values.ravel() < 1))
+        raise InputError(f"{name}: {values.ravel()[where]} (element {where}) is not a positive whole number")
+    if values.size and values.max() > INT64_MAX:
+        raise CountOverflowError(f"{name}: {values.max()} does not fit into a signed 64-bit integer")
+    return values.astype(np.int64, copy=False)
+
+
+def _refuse_overflow(counts: Any) -> None:
+    names = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes")
+    for name, count in zip(names, counts, strict=True):
+        if count > INT64_MAX:
+            raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")

@@ -1,0 +1,100 @@
+"""Reading and writing the CSV files of `data/`: every cell typed, every fault named by file and line."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmamdahl.errors import TableError
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+FIGURES = ROOT / "figures"
+
+Row = dict[str, Any]
+Columns = Mapping[str, Callable[[str], Any]]
+
+
+def boolean(cell: str) -> bool:
+    """`true` or `false`, as the CSV files of `data/` write it."""
+    return {"true": True, "false": False}[cell]
+
+
+def optional_int(cell: str) -> int | None:
+    """A whole number, or None for an empty cell."""
+    return int(cell) if cell else None
+
+
+def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row]:
+    """The rows of a CSV file, each cell converted by its column's type.
+
+    Raises
+    ------
+    TableError
+        A missing file or column, a cell of the wrong type, a row of the wrong length, a line that does not
+        end in a newline (the writer was cut off), or two rows with the same `key`. It names file and line, and
+        carries the good rows before that line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TableError(path, 1, "no such file; the data of this compendium is read from its checkout") from None
+    reader = csv.reader(text.splitlines())
+    header = next(reader, [])
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise TableError(path, 1, f"column {', '.join(missing)} is missing; found {', '.join(header) or 'nothing'}")
+    rows: list[Row] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    last_line = len(text.splitlines())
+    for cells in reader:
+        line = reader.line_num
+        if line == last_line and not text.endswith("\n"):
+            raise TableError(path, line, "the last line is cut off (no newline at its end)", rows)
+        if len(cells) != len(header):
+            raise TableError(path, line, f"{len(cells)} cells where the header has {len(header)}", rows)
+        row: Row = {}
+        for name, cell in zip(header, cells, strict=True):
+            if name in columns:
+                try:
+                    row[name] = columns[name](cell)
+                except (ValueError, KeyError):
+                    kind = getattr(columns[name], "__name__", "value")
+                    raise TableError(path, line, f"{name}: {cell!r} is not a valid {kind}", rows) from None
+        if key:
+            identity = tuple(row[name] for name in key)
+            if identity in seen:
+                named = ", ".join(f"{name}={row[name]}" for name in key)
+                raise TableError(path, line, f"duplicate of line {seen[identity]} ({named})", rows)
+            seen[identity] = line
+        rows.append(row)
+    return rows
+
+
+def format_row(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
+    """A row's cells as text: None is empty, booleans are lower case, floats have all their digits."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return str(value)
+
+    return [cell(row[name]) for name in columns]
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a CSV file in one step: a reader, or a crash, sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(format_row(row, columns) for row in rows)
+        handle.flush()
+        os.fsync(handle.fileno())
+    draft.replace(path)

@@ -1,0 +1,90 @@
+"""The printed values, with no tolerance anywhere."""
+
+import pytest
+
+from llmamdahl.agreement import (
+    accounted_for,
+    agreement,
+    figure6_assumptions,
+    opt_66b_heads,
+    trace,
+)
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU
+from llmamdahl.published import as_printed, errata, figure6, paper_items, printed_rows, statements
+from llmamdahl.sweep import sweep
+from llmamdahl.tables import ROOT
+
+ITEMS = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]
+
+
+def test_all_84_cells_of_figure_6():
+    cells = agreement("Figure 6").query("kind == 'cell'")
+    assert len(cells) == 84
+    assert cells.printed.tolist() == cells.ours.tolist()
+    assert sorted(cells.printed) == sorted(figure6().printed)
+
+
+def test_every_statement_holds():
+    checked = [row for item in ITEMS for row in agreement(item).query("kind == 'statement'").to_dict("records")]
+    assert sorted(row["cell"] for row in checked) == sorted(statements().id)
+    assert [row["cell"] for row in checked if not row["agrees"]] == []
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_disagreement_is_an_erratum(item):
+    table = agreement(item)
+    assert accounted_for(table)
+    listed = [cell for row in errata().query("item == @item").to_dict("records") for cell in row["cells"].split(";")]
+    assert sorted(table.cell[~table.agrees]) == sorted(cell for cell in listed if cell)
+
+
+def test_a_disagreement_that_no_erratum_lists_fails():
+    table = agreement("Figure 6")
+    table.loc[3, "agrees"] = False
+    assert not accounted_for(table)
+    table = agreement("Table 2")
+    table["agrees"] = True  # and so does an erratum that no longer disagrees
+    assert not accounted_for(table)
+
+
+def test_what_each_assumption_is_worth():
+    worth = figure6_assumptions().set_index("assumption")[["cycles", "memory_accesses"]]
+    assert worth.iloc[0].tolist() == [42, 42]
+    assert worth.loc["rounded once, to three decimals"].tolist() == [41, 39]
+    assert worth.loc["last cycle counted"].tolist() == [41, 42]
+    assert worth.loc["WS instead of OS", "cycles"] == worth.loc["IS instead of OS", "cycles"] == 0
+
+
+def test_only_72_heads_give_opt_66b():
+    heads = opt_66b_heads().set_index("num_heads").cells_agreeing
+    assert heads[72] == 12
+    assert heads.drop(72).max() < 12
+
+
+def test_rounding_rule():
+    # facts of the paper: F = 0.80554 is printed 0.805, F = 0.99146 is printed 0.992
+    assert (as_printed(0.80554), as_printed(0.99146)) == ("0.805", "0.992")
+    assert (f"{0.80554:.3f}", f"{0.99146:.3f}") == ("0.806", "0.991")
+
+
+def test_trace_adds_up_to_the_fraction():
+    steps = trace("opt-350m", 2048, CLOUD_TPU)
+    cycles = (steps["count"] * steps.cycles).groupby(steps.part).sum()
+    fraction = sweep(["opt-350m"], [2048], [CLOUD_TPU]).query("metric == 'cycles'").fraction.item()
+    assert cycles["projection"] / cycles.sum() == fraction
+    assert set(steps.simulator_version) == {"2.0.2"}
+
+
+def test_trace_beyond_the_store():
+    with pytest.raises(InputError, match="context_length: 100 is not in the store"):
+        trace("opt-350m", 100, CLOUD_TPU)
+
+
+def test_the_map_names_files_that_exist():
+    for item in paper_items().itertuples():
+        assert (ROOT / "notebooks" / f"{item.notebook}.ipynb").exists()
+        if item.figure:
+            assert all((ROOT / "figures" / f"{item.figure}{end}").exists() for end in (".png", ".csv"))
+        if item.cells or item.statements:
+            assert (ROOT / item.csv).exists()

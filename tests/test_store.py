@@ -1,0 +1,267 @@
+"""The store: its rows from its runs, its refusals, and a campaign that is cut off."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+
+import pytest
+
+from llmamdahl import store as store_module
+from llmamdahl.errors import InputError, TableError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
+from llmamdahl.models import get_model, model_names
+from llmamdahl.simulator import DRAM_COUNTS, Run, folds, simulate
+from llmamdahl.store import (
+    CONTEXT_LENGTHS,
+    MATMUL_COLUMNS,
+    RUN_COLUMNS,
+    STORE,
+    campaign,
+    matmul_row,
+    needed_runs,
+    paper_matmuls,
+    read_matmuls,
+    read_runs,
+    recheck,
+    whole_and_by_folds,
+)
+from llmamdahl.tables import format_row, write_rows
+
+TINY = [Run(1, 9, 20, SystolicArray(4, 4, dataflow)) for dataflow in ("os", "ws", "is")]
+
+
+class Here(Executor):
+    """Runs what is submitted at once, in this process."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(store_module, "paper_matmuls", lambda: TINY)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copy(STORE / "runs.csv", tmp_path)
+    shutil.copy(STORE / "matmuls.csv", tmp_path)
+    return tmp_path
+
+
+def test_the_store_is_complete():
+    runs, matmuls = read_runs(), paper_matmuls()
+    assert len(runs) == len(needed_runs(matmuls))
+    assert len(read_matmuls()) == len(matmuls)
+    lengths = {run.n for run in matmuls if run.m == 1 and run.k == 64}
+    assert set(CONTEXT_LENGTHS) <= lengths
+    shapes = {(run.m, run.n, run.k) for run in matmuls}
+    for name in model_names():
+        model = get_model(name)
+        assert (1, model.intermediate_size, model.hidden_size) in shapes
+        assert (model.hidden_size, 1, model.intermediate_size) in shapes
+    assert (1, 1600, 1600) in shapes  # GPT 1.5B's FFN as printed
+    designs = [replace(array, dataflow=dataflow) for array in (CLOUD_TPU, EDGE_TPU) for dataflow in ("os", "ws", "is")]
+    assert {run.array for run in matmuls} == set(designs)
+
+
+def test_each_matmul_is_made_of_its_runs():
+    runs = read_runs()
+    made = [format_row(matmul_row(matmul, runs), MATMUL_COLUMNS) for matmul in paper_matmuls()]
+    with (STORE / "matmuls.csv").open(newline="", encoding="utf-8") as handle:
+        assert list(csv.reader(handle)) == [list(MATMUL_COLUMNS), *made]
+
+
+def test_dram_counts_are_only_of_whole_runs():
+    store = read_matmuls()
+    for name in DRAM_COUNTS:
+        assert (store[name].notna() == (store.obtained == "whole")).all()
+
+
+def test_whole_and_by_folds_agree():
+    both = whole_and_by_folds()
+    assert both.equal.all()
+    assert len(both) >= 60
+    spread = both.groupby(["array", "dataflow"]).agg(
+        n=("equal", "size"), most=("num_folds", "max"), least=("num_folds", "min")
+    )
+    assert len(spread) == 6
+    assert (spread.n >= 10).all() and (spread.most >= 16).all() and (spread.least <= 2).all()
+    counts = ["cycles", "stall_cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes"]
+    for name in counts:
+        assert (both[f"{name}_whole"] == both[f"{name}_folds"]).all()
+
+
+def test_folds_cover_the_matmul():
+    for dataflow in ("os", "ws", "is"):
+        run = Run(45, 70, 100, SystolicArray(32, 16, dataflow))
+        parts = folds(run)
+        macs = sum(fold.m * fold.n * fold.k * number for fold, number in parts)
+        assert macs == 45 * 70 * 100
+        assert all(fold.array == run.array for fold, _ in parts)
+
+
+def test_recheck_against_live_scale_sim(capsys):
+    assert recheck(rows=3)
+    assert capsys.readouterr().out.count("True") == 3
+
+
+def test_recheck_notices_a_changed_count(copy):
+    path = copy / "runs.csv"
+    rows = list(read_runs(copy).values())
+    write_rows(path, list(RUN_COLUMNS), [{**row, "cycles": row["cycles"] + 1} for row in rows])
+    assert not recheck(rows=3, store=copy)
+
+
+def test_campaign_fills_a_store_and_resumes(tiny, tmp_path):
+    needed = len(needed_runs(TINY))
+    assert campaign(tmp_path, Here(), limit=4) == 4
+    assert len(read_runs(tmp_path)) == 4
+    assert not (tmp_path / "matmuls.csv").exists()
+    assert campaign(tmp_path, Here()) == needed - 4
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert campaign(tmp_path, Here()) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    for matmul in TINY:
+        said = simulate(matmul)
+        row = read_matmuls(tmp_path).query("dataflow == @matmul.array.dataflow").iloc[0]
+        assert {name: row[name] for name in said} == said
+
+
+def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
+    campaign(tmp_path, Here())
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    path = tmp_path / "runs.csv"
+    path.write_bytes(path.read_bytes()[:-17])
+    assert campaign(tmp_path, Here()) == 1
+    assert "cut off" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+
+
+def test_a_failing_run_keeps_the_others(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def fails_at_the_third(run):
+        calls.append(run)
+        if len(calls) == 3:
+            raise RuntimeError("the machine is on fire")
+        return simulate(run)
+
+    monkeypatch.setattr(store_module, "simulate", fails_at_the_third)
+    with pytest.raises(RuntimeError, match="on fire"):
+        campaign(tmp_path, Here(), jobs=1)
+    assert len(read_runs(tmp_path)) == 2
+
+
+def test_kill_9_loses_only_the_runs_in_flight(tmp_path):
+    """The real campaign, killed with its workers as soon as it has written some runs, started again, killed again."""
+    seen: dict = {}
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHEAPEST_FIRST, str(tmp_path)], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        path, deadline = tmp_path / "runs.csv", time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if path.exists() and path.read_bytes().count(b"\n") > len(seen) + 5:
+                break
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        try:
+            now = read_runs(tmp_path)
+        except TableError as error:
+            assert "cut off" in str(error)
+            now = {tuple(row[name] for name in store_module.KEY): row for row in error.rows}
+        assert len(now) >= len(seen) + 5
+        assert seen.items() <= now.items()
+        seen = now
+    stored = read_runs()
+    assert all(stored[key] == row for key, row in seen.items())
+
+
+CHEAPEST_FIRST = """
+import sys
+from pathlib import Path
+from llmamdahl import store
+
+longest_first = store.needed_runs
+store.needed_runs = lambda matmuls: longest_first(matmuls)[::-1]
+store.campaign(Path(sys.argv[1]))
+"""
+
+
+def damage(path, edit):
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    edit(lines)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path.read_bytes()
+
+
+def rename_cycles(lines):
+    lines[0] = lines[0].replace("cycles", "cycle", 1)
+
+
+def repeat_line_5(lines):
+    lines.insert(8, lines[4])
+
+
+def other_version(lines):
+    lines[6] = lines[6].replace("2.0.2", "3.0.0")
+
+
+def no_number(lines):
+    lines[3] = "one" + lines[3][lines[3].index(",") :]
+
+
+def lost_cells(lines):
+    lines[3] = lines[3].split(",", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("edit", "line", "problem", "good"),
+    [
+        (rename_cycles, 1, "column cycles is missing", 0),
+        (repeat_line_5, 9, r"duplicate of line 5 \(m=", 7),
+        (other_version, 7, "simulator_version: 3.0.0 is not 2.0.2", 5),
+        (no_number, 4, "m: 'one' is not a valid int", 2),
+        (lost_cells, 4, "19 cells where the header has 21", 2),
+        (lambda lines: lines.append(lines[9][:20]), 680, "the last line is cut off", 678),
+    ],
+)
+def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
+    path = copy / "runs.csv"
+    damaged = damage(path, edit)
+    with pytest.raises(TableError, match=rf"runs\.csv, line {line}: {problem}") as caught:
+        read_runs(copy)
+    assert (caught.value.path, caught.value.line, len(caught.value.rows)) == (path, line, good)
+    if "cut off" not in problem:
+        with pytest.raises(TableError):
+            campaign(copy, Here())
+    assert path.read_bytes() == damaged  # reading, and a campaign that is refused, leave the file as it is
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(TableError, match=r"matmuls\.csv, line 1: no such file"):
+        read_matmuls(tmp_path)
+    with pytest.raises(InputError, match="the store has no run of"):
+        matmul_row(TINY[0], {})
+
+
+def test_another_simulator_version_is_refused(monkeypatch):
+    monkeypatch.setattr("llmamdahl.simulator.version", lambda package: "3.0.0")
+    with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
+        simulate(TINY[0])
+
+
+@pytest.mark.parametrize("bad", [0, 1.5, float("nan")])
+def test_bad_run(bad):
+    with pytest.raises(InputError, match=r"k: .* is not a positive whole number"):
+        Run(1, 2, bad, EDGE_TPU)

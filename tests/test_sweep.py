@@ -1,0 +1,110 @@
+"""The sweep: its numbers from the store alone, its speed, its refusals, and the tie of the dataflows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmamdahl import amdahl
+from llmamdahl.bench import paper_sweep
+from llmamdahl.errors import CountOverflowError, InputError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import PRINTED, get_model, model_names
+from llmamdahl.store import CONTEXT_LENGTHS, read_matmuls
+from llmamdahl.sweep import COLUMNS, METRICS, dataflow_cycles, sweep
+from llmamdahl.workload import Part, decode_step
+
+READINGS = [name for base in model_names() for name in (base, base + PRINTED) if name != "opt-66b-printed"]
+ARRAYS = [replace(array, dataflow=dataflow) for array in (CLOUD_TPU, EDGE_TPU) for dataflow in Dataflow]
+
+
+@pytest.mark.parametrize("ifmap", ["activations", "weights"])
+def test_every_number_is_made_of_rows_of_the_store(ifmap):
+    frame = sweep(READINGS, CONTEXT_LENGTHS, ARRAYS, ifmap=ifmap)
+    assert list(frame.columns) == COLUMNS
+    assert len(frame) == len(READINGS) * 6 * len(ARRAYS) * len(METRICS)
+    store = read_matmuls()
+    store["memory_accesses"] = store.ifmap_sram_reads + store.filter_sram_reads + store.ofmap_sram_writes
+    said = store.set_index(["array", "dataflow", "m", "n", "k"])[list(METRICS)].to_dict("index")
+    for row in frame.itertuples():
+        parts = dict.fromkeys(("projection", "attention"), 0)
+        for mm in decode_step(get_model(row.model), row.context_length):
+            if mm.part is not Part.UNQUANTIZED:
+                shape = (mm.m, mm.n, mm.k) if ifmap == "activations" else (mm.n, mm.m, mm.k)
+                parts[mm.part] += said[(row.array, row.dataflow, *shape)][row.metric] * mm.count
+        assert (row.projection, row.attention) == (parts["projection"], parts["attention"])
+        assert row.fraction == parts["projection"] / sum(parts.values())
+
+
+def test_the_whole_paper_takes_at_most_50_ms():
+    assert min(paper_sweep() for _ in range(3)) < 0.05
+
+
+@pytest.mark.parametrize("array", [CLOUD_TPU, EDGE_TPU])
+@pytest.mark.parametrize(("ifmap", "tied"), [("activations", "os=is"), ("weights", "os=ws")])
+def test_os_wins_as_reported_and_ties_once_the_drain_is_counted(array, ifmap, tied):
+    reported = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, "reported", ifmap)
+    corrected = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, "corrected", ifmap)
+    assert len(reported) == len(corrected) == 42
+    assert set(reported.fastest) == {"os"}
+    assert set(corrected.fastest) == {tied}
+
+
+def test_the_tie_needs_pairs_and_a_square_array():
+    names = ["gpt2", "opt-6.7b"]
+    assert set(dataflow_cycles(names, [100, 3000], SystolicArray(100, 100), "corrected").fastest) == {"os=is"}
+    assert "os=is" not in set(dataflow_cycles(names, [100, 3000], SystolicArray(128, 64), "corrected").fastest)
+    assert "os=is" not in set(dataflow_cycles(["llama-7b"], CONTEXT_LENGTHS, CLOUD_TPU, "corrected").fastest)
+
+
+def test_corrected_accesses_tie_too():
+    by_dataflow = [
+        sweep(model_names("opt"), CONTEXT_LENGTHS, [replace(CLOUD_TPU, dataflow=dataflow)], "corrected")
+        for dataflow in ("os", "is")
+    ]
+    columns = ["projection", "attention", "fraction"]
+    pd.testing.assert_frame_equal(by_dataflow[0][columns], by_dataflow[1][columns])
+
+
+def test_own_decoder_and_own_array():
+    model = replace(get_model("opt-350m"), name="mine", num_heads=8)
+    frame = sweep([model], [77], [SystolicArray(17, 5, "ws", name="odd")])
+    assert frame[["model", "array", "dataflow"]].drop_duplicates().to_numpy().tolist() == [["mine", "odd", "ws"]]
+
+
+def test_curves_follow_equation_5():
+    frame = sweep(["opt-350m"], [2048], [CLOUD_TPU]).query("metric == 'cycles'")
+    curves = amdahl.curves(frame, [1, 4]).set_index(["part", "partial_speedup"]).total_speedup
+    fraction = frame.fraction.item()
+    assert curves["projection", 4] == 1 / (1 - fraction + fraction / 4)
+    assert curves["attention", 4] == pytest.approx(1 / (fraction + (1 - fraction) / 4))
+    assert curves["attention", 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("field", ["models", "context_lengths", "arrays"])
+def test_empty_list(field):
+    arguments = {"models": ["gpt2"], "context_lengths": [128], "arrays": [EDGE_TPU]} | {field: []}
+    with pytest.raises(InputError, match=f"{field}: nothing is listed"):
+        sweep(**arguments)
+
+
+def test_bad_arguments():
+    with pytest.raises(InputError, match="ifmap: 'both' is unknown; known: activations, weights"):
+        sweep(["gpt2"], [128], [EDGE_TPU], ifmap="both")
+    with pytest.raises(InputError, match="model: 'g' is unknown"):
+        sweep("gpt2", [128], [EDGE_TPU])
+    with pytest.raises(InputError, match="context_length: 0 "):
+        sweep(["gpt2"], [128, 0], [EDGE_TPU])
+    with pytest.raises(InputError, match="arrays: several are '4x4' with dataflow os"):
+        sweep(["gpt2"], [128], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
+
+
+@pytest.mark.parametrize("length", [2**50, 2**62, 2**70])
+def test_sums_that_overflow_are_refused(length):
+    with pytest.raises(CountOverflowError):
+        sweep(["opt-66b"], [128, length], [SystolicArray(1, 1)])
+
+
+def test_fraction_is_a_plain_number():
+    assert sweep(["gpt2"], np.array([128, 256]), [EDGE_TPU]).dtypes["fraction"].kind == "f"

@@ -1,0 +1,121 @@
+"""The closed form against SCALE-Sim: the whole store, live runs, and its own limits."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from llmamdahl.agreement import closed_form_against_store
+from llmamdahl.bench import million_over_bare
+from llmamdahl.errors import CountOverflowError, InputError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.simulator import COUNTS, Run, add_up, folds, simulate
+from llmamdahl.systolic import GemmCost, gemm_cost
+
+sizes = st.integers(1, 24)
+srams = st.sampled_from([1, 2, 64])
+arrays = st.builds(SystolicArray, sizes, sizes, st.sampled_from(list(Dataflow)), srams, srams, srams)
+dims = st.one_of(st.just(1), st.integers(1, 70))
+
+
+def test_equals_the_whole_store():
+    held = closed_form_against_store()
+    assert held.rows.sum() == 828
+    assert not held.differ.any()
+
+
+@settings(max_examples=120, deadline=None)
+@given(m=dims, n=dims, k=dims, array=arrays)
+def test_equals_live_scale_sim(m, n, k, array):
+    assume((array.rows, array.cols, array.dataflow, k) != (1, 1, "os", 1))  # folds of one cycle: see the next test
+    run = Run(m, n, k, array)
+    said = simulate(run)
+    cost = gemm_cost(m, n, k, array)
+    assert {count.name: getattr(cost, count.name) for count in fields(cost)} == {
+        count.name: said[count.name] for count in fields(cost)
+    }
+    assert said["stall_cycles"] == 0
+    folded = add_up(run, [(simulate(fold), number) for fold, number in folds(run)])
+    assert {name: folded[name] for name in COUNTS} == {name: said[name] for name in COUNTS}
+
+
+def test_scale_sim_fails_at_a_single_cycle():
+    with pytest.raises(InputError, match="takes one cycle"):
+        simulate(Run(1, 1, 1, SystolicArray(1, 1)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(array=arrays, seed=st.integers(0, 2**32 - 1))
+def test_arrays_are_the_ints_elementwise(array, seed):
+    m, n, k = np.random.default_rng(seed).integers(1, 5000, (3, 8))
+    for counting in ("reported", "corrected"):
+        whole = gemm_cost(m, n[:, None], k, array, counting)
+        for i, j in np.ndindex(8, 8):
+            one = gemm_cost(int(m[j]), int(n[i]), int(k[j]), array, counting)
+            for count in fields(one):
+                assert getattr(whole, count.name).shape == (8, 8)
+                assert getattr(whole, count.name)[i, j] == getattr(one, count.name)
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+def test_corrected_counts_by_hand(dataflow):
+    # 1 x 100 times 100 x 70 on 32 x 16. OS: 5 folds of 2*32 + 16 + 100 - 2 cycles; WS: 4 x 5 folds of
+    # 2*32 + 16 + 1 - 2; IS: 4 folds of 2*32 + 16 + 70 - 2. The product has 70 elements.
+    cost = gemm_cost(1, 70, 100, SystolicArray(32, 16, dataflow), counting="corrected")
+    assert cost.cycles == {"os": 5 * 178, "ws": 20 * 79, "is": 4 * 148}[dataflow]
+    assert cost.ofmap_sram_writes == {"os": 70, "ws": 4 * 70, "is": 4 * 70}[dataflow]
+
+
+def test_corrections_are_the_three_of_the_docstring():
+    m, n, k = np.random.default_rng(1).integers(1, 300, (3, 50))
+    for dataflow in Dataflow:
+        array = SystolicArray(9, 7, dataflow)
+        reported, corrected = (gemm_cost(m, n, k, array, counting) for counting in ("reported", "corrected"))
+        os_folds = -(-m // 9) * -(-n // 7) * (dataflow is Dataflow.OS)
+        assert (corrected.cycles - reported.cycles == 1 + 9 * os_folds).all()
+        assert (reported.ofmap_sram_writes - corrected.ofmap_sram_writes == (9 + 7) * os_folds).all()
+        assert (reported.ifmap_sram_reads == corrected.ifmap_sram_reads).all()
+        assert (reported.filter_sram_reads == corrected.filter_sram_reads).all()
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.0, 1.5, float("nan"), "3", None, True, np.float64(4)])
+@pytest.mark.parametrize("field", ["m", "n", "k"])
+def test_bad_dimension_is_named(field, bad):
+    with pytest.raises(InputError, match=f"{field}: .*whole number"):
+        gemm_cost(**({"m": 1, "n": 2, "k": 3} | {field: bad}), array=EDGE_TPU)
+
+
+@pytest.mark.parametrize("bad", [np.array([1, 0]), np.array([3, -2]), np.array([1.0, 2.0]), np.array([np.nan])])
+def test_bad_array_is_named(bad):
+    with pytest.raises(InputError, match=r"n: .*whole number"):
+        gemm_cost(1, bad, 3, EDGE_TPU)
+
+
+def test_unknown_counting():
+    with pytest.raises(InputError, match="counting: 'true' is unknown; known: reported, corrected"):
+        gemm_cost(1, 1, 1, EDGE_TPU, counting="true")
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+@pytest.mark.parametrize("wrap", [int, np.array, lambda size: np.array([1, size])])
+def test_overflow_is_refused_never_wrapped(dataflow, wrap):
+    array = replace(EDGE_TPU, dataflow=dataflow)
+    with pytest.raises(CountOverflowError, match=r"2\*\*63"):
+        gemm_cost(wrap(2**32), wrap(2**32), wrap(2**32), array)
+
+
+def test_large_counts_that_fit_are_exact():
+    # The largest of each dimension would overflow together, but they never meet.
+    m, n, k = np.array([2**40, 1, 1]), np.array([1, 2**40, 1]), np.array([1, 1, 2**40])
+    cost = gemm_cost(m, n, k, CLOUD_TPU)
+    assert isinstance(cost, GemmCost)
+    for i in range(3):
+        assert cost.cycles[i] == gemm_cost(int(m[i]), int(n[i]), int(k[i]), CLOUD_TPU).cycles
+    with pytest.raises(CountOverflowError):
+        gemm_cost(np.array([2**63], dtype=np.uint64), 1, 1, CLOUD_TPU)
+
+
+def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
+    assert min(million_over_bare() for _ in range(3)) < 2
