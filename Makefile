@@ -44,8 +44,8 @@ accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 test: $(ENV)  ## doctests, tests, and every notebook through nbval
 	@$(PY) -m pytest
 
-simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=n sets the processes
-	@$(PY) -m llmamdahl.store $(STORE)
+simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=2 sets the processes
+	@$(PY) -m llmamdahl.store $(STORE) $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(ENV)  ## the ratios of README's speed table
 	@$(PY) -m llmamdahl.bench

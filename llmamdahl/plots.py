@@ -37,11 +37,8 @@ def heat_maps(frame: pd.DataFrame, title: str) -> Figure:
     return _two_maps(frame, title, "fraction", as_printed, dict(vmin=0, vmax=1, cmap="BrBG"), "F, projections")
 
 
-def shift_maps(reported: pd.DataFrame, corrected: pd.DataFrame, title: str) -> Figure:
-    """How far the corrected counts move F: corrected minus reported, in the layout of `heat_maps`."""
-    keys = ["model", "context_length", "metric"]
-    frame = reported.merge(corrected, on=keys, suffixes=("_reported", "_corrected"), validate="one_to_one")
-    frame["shift"] = frame.fraction_corrected - frame.fraction_reported
+def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
+    """How far the corrected counts move F, laid out as `heat_maps`; `frame` comes from `sweep.correction_shift`."""
     widest = frame["shift"].abs().max()
     style = dict(vmin=-widest, vmax=widest, cmap="coolwarm")
     return _two_maps(frame, title, "shift", "{:+.3f}".format, style, "corrected F - reported F")

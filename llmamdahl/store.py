@@ -7,6 +7,7 @@ otherwise. Nothing in either comes from the closed form.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import random
@@ -20,7 +21,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from llmamdahl.errors import InputError, TableError
+from llmamdahl.errors import InputError, TableError, positive_int
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
 from llmamdahl.models import PRINTED, get_model, model_names
 from llmamdahl.simulator import (
@@ -291,10 +292,14 @@ def _accesses(row: Row) -> int:
 
 
 def main() -> None:
-    """`python -m llmamdahl.store [FOLDER]`: complete the store in FOLDER, by default `data/scalesim`."""
-    store = Path(sys.argv[1]) if len(sys.argv) > 1 else STORE
+    """`python -m llmamdahl.store [FOLDER] [--jobs N]`: complete the store in FOLDER, by default `data/scalesim`."""
+    parser = argparse.ArgumentParser(description="Complete a store of what SCALE-Sim says of the paper's MatMuls.")
+    parser.add_argument("folder", nargs="?", type=Path, default=STORE, help="data/scalesim unless given")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, by default one a core")
+    options = parser.parse_args()
+    store = options.folder
     try:
-        made = campaign(store, jobs=int(os.environ.get("JOBS", 0)) or None)
+        made = campaign(store, jobs=positive_int("jobs", options.jobs))
     except KeyboardInterrupt:
         sys.exit(f"stopped; {store / 'runs.csv'} keeps every finished run, and the next start goes on from there")
     except InputError as error:

@@ -137,6 +137,23 @@ def dataflow_cycles(
     return totals.assign(fastest=fastest)
 
 
+def correction_shift(
+    models: Iterable[str | Decoder], context_lengths: Iterable[int], arrays: Iterable[SystolicArray]
+) -> pd.DataFrame:
+    """How far SCALE-Sim's miscounts move F.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), shift (corrected minus
+        reported).
+    """
+    models, context_lengths, arrays = list(models), list(context_lengths), list(arrays)
+    frame = sweep(models, context_lengths, arrays, "reported").rename(columns={"fraction": "reported"})
+    frame["corrected"] = sweep(models, context_lengths, arrays, "corrected").fraction
+    return frame.drop(columns=["projection", "attention"]).assign(shift=frame.corrected - frame.reported)
+
+
 def _sums(values: np.ndarray, count: np.ndarray, cell: np.ndarray, cases: int) -> np.ndarray:
     """Sum of values x count of each part of each case, int64 of shape (cases, 2)."""
     rough = np.bincount(cell, weights=values.astype(float) * count, minlength=2 * cases).reshape(cases, 2)
