@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import papermill
-from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from llmamdahl.published import paper_items
@@ -25,12 +23,14 @@ def execute(notebook: Path) -> float:
     """Run a notebook into `build/notebooks/`, without what changes from run to run; the seconds it took."""
     BUILD.mkdir(parents=True, exist_ok=True)
     copy, start = BUILD / notebook.name, time.perf_counter()
-    papermill.execute_notebook(
-        notebook, copy, kernel_name="python3", cwd=NOTEBOOKS, progress_bar=False, log_output=False
-    )
-    strip = [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--keep-id"]
-    subprocess.run([*strip, "--extra-keys", VOLATILE, str(copy)], check=True)
+    _python("papermill", "--kernel", "python3", "--cwd", NOTEBOOKS, "--no-progress-bar", notebook, copy)
+    _python("nbstripout", "--keep-output", "--keep-count", "--keep-id", "--extra-keys", VOLATILE, copy)
     return time.perf_counter() - start
+
+
+def _python(module: str, *arguments: str | Path) -> None:
+    """`python -m module arguments`, whose output (kernels warn of their own set-up) shows only if it fails."""
+    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, capture_output=True, text=True)
 
 
 def produced() -> dict[Path, bytes]:
@@ -79,10 +79,9 @@ def main() -> None:
     for notebook in tqdm([*notebooks[1:], notebooks[0]], unit="notebook", disable=None):  # the map reads the others
         try:
             seconds[notebook.stem] = execute(notebook)
-        except PapermillExecutionError as error:
-            sys.exit(
-                f"{notebook.relative_to(ROOT)} failed, the executed copy is in {BUILD.relative_to(ROOT)}:\n{error}"
-            )
+        except subprocess.CalledProcessError as error:
+            where = f"{notebook.relative_to(ROOT)} failed; the executed copy is in {BUILD.relative_to(ROOT)}/"
+            sys.exit(f"{error.stderr}\n{where}")
     print_items(seconds)
     print("\nEight rows of the store, drawn now and simulated again by SCALE-Sim:")
     if not recheck():
