@@ -27,9 +27,9 @@ def agreement(item: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        item, kind (`cell` of a table or figure, or `statement` of the text), cell, printed, ours, difference
-        (blank where there is none to take), agrees, erratum (the row of `errata()` that explains a disagreement,
-        else blank). No row is left out.
+        item, kind (`cell` of a table or figure, or `statement` of the text), cell, words (of the statement), printed,
+        ours, difference (blank where there is none to take), agrees, erratum (the row of `errata()` that explains a
+        disagreement, else blank). No row is left out.
     """
     cells = {"Table 1": _table1_cells, "Table 2": _table2_cells, "Table 3": _table3_cells, "Figure 6": _figure6_cells}
     rows = [{"kind": "cell", **row} for row in cells.get(item, list)()]
@@ -156,7 +156,14 @@ def _compared(cell: str, printed: object, ours: object) -> Row:
     except ValueError:
         difference = ""
     text = (str(printed), str(ours))
-    return {"cell": cell, "printed": text[0], "ours": text[1], "difference": difference, "agrees": text[0] == text[1]}
+    return {
+        "cell": cell,
+        "words": "",
+        "printed": text[0],
+        "ours": text[1],
+        "difference": difference,
+        "agrees": text[0] == text[1],
+    }
 
 
 def _table1_cells() -> list[Row]:
@@ -217,6 +224,7 @@ def _check(statement: Mapping[Any, Any]) -> Row:
     one_of(f"statement {statement['id']}: relation", relation, tuple(RELATIONS))
     return {
         "cell": statement["id"],
+        "words": statement["words"],
         "printed": f"{relation} {printed}",
         "ours": ours,
         "difference": f"{value - float(printed):.4g}",

@@ -51,7 +51,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
     """
     lengths = sorted(frame.context_length.unique())
     models = list(dict.fromkeys(frame.model))
-    colours = dict(zip(models, sns.color_palette("viridis_r", len(models) + 1)[1:], strict=True))
+    colours = dict(zip(models, sns.color_palette("colorblind", len(models)), strict=True))
     cols = min(3, len(lengths))
     rows = -(-len(lengths) // cols)
     size = (7.5, 5) if len(lengths) == 1 else (4.2 * cols + 1.5, 3.6 * rows)
@@ -60,7 +60,8 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
         for (model, part), curve in frame[frame.context_length == length].groupby(["model", "part"], sort=False):
             dashes = "--" if part == "projection" else "-"
             axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=colours[model], linewidth=1.8)
-        axis.set(title=f"l = {length}", yscale="log", xlim=(1, frame.partial_speedup.max()))
+        panel = f"l = {length}" if len(lengths) > 1 else f"{title}, l = {length}"
+        axis.set(title=panel, yscale="log", xlim=(1, frame.partial_speedup.max()))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else "")
         axis.grid(alpha=0.3, which="both")
@@ -74,7 +75,8 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
         Line2D([], [], color="black", linestyle="-", label="attention improved"),
     ]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
-    figure.suptitle(title)
+    if len(lengths) > 1:
+        figure.suptitle(title)
     return _done(figure)
 
 

@@ -10,8 +10,8 @@ from llmamdahl.tables import DATA, Row, read_rows
 
 PUBLISHED = DATA / "published"
 AGREEMENT = DATA / "results" / "agreement"
-COLUMNS = ["item", "kind", "cell", "printed", "ours", "difference", "agrees", "erratum"]
-"""Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text)."""
+COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"]
+"""Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, with its `words`)."""
 
 FAMILY = {"gpt": "GPT", "opt": "OPT", "llama": "LLaMA"}
 """Families as the paper writes them."""
@@ -75,20 +75,33 @@ def slug(item: str) -> str:
     return f"{word}-{int(number):02d}"
 
 
+def recorded() -> pd.DataFrame:
+    """The agreement tables that the notebooks have written, one below the other."""
+    paths = [AGREEMENT / f"{slug(item['item'])}.csv" for item in _items()]
+    tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in paths if path.exists()]
+    table = pd.concat([pd.DataFrame(columns=COLUMNS), *tables], ignore_index=True)
+    return table.assign(agrees=table.agrees == "True")
+
+
 def paper_items() -> pd.DataFrame:
-    """The map: one row a paper item, with its notebook, figure, CSV, and what was checked and agrees."""
-    notes = errata()
-    rows = []
-    for item in printed_rows("items", "item notebook figure about", ["item"]):
-        path = AGREEMENT / f"{slug(item['item'])}.csv"
-        table = pd.read_csv(path, keep_default_na=False, dtype=str) if path.exists() else pd.DataFrame(columns=COLUMNS)
-        about = notes[notes.item.map(lambda named, item=item["item"]: _names(named, item))]
-        row = {**item, "csv": f"data/results/agreement/{path.name}"}
+    """The map: one row a paper item, with its notebook, files, what was checked and agrees, and known differences."""
+    notes, checked = errata(), recorded()
+    rows: list[Row] = []
+    for item in _items():
+        named = [_names(noted, item["item"]) for noted in notes.item]
+        those = checked[checked.item == item["item"]]
+        row: Row = {name: item[name] for name in ("item", "about")} | {"notebook": f"{item['notebook']}.ipynb"}
+        row |= {end: f"figures/{item['figure']}.{end}" if item["figure"] else "" for end in ("png", "csv")}
+        row["agreement"] = f"data/results/agreement/{slug(item['item'])}.csv" if len(those) else ""
         for kind in ("cell", "statement"):
-            those = table[table.kind == kind]
-            row |= {f"{kind}s": len(those), f"{kind}s_agreeing": int((those.agrees == "True").sum())}
-        rows.append({**row, "known_differences": ", ".join(about.id)})
+            agrees = those.agrees[those.kind == kind]
+            row |= {f"{kind}s": len(agrees), f"{kind}s_agreeing": int(agrees.sum())}
+        rows.append({**row, "known_differences": ", ".join(notes.id[named])})
     return pd.DataFrame(rows)
+
+
+def _items() -> list[Row]:
+    return printed_rows("items", "item notebook figure about", ["item"])
 
 
 def _names(errata_item: str, item: str) -> bool:

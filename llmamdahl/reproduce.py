@@ -58,14 +58,15 @@ def differences(before: dict[Path, bytes]) -> list[str]:
 
 def print_items(seconds: dict[str, float]) -> None:
     """One line a paper item: cells and statements checked and agreeing, and its notebook's seconds."""
-    row = "{:<10} {:>11} {:>14} {:>8}  {:<22} {}".format
-    print(row("item", "cells agree", "claims agree", "seconds", "notebook", "known differences"))
+    row = "{:<10} {:>11} {:>16} {:>8}  {:<22} {}".format
+    print(row("item", "cells agree", "statements hold", "seconds", "notebook", "known differences"))
     for item in paper_items().to_dict("records"):
-        cells, claims = (
+        cells, statements = (
             f"{item[f'{kind}_agreeing']} of {item[kind]}" if item[kind] else "-" for kind in ("cells", "statements")
         )
-        took = f"{seconds[item['notebook']]:.1f}"
-        print(row(item["item"], cells, claims, took, item["notebook"], item["known_differences"]))
+        notebook = item["notebook"].removesuffix(".ipynb")
+        took = f"{seconds[notebook]:.1f}"
+        print(row(item["item"], cells, statements, took, notebook, item["known_differences"]))
 
 
 def main() -> None:

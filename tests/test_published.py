@@ -1,5 +1,6 @@
 """The printed values, with no tolerance anywhere."""
 
+import pandas as pd
 import pytest
 
 from llmamdahl.agreement import (
@@ -11,7 +12,7 @@ from llmamdahl.agreement import (
 )
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU
-from llmamdahl.published import as_printed, errata, figure6, paper_items, printed_rows, statements
+from llmamdahl.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
 from llmamdahl.sweep import sweep
 from llmamdahl.tables import ROOT
 
@@ -83,8 +84,25 @@ def test_trace_beyond_the_store():
 
 def test_the_map_names_files_that_exist():
     for item in paper_items().itertuples():
-        assert (ROOT / "notebooks" / f"{item.notebook}.ipynb").exists()
-        if item.figure:
-            assert all((ROOT / "figures" / f"{item.figure}{end}").exists() for end in (".png", ".csv"))
-        if item.cells or item.statements:
-            assert (ROOT / item.csv).exists()
+        assert (ROOT / "notebooks" / item.notebook).exists()
+        assert all((ROOT / path).exists() for path in (item.png, item.csv, item.agreement) if path)
+        assert bool(item.agreement) == bool(item.cells or item.statements)
+
+
+def test_what_is_recorded_is_what_agrees_now():
+    now = pd.concat(agreement(item) for item in ITEMS).reset_index(drop=True)
+    pd.testing.assert_frame_equal(recorded(), now, check_dtype=False)
+
+
+def test_readme_has_the_map():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for item in paper_items().itertuples():
+        cells, statements = (
+            f"{agreeing} of {checked}" if checked else "-"
+            for agreeing, checked in ((item.cells_agreeing, item.cells), (item.statements_agreeing, item.statements))
+        )
+        name = f"[{item.item}]({item.png})" if item.png else item.item
+        assert (
+            f"| {name} | {item.about} | [{item.notebook[:2]}](notebooks/{item.notebook}) | {cells} | {statements} |"
+            in readme
+        )
