@@ -43,10 +43,10 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
         The systolic array; its SRAM sizes do not enter these counts.
     counting
         `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its three known
-        miscounts. (1) Its cycles are the index of the last cycle, one less than their number. (2) Output stationary
-        lacks the `rows` cycles in which a fold's results leave the array, which the simulator's own paper counts
-        (Samajdar et al., ISPASS 2020: 2R + C + K - 2 cycles a fold). (3) Output stationary adds rows + cols ofmap
-        writes to each fold.
+        miscounts. (1) Its cycles are the index of the last cycle, one less than their number (SCALE-Sim issue 125).
+        (2) Output stationary lacks the `rows` cycles in which a fold's results leave the array, which the simulator's
+        own paper counts (Samajdar et al., ISPASS 2020: 2R + C + K - 2 cycles a fold; scale-sim-v3 issue 4). (3) Output
+        stationary adds rows + cols ofmap writes to each fold (SCALE-Sim issue 166).
 
     Returns
     -------
