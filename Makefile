@@ -30,7 +30,8 @@ env: $(ENV)  ## make .venv from requirements.lock (the other targets do it when 
 	@touch $@
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
-	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) notebooks/00-start-here.ipynb
+	@$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
 	@$(PY) -m llmamdahl.reproduce
