@@ -74,7 +74,10 @@ def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame
         (the simulator runs behind it, in `data/scalesim/runs.csv`), simulator_version.
     """
     store = read_matmuls()
-    store = store[(store.array == array.label) & (store.dataflow == array.dataflow)]
+    for name in ("rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb"):
+        store = store[store[name] == getattr(array, name)]
+    if store.empty:
+        raise InputError(f"array: {array} is not in the store; it has the arrays of Table 3, in each dataflow")
     steps = [mm for mm in decode_step(get_model(model), context_length) if mm.part is not Part.UNQUANTIZED]
     table = pd.DataFrame([asdict(matmul) for matmul in steps]).astype({"part": str})
     table = table.merge(store, on=["m", "n", "k"], how="left", validate="many_to_one")

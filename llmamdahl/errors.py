@@ -31,6 +31,10 @@ class TableError(InputError):
         self.path, self.line, self.rows = path, line, rows or []
 
 
+class CutOffError(TableError):
+    """A data file whose last line has no end: its writer was stopped in the middle of it."""
+
+
 def positive_int(field: str, value: object) -> int:
     """`value` as an int >= 1; booleans, floats (2.0 too) and NaN are refused, never rounded."""
     try:

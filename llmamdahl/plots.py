@@ -56,7 +56,9 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
     rows = -(-len(lengths) // cols)
     size = (7.5, 5) if len(lengths) == 1 else (4.2 * cols + 1.5, 3.6 * rows)
     figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
-    for axis, length in zip(axes.flat, lengths, strict=True):
+    for unused in axes.flat[len(lengths) :]:
+        unused.set_visible(False)
+    for axis, length in zip(axes.flat, lengths, strict=False):
         for (model, part), curve in frame[frame.context_length == length].groupby(["model", "part"], sort=False):
             dashes = "--" if part == "projection" else "-"
             axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=colours[model], linewidth=1.8)

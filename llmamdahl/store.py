@@ -11,9 +11,10 @@ import argparse
 import csv
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from llmamdahl.errors import InputError, TableError, positive_int
+from llmamdahl.errors import CutOffError, InputError, TableError, positive_int
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
 from llmamdahl.models import PRINTED, get_model, model_names
 from llmamdahl.simulator import (
@@ -179,9 +180,7 @@ def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def campaign(
-    store: Path = STORE, executor: Executor | None = None, jobs: int | None = None, limit: int | None = None
-) -> int:
+def campaign(store: Path = STORE, executor: Executor | None = None, jobs: int | None = None) -> int:
     """Simulate what the store lacks, then write `runs.csv` and `matmuls.csv` in order; returns the runs made.
 
     Each finished run is appended to `runs.csv` and synced to disk before the next one starts, so that a crash loses
@@ -193,26 +192,25 @@ def campaign(
         Where runs are made; by default a pool of `jobs` processes.
     jobs
         Runs in flight at once, by default one a core; fewer while they would need more than `MEMORY` together.
-    limit
-        Stop after this many runs, leaving the store to be completed by the next start.
     """
     store.mkdir(parents=True, exist_ok=True)
     path = store / "runs.csv"
     try:
         runs = read_runs(store)
-    except TableError as error:
-        if "cut off" not in str(error):
-            raise
+    except CutOffError as error:
         print(f"{error}; it is simulated again", file=sys.stderr)
         write_rows(path, list(RUN_COLUMNS), error.rows)
         runs = read_runs(store)
     matmuls = paper_matmuls()
-    todo = [run for run in needed_runs(matmuls) if _key(run) not in runs][:limit]
+    todo = [run for run in needed_runs(matmuls) if _key(run) not in runs]
     jobs = jobs or os.cpu_count() or 1
     if todo:
         if not runs:
             write_rows(path, list(RUN_COLUMNS), [])
-        pool = executor or ProcessPoolExecutor(jobs)
+        # workers die of Ctrl-C without a word; what to do next is said once, by `main`
+        pool = executor or ProcessPoolExecutor(
+            jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        )
         try:
             with path.open("a", encoding="utf-8", newline="") as handle:
                 writer = csv.writer(handle, lineterminator="\n")
@@ -225,9 +223,8 @@ def campaign(
             if executor is None:
                 pool.shutdown(wait=False, cancel_futures=True)
         runs = read_runs(store)
-    if limit is None or len(todo) < limit:
-        write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
-        write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
+    write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
+    write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
     return len(todo)
 
 
@@ -300,8 +297,9 @@ def main() -> None:
     store = options.folder
     try:
         made = campaign(store, jobs=positive_int("jobs", options.jobs))
-    except KeyboardInterrupt:
-        sys.exit(f"stopped; {store / 'runs.csv'} keeps every finished run, and the next start goes on from there")
+    except (KeyboardInterrupt, BrokenExecutor) as error:
+        why = "stopped" if isinstance(error, KeyboardInterrupt) else "a worker was killed (out of memory?)"
+        sys.exit(f"{why}; {store / 'runs.csv'} keeps every finished run, and the next start goes on from there")
     except InputError as error:
         sys.exit(str(error))
     frame = read_matmuls(store)

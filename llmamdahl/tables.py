@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmamdahl.errors import TableError
+from llmamdahl.errors import CutOffError, TableError
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -53,7 +53,7 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
     for cells in reader:
         line = reader.line_num
         if line == last_line and not text.endswith("\n"):
-            raise TableError(path, line, "the last line is cut off (no newline at its end)", rows)
+            raise CutOffError(path, line, "the last line is cut off (no newline at its end)", rows)
         if len(cells) != len(header):
             raise TableError(path, line, f"{len(cells)} cells where the header has {len(header)}", rows)
         row: Row = {}

@@ -11,7 +11,7 @@ from llmamdahl.agreement import (
     trace,
 )
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU
+from llmamdahl.hardware import CLOUD_TPU, SystolicArray
 from llmamdahl.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
 from llmamdahl.sweep import sweep
 from llmamdahl.tables import ROOT
@@ -80,6 +80,8 @@ def test_trace_adds_up_to_the_fraction():
 def test_trace_beyond_the_store():
     with pytest.raises(InputError, match="context_length: 100 is not in the store"):
         trace("opt-350m", 100, CLOUD_TPU)
+    with pytest.raises(InputError, match=r"array: SystolicArray\(rows=8, .* is not in the store"):
+        trace("opt-350m", 128, SystolicArray(8, 8, name="cloud"))
 
 
 def test_the_map_names_files_that_exist():

@@ -60,7 +60,7 @@ def test_no_logic(notebook):
 
 def test_short_cells_and_as_much_text(notebook):
     lines = [len(source(cell).splitlines()) for cell in cells(notebook, "code")]
-    assert statistics.median(lines) <= 4
+    assert statistics.median(lines) <= 3
     assert max(lines) <= 16
     text, code = (sum(len(source(cell)) for cell in cells(notebook, kind)) for kind in ("markdown", "code"))
     assert text >= code

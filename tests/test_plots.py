@@ -1,0 +1,68 @@
+"""Figures: the file and the numbers behind it, cells labelled as printed, panels for any number of context lengths."""
+
+import pandas as pd
+import pytest
+
+from llmamdahl import amdahl, plots
+from llmamdahl.agreement import agreement
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
+from llmamdahl.models import model_names
+from llmamdahl.store import CONTEXT_LENGTHS
+from llmamdahl.sweep import correction_shift, dataflow_cycles, sweep
+
+OPT = model_names("opt")
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def test_heat_map_cells_are_figure_6_as_printed():
+    figure = plots.heat_maps(sweep(OPT, CONTEXT_LENGTHS, [EDGE_TPU]), "Figure 6")
+    printed = agreement("Figure 6").query("kind == 'cell'").printed.tolist()
+    assert texts(figure.axes[0]) + texts(figure.axes[1]) == printed
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert (labels[0], labels[-1]) == ("1024\nOPT 350M", "9216\nOPT 66B")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(map(str, CONTEXT_LENGTHS))
+
+
+def test_shift_map_shows_the_shift():
+    shift = correction_shift(["opt-350m"], [2048], [CLOUD_TPU])
+    figure = plots.shift_maps(shift, "shift")
+    assert texts(figure.axes[0]) == [f"{shift['shift'][0]:+.3f}"] == ["-0.035"]
+
+
+@pytest.mark.parametrize("lengths", [[128], [128, 256], [128, 256, 512, 1024, 2048]])
+def test_amdahl_curves_dashed_projections_solid_attention(lengths):
+    curves = amdahl.curves(sweep(OPT, lengths, [EDGE_TPU]).query("metric == 'cycles'"), range(1, 101))
+    figure = plots.amdahl_curves(curves, "Amdahl")
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(panels) == len(lengths)
+    for panel, length in zip(panels, lengths, strict=True):
+        lines = panel.get_lines()
+        assert [line.get_linestyle() for line in lines] == ["--", "-"] * len(OPT)
+        drawn = curves.set_index(["context_length", "model", "part"]).loc[(length, "opt-350m", "attention")]
+        assert lines[1].get_ydata().tolist() == drawn.total_speedup.tolist()
+
+
+def test_dataflow_bars_say_where_the_tie_is():
+    frame = pd.concat(
+        dataflow_cycles(OPT, [2048], array, counting, ifmap)
+        for array in (CLOUD_TPU, EDGE_TPU)
+        for ifmap in ("activations", "weights")
+        for counting in ("reported", "corrected")
+    )
+    figure = plots.dataflow_bars(frame, "Figure 8")
+    assert [axis.get_xlabel().split(": ")[1] for axis in figure.axes] == [
+        f"{dataflow} / OS as reported; corrected" for dataflow in ("IS", "WS", "IS", "WS")
+    ]
+    assert all(axis.get_xlabel().endswith("1 exactly") for axis in figure.axes)
+
+
+def test_save_puts_png_and_csv_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "FIGURES", tmp_path / "figures")
+    frame = sweep(OPT, [128], [EDGE_TPU])
+    figure = plots.heat_maps(frame, "F")
+    assert plots.save(figure, frame, "f") is figure
+    assert (tmp_path / "figures" / "f.png").read_bytes().startswith(b"\x89PNG")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures" / "f.csv"), frame, check_dtype=False)
