@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -26,7 +27,8 @@ DRAM_COUNTS = ("ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes")
 """Whole numbers that do not: what a fold leaves in its buffer, the next one need not fetch."""
 
 UTILISATIONS = ("overall_utilisation", "mapping_efficiency", "compute_utilisation")
-"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them."""
+"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them, to ten significant digits: the simulator adds up floats, and what
+comes after those digits depends on the version of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Run:
 
 
 def simulate(run: Run) -> Row:
-    """What SCALE-Sim reports for one MatMul in its stall-free mode (`InterfaceBandwidth: CALC`), nothing changed.
+    """What SCALE-Sim reports for one MatMul in its stall-free mode (`InterfaceBandwidth: CALC`).
 
     Returns
     -------
@@ -105,7 +107,7 @@ def simulate(run: Run) -> Row:
     counts = (cycles, stalls, *detail[2::3])
     return {
         **{name: int(count) for name, count in zip(COUNTS + DRAM_COUNTS, counts, strict=True)},
-        **{name: float(value) for name, value in zip(UTILISATIONS, utilisations, strict=True)},
+        **{name: _ten_digits(value) for name, value in zip(UTILISATIONS, utilisations, strict=True)},
     }
 
 
@@ -146,7 +148,12 @@ def add_up(run: Run, parts: list[tuple[Row, int]]) -> Row:
     row: Row = {name: sum(part[name] * count for part, count in parts) for name in COUNTS}
     row["cycles"] += number - 1
     row |= dict.fromkeys(DRAM_COUNTS)
-    row |= {name: sum(part[name] * count for part, count in parts) / number for name in UTILISATIONS[1:]}
     elements = run.array.rows * run.array.cols
-    row["overall_utilisation"] = run.m * run.n * run.k * 100 / (row["cycles"] * elements)
+    row["overall_utilisation"] = _ten_digits(run.m * run.n * run.k * 100 / (row["cycles"] * elements))
+    for name in UTILISATIONS[1:]:
+        row[name] = _ten_digits(math.fsum(part[name] * count for part, count in parts) / number)
     return row
+
+
+def _ten_digits(value: float) -> float:
+    return float(f"{value:.10g}")
