@@ -27,8 +27,8 @@ DRAM_COUNTS = ("ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes")
 """Whole numbers that do not: what a fold leaves in its buffer, the next one need not fetch."""
 
 UTILISATIONS = ("overall_utilisation", "mapping_efficiency", "compute_utilisation")
-"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them, to ten significant digits: the simulator adds up floats, and what
-comes after those digits depends on the version of Python."""
+"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them, to ten significant digits: the simulator adds up floats, and
+what comes after those digits depends on the version of Python."""
 
 
 @dataclass(frozen=True, slots=True)
