@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmamdahl.errors import InputError, one_of
+from llmamdahl.errors import InputError, instance, one_of
 from llmamdahl.hardware import Dataflow, SystolicArray, get_array
 from llmamdahl.models import get_model, model_names, table2_printed, table2_true
 from llmamdahl.published import COLUMNS, FAMILY, as_printed, errata, figure6, statements, table1, table3
@@ -30,9 +30,14 @@ def agreement(item: str) -> pd.DataFrame:
         item, kind (`cell` of a table or figure, or `statement` of the text), cell, words (of the statement), printed,
         ours, difference (blank where there is none to take), agrees, erratum (the row of `errata()` that explains a
         disagreement, else blank). No row is left out.
+
+    Raises
+    ------
+    InputError
+        An item of which nothing can be checked.
     """
-    cells = {"Table 1": _table1_cells, "Table 2": _table2_cells, "Table 3": _table3_cells, "Figure 6": _figure6_cells}
-    rows = [{"kind": "cell", **row} for row in cells.get(item, list)()]
+    one_of("item", item, tuple(dict.fromkeys([*CELLS, *statements().item])))
+    rows = [{"kind": "cell", **row} for row in CELLS.get(item, list)()]
     rows += [{"kind": "statement", **_check(row)} for row in statements().to_dict("records") if row["item"] == item]
     known = {
         cell: row["id"]
@@ -48,7 +53,12 @@ def agreement(item: str) -> pd.DataFrame:
 
 def accounted_for(table: pd.DataFrame) -> bool:
     """True if every row agrees, but for those listed as errata, and each of those does disagree."""
-    return bool((table.agrees == (table.erratum == "")).all())
+    return unaccounted(table).empty
+
+
+def unaccounted(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that disagree and are no errata, or are errata and agree all the same."""
+    return table[table.agrees != (table.erratum == "")]
 
 
 def closed_form_against_store() -> pd.DataFrame:
@@ -73,6 +83,7 @@ def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame
         name, part, count (how often in the whole model), m, n, k, cycles and memory_accesses (of one), obtained, runs
         (the simulator runs behind it, in `data/scalesim/runs.csv`), simulator_version.
     """
+    instance("array", array, SystolicArray)
     store = read_matmuls()
     for name in ("rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb"):
         store = store[store[name] == getattr(array, name)]
@@ -103,6 +114,7 @@ def figure6_assumptions() -> pd.DataFrame:
         ("as reported by SCALE-Sim, OS, four decimals then three", reported[Dataflow.OS], as_printed),
         ("rounded once, to three decimals", reported[Dataflow.OS], plain),
         ("last cycle counted", last_cycle, as_printed),
+        ("last cycle counted, rounded once", last_cycle, plain),
         ("corrected counts: last cycle, drain, ofmap writes", _edge_fractions(counting="corrected"), as_printed),
         ("weights as ifmap", _edge_fractions(ifmap="weights"), as_printed),
         ("WS instead of OS", reported[Dataflow.WS], as_printed),
@@ -219,7 +231,8 @@ def _check(statement: Mapping[Any, Any]) -> Row:
     lengths = tuple(int(length) for length in statement["context_lengths"].split())
     models = tuple(statement["models"].split())
     statistic, relation, printed = (statement[name] for name in ("statistic", "relation", "printed"))
-    if statistic == "share of cases that OS wins":
+    one_of(f"statement {statement['id']}: statistic", statistic, (*STATISTICS, OS_WINS))
+    if statistic == OS_WINS:
         value = _share_os_wins(statement["array"], models, lengths)
     else:
         value = STATISTICS[statistic](_map(statement["array"], statement["metric"], statement["part"], models, lengths))
@@ -235,13 +248,25 @@ def _check(statement: Mapping[Any, Any]) -> Row:
     }
 
 
+CELLS: dict[str, Callable[[], list[Row]]] = {
+    "Table 1": _table1_cells,
+    "Table 2": _table2_cells,
+    "Table 3": _table3_cells,
+    "Figure 6": _figure6_cells,
+}
+"""Of each item, what its printed values are compared with."""
+
+OS_WINS = "share of cases that OS wins"
 STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "value": lambda cells: cells.item(),
     "smallest": lambda cells: cells.min(),
     "largest": lambda cells: cells.max(),
     "smallest rise with model size": lambda cells: np.diff(cells, axis=1).min(),
     "largest rise with context length": lambda cells: np.diff(cells, axis=0).max(),
+    "smallest ceiling of attention": lambda cells: (1 / cells).min(),
     "largest ceiling of attention": lambda cells: (1 / cells).max(),
+    "smallest ceiling of projections": lambda cells: (1 / (1 - cells)).min(),
+    "largest ceiling of projections": lambda cells: (1 / (1 - cells)).max(),
     "cells that round to 0.5": lambda cells: (cells.round(1) == 0.5).sum(),
 }
 """Of a map of shares, rows l ascending, columns models ascending in size."""

@@ -31,8 +31,8 @@ def total_speedup(fraction: ArrayLike, partial_speedup: ArrayLike) -> Number:
     >>> total_speedup(0.5, 2)
     1.3333333333333333
     """
-    share, partial = _fraction(fraction), _positive("partial_speedup", partial_speedup)
-    with np.errstate(divide="ignore"):
+    share, partial = _broadcast(_fraction(fraction), "partial_speedup", partial_speedup)
+    with np.errstate(divide="ignore", over="ignore"):
         return _plain(1 / ((1 - share) + share / partial))
 
 
@@ -59,7 +59,7 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> N
     >>> required_partial_speedup(0.75, 2)
     3.0
     """
-    share, target = np.broadcast_arrays(_fraction(fraction), _positive("total_speedup", total_speedup))
+    share, target = _broadcast(_fraction(fraction), "total_speedup", total_speedup)
     limit = np.asarray(ceiling(share))
     unreachable = (target > limit) | ((share == 0) & (target != 1))
     if unreachable.any():
@@ -99,6 +99,14 @@ def _fraction(value: ArrayLike) -> Number:
 def _positive(field: str, value: ArrayLike) -> Number:
     number = _numbers(field, value)
     return _checked(field, number, number > 0, "above 0")
+
+
+def _broadcast(share: Number, field: str, value: ArrayLike) -> tuple[Number, Number]:
+    speedup = _positive(field, value)
+    try:
+        return tuple(np.broadcast_arrays(share, speedup))  # type: ignore[return-value]
+    except ValueError:
+        raise InputError(f"{field}: shape {speedup.shape} does not broadcast against F's, {share.shape}") from None
 
 
 def _numbers(field: str, value: ArrayLike) -> Number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,22 @@ def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise InputError(f"{field}: {value!r} is unknown; known: {', '.join(choices)}")
     return str(value)
+
+
+def instance(field: str, value: object, kind: type) -> None:
+    """Refuse a `value` that is not of this `kind`."""
+    if not isinstance(value, kind):
+        raise InputError(f"{field}: {value!r} is not a {kind.__name__}")
+
+
+def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
+    """`values` as a list of at least one value, no two alike if `distinct`; a string or a single value is no list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{field}: {values!r} is not a list; write [{values!r}]")
+    found = list(values)
+    if not found:
+        raise InputError(f"{field}: nothing is listed; give at least one")
+    for value in found if distinct else ():
+        if found.count(value) > 1:
+            raise InputError(f"{field}: {value!r} is listed {found.count(value)} times; list it once")
+    return found

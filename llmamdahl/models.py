@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
-from llmamdahl.errors import InputError, positive_int
+from llmamdahl.errors import InputError, instance, one_of, positive_int
 from llmamdahl.tables import DATA, Columns, Row, boolean, read_rows
 
 PRINTED = "-printed"
@@ -53,6 +53,7 @@ class Decoder:
             if field.type == "int":
                 size = positive_int(f"{self.name}: {field.name}", getattr(self, field.name))
                 object.__setattr__(self, field.name, size)
+        instance(f"{self.name}: gated_ffn", self.gated_ffn, bool)
         if self.hidden_size % self.num_heads:
             raise InputError(
                 f"{self.name}: num_heads: {self.num_heads} does not divide hidden_size {self.hidden_size}; "
@@ -85,11 +86,13 @@ def table2_printed() -> tuple[Row, ...]:
 
 
 def model_names(family: str | None = None) -> list[str]:
-    """Names of the 13 models in Table 2's order, or of one family: `gpt`, `opt` or `llama`.
+    """Names of the 13 models in Table 2's order, or of one family: `gpt`, `opt` or `llama`; another is refused.
 
     >>> model_names("llama")
     ['llama-7b', 'llama-13b']
     """
+    if family is not None:
+        one_of("family", family, tuple(dict.fromkeys(row["family"] for row in table2_true())))
     return [row["name"] for row in table2_true() if family in (None, row["family"])]
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from llmamdahl.errors import InputError
 from llmamdahl.models import PRINTED, get_model, table2_true
 from llmamdahl.published import FAMILY, as_printed
 from llmamdahl.tables import FIGURES
@@ -23,7 +24,7 @@ TOTAL = "$S_{total}$"
 
 def save(figure: Figure, frame: pd.DataFrame, name: str) -> Figure:
     """Write `figures/NAME.png` and `figures/NAME.csv`, the numbers drawn; return the figure."""
-    FIGURES.mkdir(exist_ok=True)
+    FIGURES.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURES / f"{name}.png", dpi=150, metadata={"Software": None})
     frame.to_csv(FIGURES / f"{name}.csv", index=False, lineterminator="\n")
     return figure
@@ -65,13 +66,13 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
         panel = f"l = {length}" if len(lengths) > 1 else f"{title}, l = {length}"
         axis.set(title=panel, yscale="log", xlim=(1, frame.partial_speedup.max()))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "235" else "")
+        axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "23468" else "")
         axis.grid(alpha=0.3, which="both")
     for axis in axes[-1]:
         axis.set_xlabel(f"{PARTIAL}, speedup of the improved part")
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
-    handles = [Line2D([], [], color=colours[model], label=_label(model)) for model in models]
+    handles = [Line2D([], [], color=colours[model], label=_described(model)[1]) for model in models]
     handles += [
         Line2D([], [], color="black", linestyle="--", label="projections improved"),
         Line2D([], [], color="black", linestyle="-", label="attention improved"),
@@ -100,7 +101,7 @@ def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
             axis.bar(places, corrected[dataflow], width=0.25, fill=False, edgecolor="black", linewidth=0.9)
         runner_up = "is" if ifmap == "activations" else "ws"
         ratios = [(rows[runner_up] / rows["os"]).tolist() for rows in (reported, corrected)]
-        names = [f"{_label(model)}\n{ratio:.3f}" for model, ratio in zip(reported.model, ratios[0], strict=True)]
+        names = [f"{_described(model)[1]}\n{ratio:.3f}" for model, ratio in zip(reported.model, ratios[0], strict=True)]
         axis.set(title=f"{array}, ifmap holds the {ifmap}", yscale="log", ylabel="total cycles")
         axis.set_xticks(range(len(reported)), names)
         exactly = "1 exactly" if set(ratios[1]) == {1.0} else f"{min(ratios[1]):.3f} to {max(ratios[1]):.3f}"
@@ -117,6 +118,8 @@ def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
 def _two_maps(
     frame: pd.DataFrame, title: str, value: str, text: Callable[[float], str], style: dict[str, Any], bar: str
 ) -> Figure:
+    if len(designs := frame[["array", "dataflow"]].drop_duplicates()) > 1:
+        raise InputError(f"frame: it has {len(designs)} arrays or dataflows; a heat map shows one, so select it first")
     models = list(dict.fromkeys(frame.model))
     grid, size = ((1, 2), (13, 4.2)) if len(models) < 9 else ((2, 1), (12, 8))
     figure, axes = plt.subplots(*grid, figsize=size, layout="constrained")
@@ -127,7 +130,7 @@ def _two_maps(
             annot_kws={"size": 9}, cbar=grid == (2, 1) or metric == "memory_accesses", cbar_kws={"label": bar}, **style,
         )  # fmt: skip
         axis.set_xticklabels(
-            [f"{get_model(model).hidden_size}\n{_label(model)}" for model in models], rotation=0, size=9
+            [f"{hidden_size}\n{label}".strip() for hidden_size, label in map(_described, models)], rotation=0, size=9
         )
         axis.tick_params(axis="y", rotation=0)
         axis.set(title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length")
@@ -135,10 +138,13 @@ def _two_maps(
     return _done(figure)
 
 
-def _label(model: str) -> str:
-    """The model as Table 2 names it, with an asterisk where it is read as printed."""
-    row = next(row for row in table2_true() if row["name"] == model.removesuffix(PRINTED))
-    return f"{FAMILY[row['family']]} {row['label']}" + ("*" if model.endswith(PRINTED) else "")
+def _described(model: str) -> tuple[int | str, str]:
+    """d, and the name in Table 2, with an asterisk if read as printed; a model of your own has its name alone."""
+    for row in table2_true():
+        if row["name"] == model.removesuffix(PRINTED):
+            label = f"{FAMILY[row['family']]} {row['label']}" + ("*" if model.endswith(PRINTED) else "")
+            return get_model(model).hidden_size, label
+    return "", model
 
 
 def _done(figure: Figure) -> Figure:

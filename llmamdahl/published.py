@@ -6,10 +6,10 @@ import re
 
 import pandas as pd
 
-from llmamdahl.tables import DATA, Row, read_rows
+from llmamdahl.tables import DATA, RESULTS, Row, read_rows
 
 PUBLISHED = DATA / "published"
-AGREEMENT = DATA / "results" / "agreement"
+RECORDED = DATA / "results" / "agreement"
 COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"]
 """Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, with its `words`)."""
 
@@ -63,9 +63,10 @@ def errata() -> pd.DataFrame:
 
 def record(table: pd.DataFrame) -> pd.DataFrame:
     """Write an agreement table to `data/results/agreement/`, for the map in notebook 00, and return it."""
-    AGREEMENT.mkdir(parents=True, exist_ok=True)
+    folder = RESULTS / "agreement"
+    folder.mkdir(parents=True, exist_ok=True)
     for item, rows in table.groupby("item", sort=False):
-        rows.to_csv(AGREEMENT / f"{slug(str(item))}.csv", index=False, lineterminator="\n")
+        rows.to_csv(folder / f"{slug(str(item))}.csv", index=False, lineterminator="\n")
     return table
 
 
@@ -77,7 +78,7 @@ def slug(item: str) -> str:
 
 def recorded() -> pd.DataFrame:
     """The agreement tables that the notebooks have written, one below the other."""
-    paths = [AGREEMENT / f"{slug(item['item'])}.csv" for item in _items()]
+    paths = [RECORDED / f"{slug(item['item'])}.csv" for item in _items()]
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in paths if path.exists()]
     table = pd.concat([pd.DataFrame(columns=COLUMNS), *tables], ignore_index=True)
     return table.assign(agrees=table.agrees == "True")
@@ -98,6 +99,14 @@ def paper_items() -> pd.DataFrame:
             row |= {f"{kind}s": len(agrees), f"{kind}s_agreeing": int(agrees.sum())}
         rows.append({**row, "known_differences": ", ".join(notes.id[named])})
     return pd.DataFrame(rows)
+
+
+def record_items() -> pd.DataFrame:
+    """Write the map to `data/results/paper-items.csv`, and return it."""
+    items = paper_items()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    items.to_csv(RESULTS / "paper-items.csv", index=False, lineterminator="\n")
+    return items
 
 
 def _items() -> list[Row]:

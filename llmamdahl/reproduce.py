@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from llmamdahl.published import paper_items
 from llmamdahl.store import recheck
-from llmamdahl.tables import DATA, FIGURES, ROOT
+from llmamdahl.tables import FIGURES, RESULTS, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "notebooks"
@@ -35,12 +35,12 @@ def _python(module: str, *arguments: str | Path) -> None:
 
 def produced() -> dict[Path, bytes]:
     """What a run writes and `verify` compares. Figures are compared by the CSV behind them."""
-    files = [*FIGURES.glob("*.csv"), *(DATA / "results").rglob("*.csv")]
+    files = [*FIGURES.glob("*.csv"), *RESULTS.rglob("*.csv")]
     return {path.relative_to(ROOT): path.read_bytes() for path in files}
 
 
 def differences(before: dict[Path, bytes]) -> list[str]:
-    """The committed files that this run did not reproduce byte for byte, each with its first line that moved."""
+    """The files that this run did not reproduce byte for byte, each with its first line that moved."""
     after = produced()
     for copy in BUILD.glob("*.ipynb"):
         committed = (NOTEBOOKS / copy.name).relative_to(ROOT)
@@ -94,7 +94,7 @@ def main() -> None:
     if options.verify and (moved := differences(before)):
         sys.exit("Not as committed:\n" + "\n".join(moved))
     if options.verify:
-        print("Notebooks, results and figure data are byte for byte as committed.")
+        print("Notebooks, results and figure data are byte for byte as they were before.")
 
 
 if __name__ == "__main__":

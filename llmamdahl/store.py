@@ -249,15 +249,29 @@ def _simulated(todo: list[Run], pool: Executor, jobs: int) -> Iterable[tuple[Run
                 bar.set_postfix_str(f"{done}/{len(todo)} runs")
 
 
+def _made_of_runs(store: Path, runs: dict[tuple[Any, ...], Row]) -> list[Row]:
+    """The rows of `matmuls.csv`, each held to the runs it is made of."""
+    path = store / "matmuls.csv"
+    rows, matmuls = _read(path, MATMUL_COLUMNS), paper_matmuls()
+    if len(rows) != len(matmuls):
+        raise TableError(path, len(rows) + 1, f"it has {len(rows)} MatMuls, the paper's models {len(matmuls)}", rows)
+    for line, (row, matmul) in enumerate(zip(rows, matmuls, strict=True), start=2):
+        if row != matmul_row(matmul, runs):
+            raise TableError(
+                path, line, "not what its runs in runs.csv add up to; run `make simulate`", rows[: line - 2]
+            )
+    return rows
+
+
 def recheck(rows: int = 8, store: Path = STORE) -> bool:
     """Simulate `rows` of `matmuls.csv` again, drawn at random, and print them beside the stored ones.
 
+    Every row is first held to the runs it is made of (a `TableError` names the first that is not their sum).
     Drawn among the MatMuls whose runs are short, so that the whole takes seconds; those of folds are made of folds
     again. True if every count and utilisation is the same.
     """
     runs, short = read_runs(store), []
-    for matmul in paper_matmuls():
-        stored = matmul_row(matmul, runs)
+    for matmul, stored in zip(paper_matmuls(), _made_of_runs(store, runs), strict=True):
         again = [matmul] if stored["obtained"] == "whole" else [fold for fold, _ in folds(matmul)]
         if sum(run.weight for run in again) <= RECHECK_WEIGHT:
             short.append((stored, matmul, again))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from llmamdahl.errors import CountOverflowError, InputError, one_of
+from llmamdahl.errors import CountOverflowError, InputError, instance, listed, one_of
 from llmamdahl.hardware import Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.systolic import gemm_cost
@@ -17,8 +16,6 @@ from llmamdahl.workload import Part, decode_step
 
 METRICS = ("cycles", "memory_accesses")
 """The two panels of Figures 4, 6, 9 and 10."""
-
-T = TypeVar("T")
 
 COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
 
@@ -64,8 +61,13 @@ def sweep(
     np.float64(0.371)
     """
     one_of("ifmap", ifmap, ("activations", "weights"))
-    decoders = [get_model(model) if isinstance(model, str) else model for model in _listed("models", models)]
-    lengths, arrays = _listed("context_lengths", context_lengths), _listed("arrays", arrays)
+    decoders = [get_model(model) if isinstance(model, str) else model for model in listed("models", models)]
+    for model in decoders:
+        instance("models", model, Decoder)
+    listed("models", [model.name for model in decoders])
+    lengths, arrays = listed("context_lengths", context_lengths), listed("arrays", arrays, distinct=False)
+    for array in arrays:  # alike in size, they may still differ in name
+        instance("arrays", array, SystolicArray)
     labels = [(array.label, str(array.dataflow)) for array in arrays]
     for label, dataflow in labels:
         if labels.count((label, dataflow)) > 1:
@@ -122,6 +124,7 @@ def dataflow_cycles(
         model, context_length, array, ifmap, counting, os, ws, is (cycles), fastest (`os`, `ws` or `is`; tied ones are
         joined by `=`).
     """
+    instance("array", array, SystolicArray)
     names = [str(dataflow) for dataflow in Dataflow]
     arrays = [replace(array, dataflow=name) for name in names]
     frame = sweep(models, context_lengths, arrays, counting, ifmap).query("metric == 'cycles'")
@@ -162,10 +165,3 @@ def _sums(values: np.ndarray, count: np.ndarray, cell: np.ndarray, cases: int) -
     sums = np.zeros(2 * cases, dtype=np.int64)
     np.add.at(sums, cell, values * count)
     return sums.reshape(cases, 2)
-
-
-def _listed(field: str, values: Iterable[T]) -> list[T]:
-    listed = list(values)
-    if not listed:
-        raise InputError(f"{field}: nothing is listed; give at least one")
-    return listed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmamdahl.errors import CountOverflowError, InputError, one_of, positive_int
+from llmamdahl.errors import CountOverflowError, InputError, instance, one_of, positive_int
 from llmamdahl.hardware import Dataflow, SystolicArray
 
 INT64_MAX = int(np.iinfo(np.int64).max)
@@ -56,9 +56,9 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     Raises
     ------
     InputError
-        A dimension that is not a whole number >= 1, or an unknown `counting`.
+        A dimension that is not a whole number >= 1, dimensions that do not broadcast, or an unknown `counting`.
     CountOverflowError
-        A count above 2**63 - 1.
+        A count, or the sum of the accesses, above 2**63 - 1.
 
     >>> from llmamdahl.hardware import EDGE_TPU
     >>> gemm_cost(m=1, n=1024, k=1024, array=EDGE_TPU)
@@ -67,19 +67,26 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     35776
     """
     one_of("counting", counting, ("reported", "corrected"))
+    instance("array", array, SystolicArray)
     dims = [_dimension(name, value) for name, value in (("m", m), ("n", n), ("k", k))]
     if all(isinstance(dim, int) for dim in dims):
         cost = _counts(dims, array, counting)
         _refuse_overflow(cost)
         return GemmCost(*cost)
     # Every count grows with every dimension, so the largest dimensions bound all of them.
+    shapes = [np.shape(dim) for dim in dims]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise InputError(f"m, n, k: shapes {', '.join(map(str, shapes))} do not broadcast against each other") from None
     largest = [dim if isinstance(dim, int) else int(dim.max(initial=1)) for dim in dims]
-    if max(_counts(largest, array, counting)) > INT64_MAX:
-        exact = _counts([np.asarray(dim, dtype=object) for dim in dims], array, counting)
-        _refuse_overflow([int(np.max(count)) for count in exact])
-        return GemmCost(*(count.astype(np.int64) for count in exact))
-    counts = _counts(dims, array, counting)
-    shape = np.broadcast_shapes(*(np.shape(dim) for dim in dims))
+    most = _counts(largest, array, counting)
+    if max(most[0], sum(most[1:])) > INT64_MAX:
+        exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
+        for each in zip(*(dim.ravel() for dim in exact), strict=True):
+            _refuse_overflow(_counts(each, array, counting))
+        return GemmCost(*(count.astype(np.int64) for count in _counts(exact, array, counting)))
+    counts = map(np.asarray, _counts(dims, array, counting))
     return GemmCost(*(count if count.shape == shape else np.broadcast_to(count, shape) for count in counts))
 
 
@@ -122,7 +129,7 @@ def _dimension(name: str, value: ArrayLike) -> Any:
 
 
 def _refuse_overflow(counts: Any) -> None:
-    names = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes")
-    for name, count in zip(names, counts, strict=True):
+    names = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes", "memory_accesses")
+    for name, count in zip(names, [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:
             raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")

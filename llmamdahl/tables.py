@@ -12,7 +12,10 @@ from llmamdahl.errors import CutOffError, TableError
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
-FIGURES = ROOT / "figures"
+OUTPUT = ROOT / os.environ.get("LLMAMDAHL_OUTPUT", "")
+"""Where notebooks write `figures/` and `data/results/`: the checkout, or the folder that LLMAMDAHL_OUTPUT names."""
+FIGURES = OUTPUT / "figures"
+RESULTS = OUTPUT / "data" / "results"
 
 Row = dict[str, Any]
 Columns = Mapping[str, Callable[[str], Any]]
@@ -34,12 +37,15 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
     Raises
     ------
     TableError
-        A missing file or column, a cell of the wrong type, a row of the wrong length, a line that does not
-        end in a newline (the writer was cut off), or two rows with the same `key`. It names file and line, and
-        carries the good rows before that line.
+        A missing file or column, a byte that is not UTF-8, a cell of the wrong type, a row of the wrong length, a line
+        that does not end in a newline (the writer was cut off), or two rows with the same `key`. It names file and
+        line, and carries the good rows before that line.
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise TableError(path, line, "a byte that is not UTF-8") from None
     except FileNotFoundError:
         raise TableError(path, 1, "no such file; the data of this compendium is read from its checkout") from None
     reader = csv.reader(text.splitlines())

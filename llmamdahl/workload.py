@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmamdahl.errors import positive_int
+from llmamdahl.errors import instance, positive_int
 from llmamdahl.models import Decoder
 
 
@@ -48,7 +48,7 @@ def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[Ma
     Raises
     ------
     InputError
-        A context length or batch that is not a positive whole number.
+        A context length or batch that is not a positive whole number; a model that is not a `Decoder`.
 
     >>> from llmamdahl.models import get_model
     >>> for matmul in decode_step(get_model("opt-6.7b"), context_length=2048)[:8]:
@@ -62,6 +62,7 @@ def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[Ma
     Q·Kᵀ attention 1 2048 128 1024
     scores·V attention 1 128 2048 1024
     """
+    instance("model", model, Decoder)
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
     d, d_ff, layers = model.hidden_size, model.intermediate_size, model.num_layers
     head_dim, heads = model.head_dim, layers * model.num_heads * batch

@@ -70,3 +70,9 @@ def test_target_out_of_reach(fraction, target):
         amdahl.required_partial_speedup(fraction, target)
     with pytest.raises(InputError, match=f"{target:g} is out of reach for F = {fraction:g}"):
         amdahl.required_partial_speedup([0.99, fraction], [1, target])
+
+
+@pytest.mark.parametrize("function", [amdahl.total_speedup, amdahl.required_partial_speedup])
+def test_shapes_must_broadcast(function):
+    with pytest.raises(InputError, match=r"\(2,\)"):
+        function([0.5, 0.5], [1.5, 1.5, 1.5])

@@ -10,11 +10,14 @@ from packaging.requirements import Requirement
 from llmamdahl.tables import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCK = [
-    line
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
-]
+
+
+def pinned(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+LOCK, MEASURE_LOCK = pinned("requirements.lock"), pinned("requirements-measure.lock")
 
 
 def normal(name: str) -> str:
@@ -22,16 +25,20 @@ def normal(name: str) -> str:
 
 
 def test_the_lock_has_exact_pins_and_no_address():
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in LOCK)
-    names = [normal(line.split("==")[0]) for line in LOCK]
-    assert names == sorted(set(names), key=names.index)
+    both = [*LOCK, *MEASURE_LOCK]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in both)
+    names = [normal(line.split("==")[0]) for line in both]
+    assert len(names) == len(set(names))
 
 
 def test_the_lock_pins_everything_that_pyproject_asks_for():
-    pins = {normal(name): pin for name, pin in (line.split("==") for line in LOCK)}
-    extras = [name for names in PROJECT["optional-dependencies"].values() for name in names]
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
-        assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement
+    extras = dict(PROJECT["optional-dependencies"])
+    measure = extras.pop("measure")
+    asked = [*PROJECT["dependencies"], *(name for names in extras.values() for name in names)]
+    for lock, requirements in ((LOCK, asked), (MEASURE_LOCK, measure)):
+        pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}
+        for requirement in map(Requirement, requirements):
+            assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement
 
 
 def test_environment_yml_reads_the_lock():

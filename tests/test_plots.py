@@ -1,12 +1,15 @@
 """Figures: the file and the numbers behind it, cells labelled as printed, panels for any number of context lengths."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from llmamdahl import amdahl, plots
 from llmamdahl.agreement import agreement
+from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-from llmamdahl.models import model_names
+from llmamdahl.models import get_model, model_names
 from llmamdahl.store import CONTEXT_LENGTHS
 from llmamdahl.sweep import correction_shift, dataflow_cycles, sweep
 
@@ -66,3 +69,16 @@ def test_save_puts_png_and_csv_side_by_side(tmp_path, monkeypatch):
     assert plots.save(figure, frame, "f") is figure
     assert (tmp_path / "figures" / "f.png").read_bytes().startswith(b"\x89PNG")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures" / "f.csv"), frame, check_dtype=False)
+
+
+def test_a_model_of_your_own_is_drawn_by_its_name():
+    mine = replace(get_model("opt-350m"), name="mine")
+    frame = sweep([mine], [128, 256], [EDGE_TPU])
+    figure = plots.heat_maps(frame, "F")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["mine"]
+    plots.amdahl_curves(amdahl.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
+
+
+def test_a_heat_map_shows_one_array():
+    with pytest.raises(InputError, match="2 arrays"):
+        plots.heat_maps(sweep(OPT, [128], [EDGE_TPU, CLOUD_TPU]), "F")

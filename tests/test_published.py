@@ -4,11 +4,13 @@ import pandas as pd
 import pytest
 
 from llmamdahl.agreement import (
+    CELLS,
     accounted_for,
     agreement,
     figure6_assumptions,
     opt_66b_heads,
     trace,
+    unaccounted,
 )
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, SystolicArray
@@ -16,7 +18,12 @@ from llmamdahl.published import as_printed, errata, figure6, paper_items, printe
 from llmamdahl.sweep import sweep
 from llmamdahl.tables import ROOT
 
-ITEMS = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]
+MAP = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]
+ITEMS = [item for item in MAP if item in CELLS or item in set(statements().item)]
+
+
+def test_every_item_checked_is_on_the_map():
+    assert {*CELLS, *statements().item} <= set(MAP)
 
 
 def test_all_84_cells_of_figure_6():
@@ -44,6 +51,7 @@ def test_a_disagreement_that_no_erratum_lists_fails():
     table = agreement("Figure 6")
     table.loc[3, "agrees"] = False
     assert not accounted_for(table)
+    assert unaccounted(table).cell.tolist() == [table.cell[3]]
     table = agreement("Table 2")
     table["agrees"] = True  # and so does an erratum that no longer disagrees
     assert not accounted_for(table)
@@ -54,6 +62,7 @@ def test_what_each_assumption_is_worth():
     assert worth.iloc[0].tolist() == [42, 42]
     assert worth.loc["rounded once, to three decimals"].tolist() == [41, 39]
     assert worth.loc["last cycle counted"].tolist() == [41, 42]
+    assert worth.loc["last cycle counted, rounded once"].tolist() == [42, 39]
     assert worth.loc["WS instead of OS", "cycles"] == worth.loc["IS instead of OS", "cycles"] == 0
 
 
@@ -108,3 +117,9 @@ def test_readme_has_the_map():
             f"| {name} | {item.about} | [{item.notebook[:2]}](notebooks/{item.notebook}) | {cells} | {statements} |"
             in readme
         )
+
+
+@pytest.mark.parametrize("item", ["Figure 99", "figure 6", "Figure 9"])
+def test_nothing_to_check_is_no_agreement(item):
+    with pytest.raises(InputError, match="item"):
+        agreement(item)

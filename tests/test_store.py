@@ -115,10 +115,21 @@ def test_recheck_against_live_scale_sim(capsys):
 
 
 def test_recheck_notices_a_changed_count(copy):
-    path = copy / "runs.csv"
-    rows = list(read_runs(copy).values())
-    write_rows(path, list(RUN_COLUMNS), [{**row, "cycles": row["cycles"] + 1} for row in rows])
+    rows = [{**row, "cycles": row["cycles"] + 1} for row in read_runs(copy).values()]
+    write_rows(copy / "runs.csv", list(RUN_COLUMNS), rows)
+    runs = read_runs(copy)
+    made = [matmul_row(matmul, runs) for matmul in paper_matmuls()]
+    write_rows(copy / "matmuls.csv", list(MATMUL_COLUMNS), made)
     assert not recheck(rows=3, store=copy)
+
+
+def test_recheck_notices_a_run_too_long_to_be_drawn(copy):
+    rows = list(read_runs(copy).values())
+    longest = max(rows, key=lambda row: row["m"] * row["n"] * row["k"])
+    longest["cycles"] += 100
+    write_rows(copy / "runs.csv", list(RUN_COLUMNS), rows)
+    with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not what its runs"):
+        recheck(rows=1, store=copy)
 
 
 def test_campaign_fills_a_store(tiny, tmp_path):

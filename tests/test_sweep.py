@@ -92,7 +92,7 @@ def test_empty_list(field):
 def test_bad_arguments():
     with pytest.raises(InputError, match="ifmap: 'both' is unknown; known: activations, weights"):
         sweep(["gpt2"], [128], [EDGE_TPU], ifmap="both")
-    with pytest.raises(InputError, match="model: 'g' is unknown"):
+    with pytest.raises(InputError, match="models: 'gpt2' is not a list"):
         sweep("gpt2", [128], [EDGE_TPU])
     with pytest.raises(InputError, match="context_length: 0 "):
         sweep(["gpt2"], [128, 0], [EDGE_TPU])
@@ -108,3 +108,21 @@ def test_sums_that_overflow_are_refused(length):
 
 def test_fraction_is_a_plain_number():
     assert sweep(["gpt2"], np.array([128, 256]), [EDGE_TPU]).dtypes["fraction"].kind == "f"
+
+
+@pytest.mark.parametrize(
+    ("models", "lengths", "arrays", "match"),
+    [
+        ("opt-350m", [128], [CLOUD_TPU], "models.*not a list"),
+        (None, [128], [CLOUD_TPU], "models"),
+        ([None], [128], [CLOUD_TPU], "model"),
+        (["opt-350m"], 128, [CLOUD_TPU], "context_lengths.*128"),
+        (["opt-350m"], [128], CLOUD_TPU, "arrays.*not a list"),
+        (["opt-350m"], [128], ["cloud"], "arrays.*SystolicArray"),
+        (["opt-350m", "opt-350m"], [128], [CLOUD_TPU], "opt-350m.*2 times"),
+        (["opt-350m"], [128, 128], [CLOUD_TPU], "128 is listed 2 times"),
+    ],
+)
+def test_what_is_not_a_list_of_the_right_things(models, lengths, arrays, match):
+    with pytest.raises(InputError, match=match):
+        sweep(models, lengths, arrays)

@@ -119,3 +119,29 @@ def test_large_counts_that_fit_are_exact():
 
 def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
     assert min(million_over_bare() for _ in range(3)) < 2
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+@pytest.mark.parametrize("counting", ["reported", "corrected"])
+@pytest.mark.parametrize("field", ["m", "n", "k"])
+def test_one_array_among_ints_broadcasts(dataflow, counting, field):
+    array, dims = SystolicArray(32, 32, dataflow), {"m": 64, "n": 64, "k": 64}
+    sizes = [64, 128]
+    together = gemm_cost(**{**dims, field: np.array(sizes)}, array=array, counting=counting)
+    for at, size in enumerate(sizes):
+        alone = gemm_cost(**{**dims, field: size}, array=array, counting=counting)
+        for count in fields(GemmCost):
+            assert getattr(together, count.name)[at] == getattr(alone, count.name)
+
+
+@pytest.mark.parametrize("size", [2**62, np.array([2**62])])
+def test_the_sum_of_accesses_must_fit_too(size):
+    with pytest.raises(CountOverflowError, match="memory_accesses"):
+        gemm_cost(size, 1, 1, SystolicArray(1, 1, "ws"))
+
+
+def test_shapes_must_broadcast():
+    with pytest.raises(InputError, match=r"\(2,\).*\(3,\)"):
+        gemm_cost(np.array([1, 2]), np.array([1, 2, 3]), 1, EDGE_TPU)
+    with pytest.raises(InputError, match="SystolicArray"):
+        gemm_cost(1, 1, 1, "cloud")
