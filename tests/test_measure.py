@@ -1,0 +1,306 @@
+"""Measuring, at tiny sizes: the block's arithmetic, the low-bit products, the campaign and its refusals."""
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+if os.environ.get("REQUIRE_TORCH"):
+    import onnxruntime
+    import torch
+else:
+    torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make torch")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make torch")
+
+from llmamdahl import measure as measure_module
+from llmamdahl.block import Block
+from llmamdahl.device import Device
+from llmamdahl.errors import InputError, TableError
+from llmamdahl.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
+from llmamdahl.measure import DTYPES, MODELS, Bench, Timing, captured, checked, measure, passes, time_all
+from llmamdahl.measured import COLUMNS, KEY, fractions, predictions, read, read_rows_of, roofline, sums
+from llmamdahl.models import get_model
+from llmamdahl.tables import ROOT, write_rows
+
+TINY = {
+    name: replace(get_model(name), hidden_size=64, num_heads=4, intermediate_size=192)
+    for name in ("gpt2", "opt-350m", "llama-7b")
+}
+DEVICE = Device("cpu", "a test", 1, "none", 2**12, 10.0)
+
+
+def norm(x, family):
+    if family == "llama-7b":
+        return x / np.sqrt((x**2).mean(axis=1, keepdims=True) + np.finfo(np.float64).eps)
+    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+
+
+def rotated(x, position, head_dim):
+    """Rotary embedding as complex numbers: the pair (i, i + head_dim / 2) of each head turned by its own angle."""
+    heads = x.reshape(len(x), -1, head_dim)
+    pairs = heads[..., : head_dim // 2] + 1j * heads[..., head_dim // 2 :]
+    turned = pairs * np.exp(1j * position / 10000 ** (2 * np.arange(head_dim // 2) / head_dim))
+    return np.concatenate([turned.real, turned.imag], axis=2).reshape(x.shape)
+
+
+def decoder_block(name, x, weights, keys, values):
+    """The block once more in NumPy, head by head."""
+    model, batch = TINY[name], len(x)
+    length = keys.shape[2]
+    hidden = norm(x, name)
+    q, k, v = (hidden @ weights[which].T for which in ("W_Q", "W_K", "W_V"))
+    if name == "llama-7b":
+        q, k = (rotated(one, length - 1, model.head_dim) for one in (q, k))
+    attended = np.empty_like(x)
+    for sequence in range(batch):
+        for head in range(model.num_heads):
+            at = slice(head * model.head_dim, (head + 1) * model.head_dim)
+            ks = np.concatenate([keys[sequence, head, :-1], k[None, sequence, at]])
+            vs = np.concatenate([values[sequence, head, :-1], v[None, sequence, at]])
+            scores = np.exp(ks @ q[sequence, at] / math.sqrt(model.head_dim))
+            attended[sequence, at] = scores / scores.sum() @ vs
+    x = x + attended @ weights["W_X"].T
+    hidden = norm(x, name)
+    up = hidden @ weights["W_I"].T
+    if name == "gpt2":
+        inner = 0.5 * up * (1 + np.tanh(math.sqrt(2 / math.pi) * (up + 0.044715 * up**3)))
+    elif name == "opt-350m":
+        inner = np.maximum(up, 0)
+    else:
+        gate = hidden @ weights["W_G"].T
+        inner = gate / (1 + np.exp(-gate)) * up
+    return x + inner @ weights["W_O"].T
+
+
+@pytest.mark.parametrize("form", ["matmul", "fused"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", list(TINY))
+def test_the_block_is_the_model_s(name, batch, form):
+    model, length = TINY[name], 9
+    rng = np.random.default_rng(0)
+    names = ["W_Q", "W_K", "W_V", "W_X", "W_I", *(["W_G"] if model.gated_ffn else [])]
+    weights = {which: rng.normal(size=(192 if which in ("W_I", "W_G") else 64, 64)) / 8 for which in names}
+    weights["W_O"] = rng.normal(size=(64, 192)) / 14
+    x = rng.normal(size=(batch, 64))
+    keys, values = rng.normal(size=(2, batch, model.num_heads, length, model.head_dim))
+    expected = decoder_block(name, x, weights, keys, values)
+    block = Block(model, length, batch, torch.float64, "cpu")
+    linears = {which: Linear(torch.from_numpy(weight)) for which, weight in weights.items()}
+    ours = block(torch.from_numpy(x), linears, (torch.from_numpy(keys), torch.from_numpy(values)), form)
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", list(REPLACEMENTS))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(("n", "k"), [(64, 128), (160, 1600), (32, 192)])
+def test_fewer_bits_compute_the_product_of_their_rounded_weights(kind, dtype, n, k):
+    weight = torch.randn(n, k, dtype=DTYPES[dtype])
+    x = torch.randn(1, k, dtype=DTYPES[dtype])
+    linear = REPLACEMENTS[kind](weight)
+    exact = Reference(linear, weight)(x)
+    ours = linear(linear.prepare(x))
+    assert ours.dtype == DTYPES[dtype]
+    assert checked(kind, ours, exact, 0.03) > 0
+    assert linear.bytes < {"int8": 0.6, "int4": 0.4, "ternary": 0.4}[kind] * n * k * 2
+    rounding = float((linear.rounded(weight) - weight.double()).norm() / weight.double().norm())
+    assert rounding < {"int8": 0.02, "int4": 0.2, "ternary": 0.6}[kind]
+
+
+@pytest.mark.parametrize(("n", "k"), [(64, 128), (160, 1600), (1, 32), (33, 4096)])
+def test_ternary_is_exact_bit_for_bit(n, k):
+    values = torch.randint(-1, 2, (n, k)).float()
+    x = torch.randint(-127, 128, (2, k)).float()
+    x[:, ::32] = 127  # each block's largest: then activations are 8-bit integers already
+    linear = Ternary(values, scale=1.0)
+    assert torch.equal(linear(linear.prepare(x)).long(), x.long() @ values.long().T)
+
+
+def test_a_gpu_s_int8_is_the_same_product():
+    weight, x = torch.randn(48, 160), torch.randn(1, 160)
+    int8 = Int8(weight)
+    ours = reduction(x, int8.weight, int8.scale)
+    assert checked("reduction", ours, Reference(int8, weight)(x), 1e-6) < 1e-6
+
+
+def run_python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_triton_kernel_is_exact_bit_for_bit():
+    pytest.importorskip("triton") if not os.environ.get("REQUIRE_TORCH") else None
+    code = """
+import torch
+from llmamdahl import ternary
+for m, n, k in ((1, 7, 32), (1, 64, 1600), (3, 33, 768), (1, 5, 11008)):
+    weight = torch.randint(-1, 2, (n, k), dtype=torch.int8)
+    x = torch.randint(-127, 128, (m, k)).float()
+    x[:, 3] = 127
+    packed = ternary.pack(weight)
+    assert torch.equal(ternary.unpack(packed), weight) and packed.nbytes == n * k // 4
+    ours = ternary.product(ternary.quantize(x), packed, 1.0, torch.float32)
+    print(torch.equal(ours.long(), x.long() @ weight.long().T))
+x = torch.randn(2, 100) * torch.tensor([[1e-3], [1e3]])
+values, scales, sums = ternary.quantize(x)
+print(bool((values * scales[:, None] - x).abs().max(dim=1).values.le(scales * 0.5001).all()))
+print(torch.equal(sums, values.sum(dim=1, dtype=torch.int32)))
+"""
+    assert run_python(code, TRITON_INTERPRET="1") == ["True"] * 6
+
+
+def test_the_triton_kernel_compiles_for_a_gpu_and_uses_its_dot_product():
+    pytest.importorskip("triton") if not os.environ.get("REQUIRE_TORCH") else None
+    code = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from llmamdahl import ternary
+types = "*i32 *fp32 *i32 *i32 *fp16 fp32 i32 i32 constexpr constexpr constexpr".split()
+names = ternary._product.arg_names
+source = ASTSource(ternary._product, dict(zip(names, types)), {"ROWS": 4, "BLOCK": 256, "ASM": True})
+ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+print(ptx.count("dp4a.u32.s32") > 0)
+"""
+    assert run_python(code)[-1] == "True"
+
+
+def test_unusable_shapes_are_refused():
+    with pytest.raises(InputError, match="k: 100 is not a multiple of 64"):
+        REPLACEMENTS["int4"](torch.randn(8, 100))
+    with pytest.raises(InputError, match="k: 40 is not a multiple of 32"):
+        Ternary(torch.randn(8, 40))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return {"models": list(TINY.values()), "context_lengths": [8, 40], "folder": tmp_path, "budget": 0.0}
+
+
+def test_a_campaign_measures_everything_once(tiny, tmp_path):
+    made, skipped = measure(DEVICE, dtype="float32", **tiny)
+    assert (made, skipped) == (6, [])
+    rows = read_rows_of(tmp_path / DEVICE.file)
+    assert len(rows) == 6 * 15
+    assert {row["weights"] for row in rows} == {"float32", *REPLACEMENTS}
+    assert all(row["error"] < 0.03 for row in rows if row["context_length"] == 8)
+    assert all(row["copies"] * row["kilobytes"] >= 3 * 4.096 for row in rows if row["part"] != "other")
+    assert measure(DEVICE, dtype="float32", **tiny) == (0, [])
+    more = measure(DEVICE, dtype="bfloat16", batches=(1, 2), **tiny)
+    assert more == (12, [])
+    timings = read(tmp_path)
+    assert set(timings[timings.batch == 2].weights) == {"bfloat16"}  # fewer bits are timed at batch 1
+    assert len(fractions(timings)) == 18 * 2
+    assert len(predictions(timings)) == 12 * 3 * 2
+    assert len(sums(timings)) == 18 * 2
+    assert (roofline(timings).share > 0).all()
+
+
+def test_an_interrupted_campaign_goes_on(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        time_all(*arguments)
+
+    monkeypatch.setattr(measure_module, "time_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(DEVICE, dtype="float32", **tiny)
+    before = (tmp_path / DEVICE.file).read_text()
+    assert len(read_rows_of(tmp_path / DEVICE.file)) == 3 * 15
+    assert measure(DEVICE, dtype="float32", **tiny)[0] == 3
+    assert (tmp_path / DEVICE.file).read_text().startswith(before)
+
+
+@pytest.mark.parametrize(("column", "value"), [("version", 99), ("torch", "1.0"), ("driver", "another")])
+def test_rows_of_another_version_are_not_added_to(tiny, tmp_path, column, value):
+    measure(DEVICE, dtype="float32", **{**tiny, "context_lengths": [8], "models": [TINY["gpt2"]]})
+    path = tmp_path / DEVICE.file
+    rows = read_rows_of(path)
+    rows[2][column] = value
+    write_rows(path, list(COLUMNS), rows)
+    before = path.read_bytes()
+    with pytest.raises(TableError, match=rf"line 4: {column}.*{value}"):
+        measure(DEVICE, dtype="float32", **tiny)
+    assert path.read_bytes() == before
+
+
+def test_what_does_not_fit_is_skipped_and_the_rest_kept(tiny, monkeypatch):
+    monkeypatch.setattr(Device, "free", property(lambda self: 2**31))
+    big = replace(TINY["opt-350m"], hidden_size=2**14, intermediate_size=2**16)
+    made, skipped = measure(DEVICE, dtype="float32", **{**tiny, "models": [big, TINY["gpt2"]]})
+    assert made == 2
+    assert skipped == ["opt-350m, batch 1, float32: it needs about 37.6 GB, and 2.1 GB are free"]
+
+
+def test_what_computes_something_else_is_not_timed(tiny, monkeypatch):
+    monkeypatch.setattr(Int8, "__call__", lambda self, x: torch.zeros(len(x), len(self.weight)))
+    made, skipped = measure(DEVICE, dtype="float32", **{**tiny, "models": [TINY["gpt2"]]})
+    assert made == 2
+    assert skipped == [
+        "gpt2, int8: RuntimeError: int8 projections: relative error 1 against float64, above 0.02; not timed"
+    ]
+    assert "int8" not in {row["weights"] for row in read_rows_of(tiny["folder"] / DEVICE.file)}
+    with pytest.raises(RuntimeError, match="not timed"):
+        checked("nan", torch.tensor([math.nan]), torch.tensor([1.0]), 0.1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_asked_for_and_absent():
+    with pytest.raises(InputError, match=r"'cuda' is asked for.*DEVICE=cpu"):
+        Device.find("cuda")
+    done = subprocess.run(
+        [sys.executable, "-m", "llmamdahl.measure", "--device", "cuda"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("device: 'cuda'")
+
+
+def test_bad_arguments():
+    for arguments, match in (
+        ({"models": ["opt-1b"]}, "opt-1b"),
+        ({"context_lengths": [0]}, "context_length: 0"),
+        ({"batches": [0]}, "batch: 0"),
+        ({"dtype": "int8"}, "dtype: 'int8'"),
+    ):
+        with pytest.raises(InputError, match=match):
+            measure(DEVICE, **arguments)
+    with pytest.raises(InputError, match="device: 'tpu'"):
+        Device.find("tpu")
+
+
+def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
+    code = "import sys, llmamdahl.measure; print({'scalesim', 'seaborn', 'matplotlib', 'papermill'} & set(sys.modules))"
+    assert run_python(code) == ["set()"]
+
+
+def test_the_parts_sum_to_the_whole():
+    bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(DEVICE, cache=2**25), ())
+    timings = bench.timings(512)
+    time_all(timings, "cpu", 2.0)
+    at = {(timing.part, timing.attention): sorted(timing.seconds)[len(timing.seconds) // 2] for timing in timings}
+    for form in ("matmul", "fused"):
+        parts = at["projection", ""] + at["attention", form] + at["other", ""]
+        assert 0.7 < parts / at["block", form] < 1.3
+
+
+def test_steady_is_a_narrow_confidence_interval():
+    timing = Timing("float32", "block", "", 1, 1, 0.0, passes(print, []))
+    timing.seconds = [1 + 0.001 * (at % 2) for at in range(20)]
+    assert timing.steady
+    timing.seconds = [1 + 0.1 * (at % 2) for at in range(20)]
+    assert not timing.steady
+
+
+def test_models_are_the_paper_s():
+    assert len(MODELS) == 17
+    assert set(KEY) <= set(COLUMNS)
+    assert callable(captured)
