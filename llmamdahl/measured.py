@@ -52,6 +52,9 @@ none. `copies`: how many blocks' buffers are rotated. `kilobytes`: the fewest th
 of the output against float64, relative (L2). Times are of one block.
 """
 
+GPU = "a GPU is recorded"
+NO_GPU = "no GPU is recorded; `make measure DEVICE=cuda` on a machine that has one adds its file to data/measured/"
+
 CASE = ["device", "threads", "model", "context_length", "batch", "dtype", "launch"]
 
 
@@ -75,6 +78,25 @@ def read(folder: Path = MEASURED) -> pd.DataFrame:
     """Every file of `folder`, one below the other, with the columns of `COLUMNS`."""
     rows = [row for path in sorted(folder.glob("*.csv")) for row in read_rows_of(path)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def devices(timings: pd.DataFrame) -> pd.DataFrame:
+    """What was measured where: one row a device, dtype, launch and batch."""
+    setups = timings.groupby(["device", "threads", "dtype", "launch", "batch"], sort=False)
+    return setups.agg(
+        models=("model", "nunique"),
+        timings=("model", "size"),
+        repetitions=("repetitions", "median"),
+        bandwidth_gb_s=("bandwidth_gb_s", "first"),
+        torch=("torch", "first"),
+        driver=("driver", "first"),
+        date=("date", "max"),
+    ).reset_index()
+
+
+def gpus(timings: pd.DataFrame) -> str:
+    """Whether a GPU is among the devices, in words."""
+    return GPU if (timings.launch == "graph").any() else NO_GPU
 
 
 def fractions(timings: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +186,31 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
         error=predicted / measured - 1,
         spread=(pairs.p90_us_before / pairs.p10_us - pairs.p10_us_before / pairs.p90_us) / 2 / measured,
     )
+
+
+def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
+    """How well `predictions` predict, by what replaced the projections.
+
+    Returns
+    -------
+    DataFrame
+        device, dtype, launch, weights, attention, cases, partial_speedup and measured (medians), median_error (of the
+        absolute ones), within_5_percent, within_10_percent (shares of the cases), worst (the error farthest from 0),
+        spread (median; what repetitions alone differ by), above_ceiling (cases measured above 1/(1 - F)).
+    """
+    size = predicted.assign(absolute=predicted.error.abs(), above=predicted.measured > predicted.ceiling)
+    by = size.groupby(["device", "dtype", "launch", "weights", "attention"], sort=False)
+    return by.agg(
+        cases=("error", "size"),
+        partial_speedup=("partial_speedup", "median"),
+        measured=("measured", "median"),
+        median_error=("absolute", "median"),
+        within_5_percent=("absolute", lambda errors: (errors <= 0.05).mean()),
+        within_10_percent=("absolute", lambda errors: (errors <= 0.10).mean()),
+        worst=("error", lambda errors: max(errors, key=abs)),
+        spread=("spread", "median"),
+        above_ceiling=("above", "sum"),
+    ).reset_index()
 
 
 def roofline(timings: pd.DataFrame) -> pd.DataFrame:

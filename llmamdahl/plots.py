@@ -17,7 +17,13 @@ from llmamdahl.models import PRINTED, get_model, table2_true
 from llmamdahl.published import FAMILY, as_printed
 from llmamdahl.tables import FIGURES
 
-PANELS = {"cycles": "(a) Compute Cycles", "memory_accesses": "(b) Memory Access"}
+PANELS = {
+    "cycles": "(a) Compute Cycles",
+    "memory_accesses": "(b) Memory Access",
+    "matmul": "(a) Latency, attention as two MatMuls",
+    "fused": "(b) Latency, attention fused",
+}
+FRACTIONS = {"vmin": 0, "vmax": 1, "cmap": "BrBG"}
 PARTIAL = "$S_{partial}$"
 TOTAL = "$S_{total}$"
 
@@ -35,14 +41,90 @@ def heat_maps(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` is a sweep of one array and dataflow. Cells are labelled as Figure 6 prints them.
     """
-    return _two_maps(frame, title, "fraction", as_printed, dict(vmin=0, vmax=1, cmap="BrBG"), "F, projections")
+    _one_design(frame)
+    return _two_maps(frame, title, "fraction", as_printed, FRACTIONS, "F, projections")
 
 
 def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
     """How far the corrected counts move F, laid out as `heat_maps`; `frame` comes from `sweep.correction_shift`."""
+    _one_design(frame)
     widest = frame["shift"].abs().max()
     style = dict(vmin=-widest, vmax=widest, cmap="coolwarm")
     return _two_maps(frame, title, "shift", "{:+.3f}".format, style, "corrected F - reported F")
+
+
+def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
+    """F of latency on one device, for both forms of attention, laid out as `heat_maps` (Figure 13).
+
+    `frame` holds rows of `measured.fractions` of one device, dtype, launch and batch.
+    """
+    return _two_maps(frame, title, "fraction", "{:.3f}".format, FRACTIONS, "F of latency, projections", "attention")
+
+
+def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """F against context length, one panel a model, one line for each `source` (a simulated array, or a device)."""
+    models, sources = list(dict.fromkeys(frame.model)), list(dict.fromkeys(frame.source))
+    figure, axes = plt.subplots(1, len(models), figsize=(4 * len(models) + 2.5, 4), sharey=True, layout="constrained")
+    for axis, model in zip(axes.flat, models, strict=True):
+        for place, source in enumerate(sources):
+            line = frame[(frame.model == model) & (frame.source == source)].sort_values("context_length")
+            style = {"color": sns.color_palette("colorblind")[place], "marker": "osD^vX*"[place]}
+            axis.plot(line.context_length, line.fraction, label=source, **style)
+        lengths = sorted(frame.context_length.unique())
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, [str(length) for length in lengths])
+        axis.set(title=_described(model)[1], xlabel="context length", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes.flat[0].set_ylabel("F, projections")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """S_total by Equation (5) and as measured, a panel each form of attention; `frame`: `measured.predictions`."""
+    names = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
+    kinds = list(dict.fromkeys(frame.weights))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, sharey=True, layout="constrained")
+    low, high = (getattr(frame[["predicted", "measured"]], end)().agg(end) for end in ("min", "max"))
+    for axis, (form, name) in zip(axes, names.items(), strict=True):
+        axis.plot([low, high], [low, high], color="black", linewidth=1, label="the law holds")
+        for place, kind in enumerate(kinds):
+            rows = frame[(frame.weights == kind) & (frame.attention == form)]
+            style = {"color": sns.color_palette("colorblind")[place], "marker": "osD"[place], "alpha": 0.7}
+            axis.scatter(rows.predicted, rows.measured, s=22, label=f"{kind} projections", **style)
+        axis.set(title=name, xscale="log", yscale="log", xlabel=f"{TOTAL} predicted", ylabel=f"{TOTAL} measured")
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter(lambda value, _: f"{value:g}")
+            scale.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "2358" else "")
+        axis.set_aspect("equal")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(frameon=False, loc="upper left")
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
+    """Latency against the bytes that must move, beside what the bus allows; `frame` comes from `measured.roofline`."""
+    shown = frame[frame.part.isin(["projection", "attention"])].copy()
+    shown["what"] = (shown.weights + " projections").where(shown.part == "projection", shown.attention + " attention")
+    figure, axis = plt.subplots(figsize=(8.5, 5.5), layout="constrained")
+    bus = frame.sort_values("kilobytes")
+    axis.plot(bus.kilobytes / 1e3, bus.limit_us, color="black", linewidth=1, label="limit of the bus")
+    for place, (what, rows) in enumerate(shown.groupby("what", sort=False)):
+        style = {"color": sns.color_palette("colorblind")[place], "marker": "osD^vX*"[place], "alpha": 0.7}
+        axis.scatter(rows.kilobytes / 1e3, rows.median_us, s=18, label=what, **style)
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="MB that must be read, of one block",
+        ylabel="median latency, µs",
+        title=title,
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return _done(figure)
 
 
 def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
@@ -115,19 +197,30 @@ def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
     return _done(figure)
 
 
-def _two_maps(
-    frame: pd.DataFrame, title: str, value: str, text: Callable[[float], str], style: dict[str, Any], bar: str
-) -> Figure:
+def _one_design(frame: pd.DataFrame) -> None:
     if len(designs := frame[["array", "dataflow"]].drop_duplicates()) > 1:
         raise InputError(f"frame: it has {len(designs)} arrays or dataflows; a heat map shows one, so select it first")
+
+
+def _two_maps(
+    frame: pd.DataFrame,
+    title: str,
+    value: str,
+    text: Callable[[float], str],
+    style: dict[str, Any],
+    bar: str,
+    by: str = "metric",
+) -> Figure:
+    """One map for each value of column `by`."""
+    panels = {name: panel for name, panel in PANELS.items() if name in set(frame[by])}
     models = list(dict.fromkeys(frame.model))
     grid, size = ((1, 2), (13, 4.2)) if len(models) < 9 else ((2, 1), (12, 8))
     figure, axes = plt.subplots(*grid, figsize=size, layout="constrained")
-    for axis, (metric, panel) in zip(axes, PANELS.items(), strict=True):
-        cells = frame[frame.metric == metric].pivot(index="context_length", columns="model", values=value)[models]
+    for axis, (metric, panel) in zip(axes, panels.items(), strict=True):
+        cells = frame[frame[by] == metric].pivot(index="context_length", columns="model", values=value)[models]
         sns.heatmap(
             cells, ax=axis, annot=cells.map(text), fmt="", square=False, linewidths=0.5,
-            annot_kws={"size": 9}, cbar=grid == (2, 1) or metric == "memory_accesses", cbar_kws={"label": bar}, **style,
+            annot_kws={"size": 9}, cbar=grid == (2, 1) or metric == [*panels][-1], cbar_kws={"label": bar}, **style,
         )  # fmt: skip
         axis.set_xticklabels(
             [f"{hidden_size}\n{label}".strip() for hidden_size, label in map(_described, models)], rotation=0, size=9

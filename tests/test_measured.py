@@ -1,0 +1,167 @@
+"""Recorded measurements: complete, plausible, and read as the law reads them."""
+
+import math
+from itertools import product
+
+import pandas as pd
+import pytest
+
+from llmamdahl.errors import TableError
+from llmamdahl.measured import (
+    COLUMNS,
+    GPU,
+    MEASURED,
+    NO_GPU,
+    VERSION,
+    devices,
+    fractions,
+    gpus,
+    law_summary,
+    predictions,
+    read,
+    read_rows_of,
+    roofline,
+    sums,
+)
+from llmamdahl.models import PRINTED, model_names
+from llmamdahl.store import CONTEXT_LENGTHS
+from llmamdahl.tables import write_rows
+
+TIMINGS = read()
+MODELS = {*model_names(), *(name + PRINTED for name in model_names("gpt"))}
+TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
+
+
+def made_up(projection=60.0, attention=30.0, other=10.0, faster=4.0, width=0.0):
+    """Timings of a device on which the law holds exactly: parts add up, and only projections get faster."""
+    after = projection / faster
+    rest = attention + other
+    timed = [
+        ("float16", "projection", "", projection),
+        ("float16", "other", "", other),
+        *(("float16", "attention", form, attention) for form in ("matmul", "fused")),
+        *(("float16", "block", form, projection + rest) for form in ("matmul", "fused")),
+        ("int8", "projection", "", after),
+        *(("int8", "block", form, after + rest) for form in ("matmul", "fused")),
+    ]
+    case = {name: kind() for name, kind in COLUMNS.items()} | {"version": VERSION, "dtype": "float16"}
+    return pd.DataFrame(
+        {
+            **case,
+            **{"weights": weights, "part": part, "attention": form, "kilobytes": 100.0, "bandwidth_gb_s": 10.0},
+            **{"median_us": at, "p10_us": at * (1 - width), "p90_us": at * (1 + width)},
+        }
+        for weights, part, form, at in timed
+    )
+
+
+def test_where_the_law_holds_it_predicts_exactly():
+    table = predictions(made_up())
+    assert table.weights.tolist() == ["int8", "int8"]
+    assert table.fraction.tolist() == [0.6, 0.6]
+    assert table.partial_speedup.tolist() == [4, 4]
+    assert table.measured.tolist() == pytest.approx([100 / 55] * 2)
+    assert table.error.abs().max() < 1e-12
+    assert table.ceiling.tolist() == pytest.approx([2.5, 2.5])
+    summary = law_summary(table)
+    assert summary.within_5_percent.tolist() == [1, 1]
+    assert summary.above_ceiling.tolist() == [0, 0]
+
+
+def test_where_it_does_not_hold_the_error_says_so():
+    timings = made_up()
+    timings.loc[(timings.weights == "int8") & (timings.part == "block"), "median_us"] = 25.0
+    table = predictions(timings)
+    assert table.error.tolist() == pytest.approx([100 / 55 / 4 - 1] * 2)
+    assert law_summary(table).above_ceiling.tolist() == [1, 1]
+
+
+def test_fractions_sums_and_roofline():
+    timings = made_up(width=0.1)
+    shares = fractions(timings)
+    assert shares.fraction.tolist() == pytest.approx([60 / 90] * 2)
+    assert (shares.low < shares.fraction).all()
+    assert (shares.fraction < shares.high).all()
+    whole = sums(timings)
+    assert whole.ratio.tolist() == [1, 1]
+    assert whole.attention.tolist() == ["matmul", "fused"]
+    assert (whole.low < 1).all()
+    assert (whole.high > 1).all()
+    limit = roofline(timings)
+    assert set(limit.limit_us) == {10.0}
+    assert limit.set_index(["weights", "part"]).share["float16", "projection"] == pytest.approx(1 / 6)
+
+
+def test_no_gpu_is_said_plainly():
+    assert gpus(TIMINGS.assign(launch="eager")) == NO_GPU
+    assert gpus(TIMINGS.assign(launch="graph")) == GPU
+
+
+def test_nothing_recorded_is_an_empty_table(tmp_path):
+    empty = read(tmp_path)
+    assert list(empty.columns) == list(COLUMNS)
+    assert len(devices(empty)) == len(fractions(empty)) == 0
+
+
+def test_a_row_of_another_version(tmp_path):
+    rows = read_rows_of(next(MEASURED.glob("*.csv")))[:3]
+    rows[1]["version"] = VERSION + 1
+    write_rows(tmp_path / "device.csv", list(COLUMNS), rows)
+    with pytest.raises(TableError, match=rf"device.csv, line 3: version: {VERSION + 1} is not {VERSION}") as caught:
+        read(tmp_path)
+    assert len(caught.value.rows) == 1
+
+
+def test_all_models_and_context_lengths_are_recorded():
+    for _, rows in TIMINGS.groupby(["device", "dtype", "launch", "batch"]):
+        assert set(zip(rows.model, rows.context_length, strict=True)) == set(product(MODELS, CONTEXT_LENGTHS))
+        kinds = {rows.dtype.iloc[0]} | ({"int8", "int4", "ternary"} if rows.batch.iloc[0] == 1 else set())
+        assert set(rows.weights) == kinds
+        per_case = 6 + 3 * (len(kinds) - 1)
+        assert (rows.groupby(["model", "context_length"]).size() == per_case).all()
+
+
+def test_recorded_numbers_are_plausible():
+    assert (TIMINGS.p10_us <= TIMINGS.median_us).all()
+    assert (TIMINGS.median_us <= TIMINGS.p90_us).all()
+    assert (TIMINGS.repetitions >= 11).all()
+    checked = TIMINGS[TIMINGS.error.notna()]
+    assert (checked.error <= checked.weights.map(TOLERANCE)).all()
+    assert set(TIMINGS.part[TIMINGS.error.isna()]) <= {"block"}  # whole blocks are held to float64 at one length
+    assert (
+        checked[checked.part == "block"].groupby(["device", "dtype", "model"]).ngroups
+        == 17 * TIMINGS.groupby(["device", "dtype"]).ngroups
+    )
+
+
+def test_nothing_is_faster_than_the_memory_bus():
+    # caches, which hold less than a third of any working set, could give half as much again at the very most
+    assert roofline(TIMINGS).share.max() < 1.0
+
+
+def test_weights_move_the_bytes_of_their_bits():
+    bits = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "ternary": 2}
+    for weights, rows in TIMINGS[TIMINGS.part == "projection"].groupby("weights"):
+        per_weight = rows.kilobytes * 8e3 / rows.model.map(number_of_weights)
+        assert per_weight.between(bits[weights], bits[weights] * 1.26).all(), weights
+
+
+def number_of_weights(name):
+    from llmamdahl.models import get_model
+    from llmamdahl.workload import Part, decode_step
+
+    return sum(mm.n * mm.k for mm in decode_step(get_model(name), 1) if mm.part is Part.PROJECTION)
+
+
+def test_the_parts_sum_to_the_block_within_noise():
+    whole = sums(TIMINGS)
+    assert whole.ratio.median() == pytest.approx(1, abs=0.05)
+    assert whole.ratio.between(0.8, 1.2).all()
+
+
+def test_the_law_predicts():
+    table = predictions(TIMINGS)
+    assert table.model.nunique() >= 5
+    assert table.context_length.nunique() >= 4
+    assert table.error.abs().median() < 0.05
+    assert not math.isnan(table.error.abs().max())
