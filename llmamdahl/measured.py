@@ -165,7 +165,8 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted, measured, error (predicted /
-        measured - 1), spread (half the width of measured S_total between the 10th and 90th percentiles, relative).
+        measured - 1), spread (half the width of measured S_total between the 10th and 90th percentiles, relative),
+        surplus (how much longer the block took before than its parts timed alone, relative).
     """
     whole, alone = (timings[timings.part == part] for part in ("block", "projection"))
     kept = ["weights", "p10_us", "median_us", "p90_us"]
@@ -177,7 +178,7 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     partial = pairs.median_us_alone_before / pairs.median_us_alone
     measured = pairs.median_us_before / pairs.median_us
     predicted = amdahl.total_speedup(fraction.to_numpy(), partial.to_numpy())
-    return pairs[[*CASE, "attention", "weights"]].assign(
+    table = pairs[[*CASE, "attention", "weights"]].assign(
         fraction=fraction,
         partial_speedup=partial,
         ceiling=amdahl.ceiling(fraction.to_numpy()),
@@ -186,6 +187,9 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
         error=predicted / measured - 1,
         spread=(pairs.p90_us_before / pairs.p10_us - pairs.p10_us_before / pairs.p90_us) / 2 / measured,
     )
+    whole = sums(timings)
+    surplus = whole[[*CASE, "attention"]].assign(surplus=1 / whole.ratio - 1)
+    return table.merge(surplus, on=[*CASE, "attention"], how="left", validate="many_to_one")
 
 
 def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:

@@ -62,6 +62,7 @@ def test_where_the_law_holds_it_predicts_exactly():
     assert table.partial_speedup.tolist() == [4, 4]
     assert table.measured.tolist() == pytest.approx([100 / 55] * 2)
     assert table.error.abs().max() < 1e-12
+    assert table.surplus.abs().max() < 1e-12
     assert table.ceiling.tolist() == pytest.approx([2.5, 2.5])
     summary = law_summary(table)
     assert summary.within_5_percent.tolist() == [1, 1]
