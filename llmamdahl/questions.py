@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmamdahl import amdahl, workload
-from llmamdahl.errors import InputError, listed, one_of, positive_int
+from llmamdahl.errors import InputError, instance, listed, one_of, positive_int
 from llmamdahl.hardware import Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.sweep import METRICS, sweep
@@ -151,8 +151,18 @@ def crossovers(
     DataFrame
         model, max_position (the longest context it was trained for), array, dataflow, metric, context_length (whole
         numbers, missing where attention never overtakes).
+
+    Raises
+    ------
+    InputError
+        As `share`; an empty list, models of one name, or arrays alike in label and dataflow.
     """
     decoders = [_decoder(model) for model in listed("models", models)]
+    listed("models", [model.name for model in decoders])
+    designs = listed("arrays", arrays, distinct=False)
+    for array in designs:
+        instance("arrays", array, SystolicArray)
+    listed("arrays", [f"{array.label}, {array.dataflow}" for array in designs])
     rows = [
         {
             "model": model.name,
@@ -162,7 +172,7 @@ def crossovers(
             "metric": metric,
             "context_length": crossover_context_length(model, array, metric, counting, batch),
         }
-        for array in listed("arrays", arrays, distinct=False)
+        for array in designs
         for metric in METRICS
         for model in decoders
     ]
@@ -242,7 +252,9 @@ def fraction_by_array_size(
 
 
 def _decoder(model: str | Decoder) -> Decoder:
-    return get_model(model) if isinstance(model, str) else model
+    decoder = get_model(model) if isinstance(model, str) else model
+    instance("model", decoder, Decoder)
+    return decoder
 
 
 def _totals(matmuls: Iterable[MatMul], array: SystolicArray, metric: str, counting: str) -> dict[Part, int]:

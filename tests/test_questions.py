@@ -118,8 +118,8 @@ def test_crossovers_of_the_paper_are_where_the_sweep_says():
         below, at = around[around.metric == row.metric].fraction
         assert at <= 0.5 < below
     cloud = frame.query("array == 'cloud' and metric == 'cycles'").set_index("model").context_length
-    assert cloud["opt-350m"] == 1025  # the first token of the ninth fold of 128
-    assert (cloud % 128 == 1).sum() == 12  # all but OPT 66B's 16251, which k of scores·V decides, not a new fold
+    assert cloud["opt-350m"] == 1025  # the first token of a fifth fold of 256
+    assert (cloud % 256 == 1).sum() == 12  # all but OPT 66B's 16251, which k of scores·V decides, not a new fold
 
 
 def test_never(monkeypatch):
@@ -213,3 +213,11 @@ def test_bad_arguments(prefill):
         fraction_by_array_size("gpt2", 128, [8, 8])
     with pytest.raises(InputError, match=r"arrays: .* is not a list"):
         crossovers(["gpt2"], EDGE_TPU)
+    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times"):
+        crossovers(["gpt2"], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
+    with pytest.raises(InputError, match="models: 'gpt2' is listed 2 times"):
+        crossovers(["gpt2", get_model("gpt2")], [EDGE_TPU])
+    with pytest.raises(InputError, match="arrays: 'edge' is not a SystolicArray"):
+        crossovers(["gpt2"], ["edge"])
+    with pytest.raises(InputError, match="model: None is not a Decoder"):
+        crossovers([None], [EDGE_TPU])
