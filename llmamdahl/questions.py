@@ -201,7 +201,7 @@ def generation_cost(
 
     >>> from llmamdahl.hardware import CLOUD_TPU
     >>> round(generation_cost("opt-6.7b", 512, 10_000, CLOUD_TPU).fraction, 3)  # doctest: +SKIP
-    0.492
+    0.572
     """
     decoder = _decoder(model)
     prompt, new = positive_int("prompt_tokens", prompt_tokens), positive_int("new_tokens", new_tokens)
