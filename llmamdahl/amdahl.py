@@ -1,4 +1,4 @@
-"""Amdahl's Law of LLMs (Section 3.3, Equation 5): its value, its limit and its inverse."""
+"""Amdahl's Law of LLMs (Section 3.3, Equation 5): its value, its limit, its inverse, and several improved parts."""
 
 from __future__ import annotations
 
@@ -73,6 +73,55 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> N
     return _plain(np.where(share == 0, 1.0, partial))
 
 
+def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> Number:
+    """S_total = 1 / sum(F_i / S_i): Equation (5) for several parts, each improved by its own factor.
+
+    Parameters
+    ----------
+    fractions
+        F_i of every part along the last axis, the untouched ones too: together they are the whole, 1.
+    speedups
+        S_i > 0 of each part, 1 for an untouched one, `inf` for one that vanishes.
+
+    Raises
+    ------
+    InputError
+        Fractions outside [0, 1] or that do not add up to 1 (to 1e-9), S_i <= 0, NaN, or shapes that do not broadcast.
+
+    >>> combined_speedup([0.6, 0.3, 0.1], [4, 2, 1])
+    2.5
+    """
+    remaining = _remaining(fractions, speedups)
+    with np.errstate(divide="ignore"):
+        return _plain(1 / remaining.sum(axis=-1))
+
+
+def next_part(fractions: ArrayLike, speedups: ArrayLike) -> Any:
+    """Index of the bottleneck: the part with the most time left, F_i / S_i, so the one to improve next.
+
+    Arguments and refusals as in `combined_speedup`; of parts that are level, the first. An int, or an integer array.
+
+    >>> next_part([0.7, 0.3], [[1, 1], [2, 1], [3, 1]])  # F = 0.7: at 3x projections, attention has become it
+    array([0, 0, 1])
+    """
+    bottleneck = np.argmax(_remaining(fractions, speedups), axis=-1)
+    return bottleneck if bottleneck.ndim else int(bottleneck)
+
+
+def bottleneck_shift(fraction: ArrayLike) -> Number:
+    """S_partial = F / (1 - F): there F/S_partial = 1 - F, and beyond it the rest is the bottleneck.
+
+    At this S_partial the model is at half its ceiling. Below 1 (F < 1/2) the rest is the bottleneck from the start;
+    `inf` for F = 1.
+
+    >>> bottleneck_shift(0.75), bottleneck_shift(1)
+    (3.0, inf)
+    """
+    share = _fraction(fraction)
+    with np.errstate(divide="ignore"):
+        return _plain(share / (1 - share))
+
+
 def curves(fractions: pd.DataFrame, partial_speedups: ArrayLike) -> pd.DataFrame:
     """Equation (5) for each part of each row of a sweep (Figures 5, 7, 11 and 12).
 
@@ -91,9 +140,17 @@ def curves(fractions: pd.DataFrame, partial_speedups: ArrayLike) -> pd.DataFrame
     return points.drop(columns="fraction")
 
 
-def _fraction(value: ArrayLike) -> Number:
-    share = _numbers("fraction", value)
-    return _checked("fraction", share, (share >= 0) & (share <= 1), "between 0 and 1")
+def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Number:
+    """F_i / S_i, an array with the parts along its last axis."""
+    shares, factors = _broadcast(np.atleast_1d(_fraction(fractions, "fractions")), "speedups", speedups)
+    whole = shares.sum(axis=-1)
+    _checked("fractions: their sum", whole, abs(whole - 1) <= 1e-9, "1; list every part, improved or not")
+    return shares / factors
+
+
+def _fraction(value: ArrayLike, field: str = "fraction") -> Number:
+    share = _numbers(field, value)
+    return _checked(field, share, (share >= 0) & (share <= 1), "between 0 and 1")
 
 
 def _positive(field: str, value: ArrayLike) -> Number:

@@ -1,12 +1,45 @@
-"""The systolic arrays that the MatMuls run on (Table 3)."""
+"""The systolic arrays that the MatMuls run on (Table 3), and SCALE-Sim's .cfg of one."""
 
 from __future__ import annotations
 
+import configparser
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 
 from llmamdahl.errors import InputError, one_of, positive_int
 from llmamdahl.tables import DATA, read_rows
+
+CFG = """\
+[general]
+run_name = {run_name}
+
+[architecture_presets]
+ArrayHeight = {rows}
+ArrayWidth = {cols}
+IfmapSramSzkB = {ifmap_sram_kb}
+FilterSramSzkB = {filter_sram_kb}
+OfmapSramSzkB = {ofmap_sram_kb}
+IfmapOffset = 0
+FilterOffset = 10000000
+OfmapOffset = 20000000
+Dataflow = {dataflow}
+Bandwidth = 10
+
+[run_presets]
+InterfaceBandwidth = CALC
+"""
+"""Every key that SCALE-Sim 2.0.2 reads, under its own names. Offsets are its defaults, and Bandwidth is the one of the
+example it ships; neither enters a count in CALC, its stall-free mode. A section `network_presets` would make it fail.
+"""
+
+CFG_KEYS = {
+    "rows": "ArrayHeight",
+    "cols": "ArrayWidth",
+    "ifmap_sram_kb": "IfmapSramSzkB",
+    "filter_sram_kb": "FilterSramSzkB",
+    "ofmap_sram_kb": "OfmapSramSzkB",
+}
 
 
 class Dataflow(StrEnum):
@@ -46,6 +79,61 @@ class SystolicArray:
     def label(self) -> str:
         """`name`, or else the size, as in `32x32`."""
         return self.name or f"{self.rows}x{self.cols}"
+
+    @classmethod
+    def from_scalesim_cfg(cls, path: str | Path) -> SystolicArray:
+        """The array that a SCALE-Sim `.cfg` describes; its run name becomes `name`.
+
+        Address offsets and the bandwidth are not kept: they enter no count of the stall-free mode.
+
+        Raises
+        ------
+        InputError
+            No such file, or not a `.cfg`; a section or key that is missing or given twice; a size that is not a
+            positive whole number; an unknown dataflow; another mode than the stall-free `InterfaceBandwidth: CALC`.
+        """
+        config = configparser.ConfigParser()
+        try:
+            config.read_string(Path(path).read_text(encoding="utf-8"), source=str(path))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not a SCALE-Sim .cfg: {error}") from None
+
+        def value(section: str, key: str) -> str:
+            try:
+                return config.get(section, key)
+            except (configparser.NoSectionError, configparser.NoOptionError):
+                raise InputError(f"{path}: {key} is missing in [{section}]; SCALE-Sim needs it") from None
+            except configparser.InterpolationError:
+                raw = config.get(section, key, raw=True)
+                raise InputError(f"{path}: {key}: {raw!r} has a lone %; write %%") from None
+
+        def size(key: str) -> int:
+            text = value("architecture_presets", key)
+            return positive_int(f"{path}: {key}", int(text) if text.isdecimal() else text)
+
+        mode = value("run_presets", "InterfaceBandwidth")
+        if mode != "CALC":
+            raise InputError(f"{path}: InterfaceBandwidth: {mode!r} lets the array stall; counts here are of CALC")
+        dataflow = one_of(f"{path}: Dataflow", value("architecture_presets", "Dataflow"), tuple(Dataflow))
+        sizes = {name: size(key) for name, key in CFG_KEYS.items()}
+        return cls(**sizes, dataflow=dataflow, name=value("general", "run_name"))
+
+    def to_scalesim_cfg(self, path: str | Path) -> None:
+        """Write the `.cfg` that makes SCALE-Sim 2.0.2 simulate this array without stalls; `label` is the run name.
+
+        Raises
+        ------
+        InputError
+            A label that cannot be the name of a folder, which is what SCALE-Sim makes of it.
+        """
+        if not self.label.isprintable() or self.label != self.label.strip() or {"/", "\\"} & {*self.label}:
+            raise InputError(f"name: {self.label!r} cannot name SCALE-Sim's folder of reports; use letters and digits")
+        sizes = {name: getattr(self, name) for name in CFG_KEYS}
+        run_name = self.label.replace("%", "%%")  # configparser's escape
+        text = CFG.format(run_name=run_name, dataflow=self.dataflow, **sizes)
+        Path(path).write_text(text, encoding="utf-8")
 
 
 def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArray:

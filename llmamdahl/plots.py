@@ -82,6 +82,76 @@ def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
     return _done(figure)
 
 
+def fraction_by_size_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """F against the size of a square array, a panel a metric, a line a model.
+
+    `frame` holds rows of `questions.fraction_by_array_size` of one context length and dataflow.
+    """
+    panels = {metric: panel for metric, panel in PANELS.items() if metric in set(frame.metric)}
+    sizes, models = sorted(frame["size"].unique()), list(dict.fromkeys(frame.model))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.5 * len(panels) + 2, 4.2), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, (metric, panel) in zip(axes.flat, panels.items(), strict=True):
+        for model, colour in zip(models, sns.color_palette("viridis", len(models)), strict=True):
+            line = frame[(frame.metric == metric) & (frame.model == model)].sort_values("size")
+            axis.plot(line["size"], line.fraction, color=colour, marker="o", markersize=4, label=_described(model)[1])
+        axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sizes, [f"{size}" for size in sizes])
+        axis.minorticks_off()
+        axis.set(title=panel, xlabel="rows = columns of the array", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes.flat[0].set_ylabel("F, projections")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def crossover_bars(frame: pd.DataFrame, title: str) -> Figure:
+    """The context length at which attention overtakes, a panel a metric, a bar for each array of a model.
+
+    A dash is the longest context the model was trained for; an asterisk stands where attention never overtakes.
+    `frame` comes from `questions.crossovers`.
+    """
+    panels = {metric: panel for metric, panel in PANELS.items() if metric in set(frame.metric)}
+    designs = list(dict.fromkeys(zip(frame.array, frame.dataflow, strict=True)))
+    models = list(dict.fromkeys(frame.model))
+    longest = frame.drop_duplicates("model").max_position
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(max(7, 1.5 + 0.85 * len(models)), 3.6 * len(panels)), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    width = 0.8 / len(designs)
+    for axis, (metric, panel) in zip(axes.flat, panels.items(), strict=True):
+        for place, (array, dataflow) in enumerate(designs):
+            bars = frame[(frame.metric == metric) & (frame.array == array) & (frame.dataflow == dataflow)]
+            lengths = bars.set_index("model").context_length.reindex(models)
+            offsets = [at + (place - (len(designs) - 1) / 2) * width for at in range(len(models))]
+            colour = sns.color_palette("colorblind")[place]
+            axis.bar(offsets, lengths.fillna(0).astype(int), width, color=colour, label=f"{array}, {dataflow.upper()}")
+            for offset, missing in zip(offsets, lengths.isna(), strict=True):
+                if missing:
+                    axis.text(offset, longest.min() / 2, "*", color=colour, ha="center", size=14)
+        for at, length in enumerate(longest):
+            axis.hlines(length, at - 0.45, at + 0.45, "black")
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_xticks(range(len(models)), [_described(model)[1].replace(" ", "\n", 1) for model in models])
+        axis.set(title=panel, ylabel="context length")
+        axis.set_ylim(longest.min() / 4, 1.5 * frame[["context_length", "max_position"]].max().max())
+        axis.grid(alpha=0.3, axis="y")
+        sns.despine(ax=axis)
+    handles, _ = axes.flat[0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color="black", label="longest context trained for"))
+    if frame.context_length.isna().any():
+        handles.append(Line2D([], [], color="black", linestyle="", marker="$*$", label="never overtakes"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
 def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
     """S_total by Equation (5) and as measured, a panel each form of attention; `frame`: `measured.predictions`."""
     names = {"matmul": "attention as two MatMuls", "fused": "attention fused"}

@@ -1,15 +1,18 @@
-"""SCALE-Sim itself: one MatMul, simulated whole or fold by fold."""
+"""SCALE-Sim itself: one MatMul, simulated whole or fold by fold, and a workload in its own file format."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 
-from llmamdahl.errors import InputError, positive_int
+from llmamdahl.errors import InputError, listed, positive_int
 from llmamdahl.hardware import Dataflow, SystolicArray
-from llmamdahl.tables import Row
+from llmamdahl.tables import Row, write_rows
+from llmamdahl.workload import MatMul
 
 VERSION = "2.0.2"
 """The SCALE-Sim release this compendium rests on; the paper used version 2 ("Scale-Sim V2", Appendix A)."""
@@ -153,6 +156,59 @@ def add_up(run: Run, parts: list[tuple[Row, int]]) -> Row:
     for name in UTILISATIONS[1:]:
         row[name] = _ten_digits(math.fsum(part[name] * count for part, count in parts) / number)
     return row
+
+
+def to_scalesim_topology(matmuls: Iterable[MatMul], path: str | Path) -> tuple[MatMul, ...]:
+    """Write a workload as a GEMM topology of SCALE-Sim (`scalesim -i gemm`), a line for each distinct MatMul.
+
+    SCALE-Sim has no number of repetitions and takes minutes for a large MatMul, so those of one part and one shape
+    share a line, their names joined by `+`. Part and count stand in columns five and six, which SCALE-Sim ignores: a
+    total is what it says of a line times that count. It skips the first line, wants a comma at the end of each, and
+    ends a cell at every comma, so one within a name is written as a semicolon.
+
+    Returns
+    -------
+    tuple of MatMul
+        The lines: `LayerID` i of SCALE-Sim's reports is element i.
+
+    Raises
+    ------
+    InputError
+        No MatMuls.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from llmamdahl.models import get_model
+    >>> from llmamdahl.workload import decode_step
+    >>> with TemporaryDirectory() as folder:
+    ...     lines = to_scalesim_topology(decode_step(get_model("gpt2"), 128)[:6], Path(folder) / "gpt2.csv")
+    ...     print((Path(folder) / "gpt2.csv").read_text(encoding="utf-8"), end="")
+    Layer,M,N,K,Part,Count,
+    W_Q+W_K+W_V+W_X,1,768,768,projection,48,
+    W_I,1,3072,768,projection,12,
+    W_O,1,768,3072,projection,12,
+    """
+    lines: dict[tuple[object, ...], MatMul] = {}
+    for matmul in listed("matmuls", matmuls, distinct=False):
+        shape = matmul.part, matmul.m, matmul.n, matmul.k
+        if before := lines.get(shape):
+            name = before.name if matmul.name in before.name.split("+") else f"{before.name}+{matmul.name}"
+            lines[shape] = replace(before, name=name, count=before.count + matmul.count)
+        else:
+            lines[shape] = matmul
+    rows = [
+        {
+            "Layer": mm.name.replace(",", ";"),
+            "M": mm.m,
+            "N": mm.n,
+            "K": mm.k,
+            "Part": mm.part,
+            "Count": mm.count,
+            "": "",
+        }
+        for mm in lines.values()
+    ]
+    write_rows(Path(path), [*rows[0]], rows)
+    return tuple(lines.values())
 
 
 def _ten_digits(value: float) -> float:

@@ -76,3 +76,75 @@ def test_target_out_of_reach(fraction, target):
 def test_shapes_must_broadcast(function):
     with pytest.raises(InputError, match=r"\(2,\)"):
         function([0.5, 0.5], [1.5, 1.5, 1.5])
+
+
+@st.composite
+def improved_parts(draw):
+    """Fractions that add up to 1 within rounding, and a speedup for each."""
+    weights = draw(st.lists(st.floats(1e-3, 1), min_size=1, max_size=6))
+    factors = draw(st.lists(speedups, min_size=len(weights), max_size=len(weights)))
+    return np.array(weights) / sum(weights), np.array(factors)
+
+
+@given(fractions, speedups)
+def test_two_parts_of_which_one_is_improved_are_equation_5(fraction, speedup):
+    combined = amdahl.combined_speedup([fraction, 1 - fraction], [speedup, 1])
+    assert combined == pytest.approx(amdahl.total_speedup(fraction, speedup))
+
+
+@given(improved_parts(), speedups)
+def test_all_parts_alike_are_the_whole(parts, speedup):
+    shares, factors = parts
+    assert amdahl.combined_speedup(shares, np.full(len(shares), speedup)) == pytest.approx(speedup)
+    assert factors.min() * (1 - 1e-9) <= amdahl.combined_speedup(shares, factors) <= factors.max() * (1 + 1e-9)
+
+
+@given(improved_parts(), st.data())
+def test_a_part_may_be_split_and_the_order_does_not_matter(parts, data):
+    shares, factors = parts
+    order = data.draw(st.permutations(range(len(shares))))
+    halves = np.repeat(shares[order] / 2, 2), np.repeat(factors[order], 2)
+    assert amdahl.combined_speedup(*halves) == pytest.approx(amdahl.combined_speedup(shares, factors))
+
+
+@given(improved_parts())
+def test_the_next_part_is_the_one_whose_end_gains_most(parts):
+    shares, factors = parts
+    gone = np.where(np.eye(len(shares), dtype=bool), np.inf, factors)
+    totals = np.atleast_1d(amdahl.combined_speedup(shares, gone))
+    best = amdahl.next_part(shares, factors)
+    assert isinstance(best, int)
+    assert totals[best] == pytest.approx(totals.max())
+
+
+@given(st.floats(0.01, 0.99))
+def test_the_bottleneck_shifts_at_half_the_ceiling(fraction):
+    shift = amdahl.bottleneck_shift(fraction)
+    assert amdahl.total_speedup(fraction, shift) == pytest.approx(amdahl.ceiling(fraction) / 2)
+    both = [fraction, 1 - fraction]
+    assert amdahl.next_part(both, [[shift * 0.999, 1], [shift * 1.001, 1]]).tolist() == [0, 1]
+
+
+def test_several_parts_by_hand():
+    # 60% four times, 30% twice, 10% untouched: 0.15 + 0.15 + 0.1 of the time is left
+    assert amdahl.combined_speedup([0.6, 0.3, 0.1], [4, 2, 1]) == pytest.approx(2.5)
+    assert amdahl.combined_speedup([0.5, 0.5], [np.inf, np.inf]) == np.inf
+    assert amdahl.combined_speedup([[0.5, 0.5], [1, 0]], [[2, 1], [4, 1]]).tolist() == [1 / 0.75, 4]
+    assert amdahl.next_part([0.5, 0.5], [1, 1]) == 0
+    assert amdahl.bottleneck_shift([0, 0.5, 0.75, 1]).tolist() == [0, 1, 3, np.inf]
+
+
+@pytest.mark.parametrize("function", [amdahl.combined_speedup, amdahl.next_part])
+def test_parts_that_are_no_whole(function):
+    with pytest.raises(InputError, match=r"fractions: their sum: 0\.9 is not 1; list every part"):
+        function([0.5, 0.4], [2, 1])
+    with pytest.raises(InputError, match="fractions: their sum"):
+        function([[0.5, 0.5], [0.5, 0.500001]], [2, 1])
+    with pytest.raises(InputError, match=r"fractions: -0\.5 is not between 0 and 1"):
+        function([1.5 - 2, 1.5], [2, 1])
+    with pytest.raises(InputError, match="speedups: 0"):
+        function([0.5, 0.5], [2, 0])
+    with pytest.raises(InputError, match=r"speedups: shape \(3,\)"):
+        function([0.5, 0.5], [2, 1, 1])
+    with pytest.raises(InputError, match="fraction: 2"):
+        amdahl.bottleneck_shift(2)

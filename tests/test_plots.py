@@ -10,6 +10,7 @@ from llmamdahl.agreement import agreement
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import get_model, model_names
+from llmamdahl.questions import crossovers, fraction_by_array_size
 from llmamdahl.store import CONTEXT_LENGTHS
 from llmamdahl.sweep import correction_shift, dataflow_cycles, sweep
 
@@ -82,3 +83,26 @@ def test_a_model_of_your_own_is_drawn_by_its_name():
 def test_a_heat_map_shows_one_array():
     with pytest.raises(InputError, match="2 arrays"):
         plots.heat_maps(sweep(OPT, [128], [EDGE_TPU, CLOUD_TPU]), "F")
+
+
+def test_a_line_for_each_model_against_the_size_of_the_array():
+    frame = pd.concat(fraction_by_array_size(model, 2048, [128, 8, 32]) for model in OPT)
+    figure = plots.fraction_by_size_lines(frame, "OPT")
+    assert [axis.get_title() for axis in figure.axes] == ["(a) Compute Cycles", "(b) Memory Access"]
+    for axis, metric in zip(figure.axes, ["cycles", "memory_accesses"], strict=True):
+        line = axis.get_lines()[OPT.index("opt-13b")]
+        drawn = frame[(frame.model == "opt-13b") & (frame.metric == metric)].sort_values("size")
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([8, 32, 128], drawn.fraction.tolist())
+    assert len(plots.fraction_by_size_lines(frame[frame.metric == "cycles"], "OPT").axes) == 1
+
+
+def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
+    frame = crossovers(["gpt2", "opt-66b"], [CLOUD_TPU, EDGE_TPU])
+    figure = plots.crossover_bars(frame, "F = 1/2")
+    for axis, metric in zip(figure.axes, ["cycles", "memory_accesses"], strict=True):
+        assert [bar.get_height() for bar in axis.patches] == frame[frame.metric == metric].context_length.tolist()
+        assert axis.get_ylim()[1] > frame.context_length.max()
+        assert not texts(axis)
+    frame.loc[0, "context_length"] = pd.NA
+    assert [texts(axis) for axis in plots.crossover_bars(frame, "F = 1/2").axes] == [["*"], []]
+    assert texts(plots.crossover_bars(frame.head(1), "F = 1/2").axes[0]) == ["*"]

@@ -1,0 +1,171 @@
+"""SCALE-Sim's own files: an array as a .cfg and back, a workload as a topology, both run by SCALE-Sim itself."""
+
+import configparser
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CFG_KEYS, CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import Decoder
+from llmamdahl.simulator import COUNTS, Run, simulate, to_scalesim_topology
+from llmamdahl.systolic import gemm_cost
+from llmamdahl.workload import MatMul, Part, decode_step
+
+TINY = Decoder("tiny", 48, 2, 4, 96, True, 100, 128, 48)
+
+
+def run_scalesim(cfg, topology, folder):
+    """Cycles, stalls, SRAM reads and writes of each line, from SCALE-Sim fed with the two files."""
+    from scalesim.scale_sim import scalesim
+
+    whole = scalesim(save_disk_space=True, verbose=False, config=str(cfg), topology=str(topology), input_type_gemm=True)
+    whole.run_scale(top_path=str(folder))
+    layers = whole.runner.single_layer_sim_object_list
+    found = [[*layer.get_compute_report_items()[:2], *layer.get_detail_report_items()[2:9:3]] for layer in layers]
+    return [dict(zip(COUNTS, map(int, counts), strict=True)) for counts in found]
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+@pytest.mark.parametrize("batch", [1, 3])
+def test_scale_sim_takes_both_files_and_counts_the_same(tmp_path, dataflow, batch):
+    array = SystolicArray(16, 8, dataflow, 64, 32, 16, name="100% mine")
+    array.to_scalesim_cfg(tmp_path / "mine.cfg")
+    lines = to_scalesim_topology(decode_step(TINY, 40, batch), tmp_path / "tiny.csv")
+    said = run_scalesim(tmp_path / "mine.cfg", tmp_path / "tiny.csv", tmp_path)
+    assert len(said) == len(lines)
+    for line, counts in zip(lines, said, strict=True):
+        cost = gemm_cost(line.m, line.n, line.k, array)
+        assert counts == {"stall_cycles": 0} | {count.name: getattr(cost, count.name) for count in fields(cost)}
+        alone = simulate(Run(line.m, line.n, line.k, array))
+        assert counts == {name: alone[name] for name in COUNTS}
+    assert (tmp_path / "100% mine" / "COMPUTE_REPORT.csv").is_file()
+
+
+def test_topology_has_every_matmul_once_and_keeps_the_counts(tmp_path):
+    step = decode_step(TINY, 40)
+    lines = to_scalesim_topology(step, tmp_path / "new" / "tiny.csv")
+    assert (tmp_path / "new" / "tiny.csv").read_text(encoding="utf-8").splitlines() == [
+        "Layer,M,N,K,Part,Count,",
+        "W_Q+W_K+W_V+W_X,1,48,48,projection,8,",
+        "W_G+W_I,1,96,48,projection,4,",
+        "W_O,1,48,96,projection,2,",
+        "Q·Kᵀ,1,40,12,attention,8,",
+        "scores·V,1,12,40,attention,8,",
+        "LM head,1,100,48,unquantized,1,",
+    ]
+    assert sum(line.count for line in lines) == sum(matmul.count for matmul in step)
+
+
+def test_parts_are_kept_apart_and_commas_out(tmp_path):
+    shape = dict(m=1, n=2, k=3, count=5)
+    matmuls = [MatMul("a, b", Part.PROJECTION, **shape), MatMul("c", Part.ATTENTION, **shape)] * 2
+    lines = to_scalesim_topology(matmuls, tmp_path / "t.csv")
+    assert [(line.name, line.count) for line in lines] == [("a, b", 10), ("c", 10)]
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()[1] == "a; b,1,2,3,projection,10,"
+    with pytest.raises(InputError, match="matmuls: nothing is listed"):
+        to_scalesim_topology([], tmp_path / "t.csv")
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 10**9), min_size=5, max_size=5),
+    dataflow=st.sampled_from(list(Dataflow)),
+    name=st.from_regex(r"\A(\w[\w %#;=:.-]{0,20}\w)?\Z"),
+)
+def test_round_trip(tmp_path_factory, sizes, dataflow, name):
+    folder = tmp_path_factory.mktemp("cfg")
+    array = SystolicArray(*sizes[:2], dataflow, *sizes[2:], name=name)
+    array.to_scalesim_cfg(folder / "one.cfg")
+    back = SystolicArray.from_scalesim_cfg(folder / "one.cfg")
+    assert (back, back.label, type(back.dataflow)) == (array, array.label, Dataflow)
+    back.to_scalesim_cfg(folder / "two.cfg")
+    assert (folder / "one.cfg").read_bytes() == (folder / "two.cfg").read_bytes()
+
+
+def test_reads_a_cfg_as_scale_sim_writes_it(tmp_path):
+    # the separators, the order, the case and the extra keys of the examples in SCALE-Sim's repository
+    (tmp_path / "scale.cfg").write_text(
+        "[general]\nrun_name = scale_example_run_32x32_os\n\n[architecture_presets]\nArrayHeight:    32\n"
+        "ArrayWidth:     16\nIfmapSramSzkB:    64\nFilterSramSzkB:   128\nOfmapSramSzkB:    256\nIfmapOffset:    0\n"
+        "FilterOffset:   10000000\nOfmapOffset:    20000000\nBandwidth : 10\nDataflow : ws\nMemoryBanks:   1\n\n"
+        "[run_presets]\nInterfaceBandwidth: CALC\n"
+    )
+    array = SystolicArray.from_scalesim_cfg(str(tmp_path / "scale.cfg"))
+    assert array == SystolicArray(32, 16, "ws", 64, 128, 256)
+    assert array.label == "scale_example_run_32x32_os"
+
+
+def edited(path, section, key, value):
+    """The edge array's .cfg with one value changed, or its key removed; the path."""
+    EDGE_TPU.to_scalesim_cfg(path)
+    config = configparser.RawConfigParser()
+    config.read(path)
+    if value is None:
+        config.remove_option(section, key)
+    else:
+        config.set(section, key, value)
+    with path.open("w") as handle:
+        config.write(handle)
+    return path
+
+
+@pytest.mark.parametrize("key", CFG_KEYS.values())
+@pytest.mark.parametrize("value", ["0", "-4", "32.0", "1e3", "many", "", "²", "1_000"])
+def test_bad_size_is_named(tmp_path, key, value):
+    path = edited(tmp_path / "bad.cfg", "architecture_presets", key, value)
+    with pytest.raises(InputError, match=f"bad.cfg: {key}: '?{value}'? is not a positive whole number"):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+@pytest.mark.parametrize("value", ["ws_foo", "OS", "", "rs"])
+def test_bad_dataflow_is_named(tmp_path, value):
+    path = edited(tmp_path / "bad.cfg", "architecture_presets", "Dataflow", value)
+    with pytest.raises(InputError, match=f"bad.cfg: Dataflow: '{value}' is unknown; known: os, ws, is"):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("general", "run_name"),
+        ("run_presets", "InterfaceBandwidth"),
+        ("architecture_presets", "Dataflow"),
+        *(("architecture_presets", key) for key in CFG_KEYS.values()),
+    ],
+)
+def test_missing_key_or_section_is_named(tmp_path, section, key):
+    path = edited(tmp_path / "bad.cfg", section, key, None)
+    with pytest.raises(InputError, match=rf"bad.cfg: {key} is missing in \[{section}\]"):
+        SystolicArray.from_scalesim_cfg(path)
+    path.write_text(path.read_text().replace(f"[{section}]", "[other]"))
+    with pytest.raises(InputError, match=rf"bad.cfg: \w+ is missing in \[{section}\]"):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+def test_stalls_are_not_simulated(tmp_path):
+    path = edited(tmp_path / "bad.cfg", "run_presets", "InterfaceBandwidth", "USER")
+    with pytest.raises(InputError, match=r"bad\.cfg: InterfaceBandwidth: 'USER' "):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+@pytest.mark.parametrize("text", ["no section", "[general]\nrun_name = a\nrun_name = b\n", "[a]\n[a]\n", "\xff"])
+def test_what_is_no_cfg(tmp_path, text):
+    (tmp_path / "bad.cfg").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"bad\.cfg: not a SCALE-Sim \.cfg"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
+    with pytest.raises(InputError, match=r"none\.cfg: cannot be read"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "none.cfg")
+    with pytest.raises(InputError, match="cannot be read"):
+        SystolicArray.from_scalesim_cfg(tmp_path)
+    path = edited(tmp_path / "bad.cfg", "general", "run_name", "50%")
+    with pytest.raises(InputError, match=r"bad\.cfg: run_name: '50%' has a lone %"):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\nb", " a", "..\\a"])
+def test_a_name_that_is_no_folder(tmp_path, name):
+    with pytest.raises(InputError, match=r"name: .* cannot name SCALE-Sim's folder"):
+        replace(CLOUD_TPU, name=name).to_scalesim_cfg(tmp_path / "a.cfg")

@@ -1,0 +1,223 @@
+"""The answers against brute force: every context length, every batch, every token, one by one."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmamdahl import questions, workload
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import Decoder, get_model, model_names
+from llmamdahl.questions import (
+    CONTEXT_AXIS,
+    Share,
+    crossover_batch,
+    crossover_context_length,
+    crossovers,
+    fraction_by_array_size,
+    generation_cost,
+    share,
+)
+from llmamdahl.sweep import METRICS, sweep
+from llmamdahl.systolic import gemm_cost
+from llmamdahl.workload import MatMul, Part, decode_step
+
+TINY = Decoder("tiny", 60, 3, 5, 110, True, 100, 128, 60)
+ARRAYS = [SystolicArray(8, 8, dataflow) for dataflow in Dataflow] + [SystolicArray(7, 13), EDGE_TPU]
+
+
+def windowed(step, window):
+    """A decode step in which each layer has this sliding window."""
+
+    def decode(model, context_length, batch=1):
+        return step(model, min(context_length, window), batch)
+
+    return decode
+
+
+@pytest.fixture
+def prefill(monkeypatch):
+    """Projections of every token, attention of all tokens to all; unless the workload has a prefill of its own."""
+
+    def plain(model, tokens, batch=1):
+        return tuple(
+            replace(matmul, m=tokens * (1 if matmul.part is Part.ATTENTION else matmul.m))
+            for matmul in decode_step(model, tokens, batch)
+        )
+
+    if not hasattr(workload, "prefill"):
+        monkeypatch.setattr(workload, "prefill", plain, raising=False)
+    return workload.prefill
+
+
+@given(
+    dims=st.lists(st.integers(1, 300), min_size=3, max_size=3),
+    grown=st.lists(st.integers(0, 300), min_size=3, max_size=3),
+    array=st.builds(SystolicArray, st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(Dataflow))),
+    counting=st.sampled_from(["reported", "corrected"]),
+)
+def test_no_count_falls_when_a_dimension_grows(dims, grown, array, counting):
+    less = gemm_cost(*dims, array, counting)
+    more = gemm_cost(*(dim + add for dim, add in zip(dims, grown, strict=True)), array, counting)
+    assert all(getattr(less, metric) <= getattr(more, metric) for metric in METRICS)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("counting", ["reported", "corrected"])
+def test_share_is_the_sweep_and_the_fraction_of_its_parts(metric, counting):
+    row = sweep(["opt-350m"], [300], [EDGE_TPU], counting).query(f"metric == '{metric}'").iloc[0]
+    found = share("opt-350m", 300, EDGE_TPU, metric=metric, counting=counting)
+    assert (found.projection, found.attention, found.fraction) == (row.projection, row.attention, row.fraction)
+    whole = share("opt-350m", 300, EDGE_TPU, metric=metric, counting=counting, unquantized=True)
+    assert replace(whole, fraction=found.fraction) == found
+    assert whole.fraction == found.projection / (found.projection + found.attention + found.unquantized)
+
+
+def test_share_by_hand():
+    # one layer of 2 x 2 with one head on one cell, OS: a MatMul of 1 x n x k takes n folds of k cycles, less one
+    model = Decoder("one", 2, 1, 1, 2, False, 3, 8, 2)
+    assert share(model, 4, SystolicArray(1, 1)) == Share(6 * (2 * 2 - 1), (4 * 2 - 1) + (2 * 4 - 1), 3 * 2 - 1, 18 / 32)
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_crossover_context_length_is_the_first_of_all(array, metric, batch):
+    answer = crossover_context_length(TINY, array, metric, batch=batch)
+    found = [share(TINY, length, array, batch, metric).fraction <= 0.5 for length in range(1, answer + 50)]
+    assert found.index(True) == answer - 1
+    assert all(found[answer - 1 :])
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("length", [2, 31, 64])
+def test_crossover_batch_is_the_first_of_all(array, metric, length):
+    answer = crossover_batch(TINY, length, array, metric)
+    found = [share(TINY, length, array, batch, metric).fraction <= 0.5 for batch in range(1, (answer or 400) + 1)]
+    assert (found.index(True) + 1 if any(found) else None) == answer
+
+
+def test_f_is_not_monotone_in_the_batch():
+    answer = crossover_batch("gpt2", 128, EDGE_TPU)
+    first, full, next_fold = (share("gpt2", 128, EDGE_TPU, batch).fraction for batch in (answer, 32, 33))
+    assert answer == 23
+    assert full < first <= 0.5 < next_fold  # at 33 sequences the projections need a second fold
+
+
+def test_crossovers_of_the_paper_are_where_the_sweep_says():
+    frame = crossovers(model_names(), [CLOUD_TPU, EDGE_TPU])
+    assert len(frame) == 13 * 2 * 2
+    arrays = {"cloud": CLOUD_TPU, "edge": EDGE_TPU}
+    for row in frame.itertuples():
+        around = sweep([row.model], [row.context_length - 1, row.context_length], [arrays[row.array]])
+        below, at = around[around.metric == row.metric].fraction
+        assert at <= 0.5 < below
+    cloud = frame.query("array == 'cloud' and metric == 'cycles'").set_index("model").context_length
+    assert cloud["opt-350m"] == 1025  # the first token of a fifth fold of 256
+    assert (cloud % 256 == 1).sum() == 12  # all but OPT 66B's 16251, which k of scores·V decides, not a new fold
+
+
+def test_never(monkeypatch):
+    assert crossover_batch("gpt2", 1, EDGE_TPU) is None
+    monkeypatch.setattr(questions, "decode_step", windowed(decode_step, 128))
+    assert crossover_context_length("gpt2", EDGE_TPU) is None
+    frame = crossovers(["gpt2"], [EDGE_TPU])
+    assert frame.context_length.isna().all()
+    assert crossover_context_length("gpt2", EDGE_TPU, batch=30) == 76  # many sequences: within the window
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=str)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("counting", ["reported", "corrected"])
+@pytest.mark.parametrize("window", [7, 20, 10_000])
+def test_generation_is_the_plain_loop(monkeypatch, prefill, array, metric, counting, window):
+    step = windowed(decode_step, window)
+    monkeypatch.setattr(questions, "decode_step", step)
+    matmuls = [*prefill(TINY, 12, 2)]
+    for length in range(13, 13 + 40):
+        matmuls += step(TINY, length, 2)
+    parts = dict.fromkeys(Part, 0)
+    for mm in matmuls:
+        parts[mm.part] += getattr(gemm_cost(mm.m, mm.n, mm.k, array, counting), metric) * mm.count
+    found = generation_cost(TINY, 12, 40, array, 2, metric, counting)
+    assert found == Share(*parts.values(), parts[Part.PROJECTION] / (parts["projection"] + parts["attention"]))
+    whole = generation_cost(TINY, 12, 40, array, 2, metric, counting, unquantized=True)
+    assert whole.fraction == parts[Part.PROJECTION] / sum(parts.values())
+
+
+def test_one_token_is_one_step(prefill):
+    whole, step = generation_cost("gpt2", 30, 1, EDGE_TPU), share("gpt2", 31, EDGE_TPU)
+    before = questions._totals(prefill(get_model("gpt2"), 30, 1), EDGE_TPU, "cycles", "reported")
+    assert whole.attention == before[Part.ATTENTION] + step.attention
+    assert whole.unquantized == before[Part.UNQUANTIZED] + step.unquantized
+
+
+def test_ten_thousand_tokens_take_at_most_100_ms(prefill):
+    def seconds():
+        start = time.perf_counter()
+        generation_cost("opt-66b", 2048, 10_000, CLOUD_TPU)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.1
+
+
+def test_attention_of_an_unknown_kind(monkeypatch, prefill):
+    strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
+    monkeypatch.setattr(questions, "decode_step", lambda *_: (strange,))
+    with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
+        generation_cost("gpt2", 1, 1, EDGE_TPU)
+
+
+def test_the_context_is_where_the_table_says():
+    for matmul in decode_step(get_model("opt-6.7b"), 77):
+        if matmul.part is Part.ATTENTION:
+            assert getattr(matmul, CONTEXT_AXIS[matmul.name]) == 77
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+def test_fraction_by_array_size_is_share(dataflow):
+    frame = fraction_by_array_size("opt-350m", 500, np.array([8, 100]), dataflow, "corrected")
+    assert frame["size"].tolist() == [8, 8, 100, 100]
+    for row in frame.itertuples():
+        array = SystolicArray(row.size, row.size, dataflow)
+        assert row.fraction == share("opt-350m", 500, array, metric=row.metric, counting="corrected").fraction
+        assert row.ceiling == pytest.approx(1 / (1 - row.fraction))
+
+
+def test_bad_arguments(prefill):
+    with pytest.raises(InputError, match="metric: 'latency' is unknown; known: cycles, memory_accesses"):
+        share("gpt2", 128, EDGE_TPU, metric="latency")
+    with pytest.raises(InputError, match="model: 'gpt5' is unknown"):
+        crossover_context_length("gpt5", EDGE_TPU)
+    with pytest.raises(InputError, match="model: None"):
+        crossover_context_length(None, EDGE_TPU)
+    with pytest.raises(InputError, match="array: 'edge'"):
+        crossover_batch("gpt2", 128, "edge")
+    with pytest.raises(InputError, match="context_length: 0 "):
+        crossover_batch("gpt2", 0, EDGE_TPU)
+    with pytest.raises(InputError, match="batch: 0 "):
+        crossover_context_length("gpt2", EDGE_TPU, batch=0)
+    with pytest.raises(InputError, match="counting: 'true'"):
+        crossover_context_length("gpt2", EDGE_TPU, counting="true")
+    for arguments, field in (((0, 5), "prompt_tokens: 0"), ((5, 2.0), r"new_tokens: 2\.0")):
+        with pytest.raises(InputError, match=field):
+            generation_cost("gpt2", *arguments, EDGE_TPU)
+    with pytest.raises(InputError, match="sizes: 0 is not"):
+        fraction_by_array_size("gpt2", 128, [8, 0])
+    with pytest.raises(InputError, match="sizes: 8 is listed 2 times"):
+        fraction_by_array_size("gpt2", 128, [8, 8])
+    with pytest.raises(InputError, match=r"arrays: .* is not a list"):
+        crossovers(["gpt2"], EDGE_TPU)
+    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times"):
+        crossovers(["gpt2"], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
+    with pytest.raises(InputError, match="models: 'gpt2' is listed 2 times"):
+        crossovers(["gpt2", get_model("gpt2")], [EDGE_TPU])
+    with pytest.raises(InputError, match="arrays: 'edge' is not a SystolicArray"):
+        crossovers(["gpt2"], ["edge"])
+    with pytest.raises(InputError, match="model: None is not a Decoder"):
+        crossovers([None], [EDGE_TPU])
