@@ -56,7 +56,7 @@ class Device:
             driver = _nvidia_smi("driver_version") or "unknown"
             return cls(kind, properties.name, 0, driver, properties.L2_cache_size, _bandwidth(kind))
         torch.set_num_threads(positive_int("threads", threads or 1))
-        name = _cpuinfo("model name") or platform.processor() or platform.machine()
+        name = _proc("cpuinfo", "model name") or platform.processor() or platform.machine()
         sizes = [int(path.read_text().strip().removesuffix("K")) * 1024 for path in CPU_CACHES.glob("index*/size")]
         if not sizes:
             raise InputError(f"device: {CPU_CACHES} does not tell the size of the last-level cache; Linux does")
@@ -67,7 +67,7 @@ class Device:
     @property
     def clock(self) -> float:
         """MHz at this moment, NaN where it cannot be read."""
-        text = _nvidia_smi("clocks.sm") if self.kind == "cuda" else _cpuinfo("cpu MHz")
+        text = _nvidia_smi("clocks.sm") if self.kind == "cuda" else _proc("cpuinfo", "cpu MHz")
         try:
             return float(round(float(text)))
         except ValueError:
@@ -79,7 +79,8 @@ class Device:
         if self.kind == "cuda":
             torch.cuda.empty_cache()  # what PyTorch keeps for itself can be had too
             return int(torch.cuda.mem_get_info()[0])
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        available = _proc("meminfo", "MemAvailable").removesuffix(" kB")
+        return int(available) * 1024 if available else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _nvidia_smi(query: str) -> str:
@@ -90,10 +91,11 @@ def _nvidia_smi(query: str) -> str:
         return ""
 
 
-def _cpuinfo(key: str) -> str:
-    path = Path("/proc/cpuinfo")
+def _proc(name: str, key: str) -> str:
+    """The first value of `key` in /proc/NAME, or an empty string."""
+    path = Path("/proc") / name
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "")
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _bandwidth(kind: str) -> float:

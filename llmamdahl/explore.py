@@ -1,0 +1,152 @@
+"""A panel for JupyterLab: model, array and workload to set; F, speedup, ceilings and Amdahl's curves to read."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from llmamdahl import amdahl
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
+from llmamdahl.models import Decoder, from_hf_config, get_model, model_names, zoo_names
+from llmamdahl.questions import share
+
+SPEEDUPS = np.geomspace(1, 100, 60)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the panel shows: cycles of both parts, F, and what speeding them up gains."""
+
+    projection: int
+    attention: int
+    fraction: float
+    total_speedup: float
+    ceiling: float
+    attention_ceiling: float
+
+
+def answer(
+    model: Decoder, array: SystolicArray, context_length: int, batch: int, projection: float, attention: float
+) -> Answer:
+    """The panel's numbers, of reported cycles, with the parts `projection` and `attention` times as fast."""
+    counts = share(model, context_length, array, batch=batch)
+    fraction = counts.fraction
+    total = amdahl.combined_speedup([fraction, 1 - fraction], [projection, attention])
+    return Answer(
+        counts.projection,
+        counts.attention,
+        fraction,
+        float(total),
+        amdahl.ceiling(fraction),
+        amdahl.ceiling(1 - fraction),
+    )
+
+
+def find_model(text: str) -> Decoder:
+    """A model by its name, or by the path of its config.json or the folder that holds one."""
+    if text in model_names() or text in zoo_names():
+        return get_model(text)
+    if Path(text).exists():
+        return from_hf_config(text)
+    raise InputError(f"model: {text!r} is neither a known model nor a path here; pick a name, or give a config.json")
+
+
+class Panel(widgets.HBox):  # type: ignore[misc]
+    """The panel; its values can be set from code too, as `panel.controls["batch"].value = 8`."""
+
+    def __init__(self, model: str = "opt-6.7b", array: SystolicArray = CLOUD_TPU, context_length: int = 2048):
+        wide = {"layout": widgets.Layout(width="24em"), "style": {"description_width": "9em"}}
+        names = [*model_names(), *zoo_names()]
+        self.controls: dict[str, Any] = {
+            "model": widgets.Combobox(value=model, options=names, description="model or config", **wide),
+            "rows": widgets.BoundedIntText(array.rows, min=1, max=65536, description="array rows", **wide),
+            "cols": widgets.BoundedIntText(array.cols, min=1, max=65536, description="array columns", **wide),
+            "dataflow": widgets.Dropdown(
+                options=[str(flow) for flow in Dataflow], value=str(array.dataflow), description="dataflow", **wide
+            ),
+            "context_length": widgets.BoundedIntText(
+                context_length, min=1, max=2**30, step=128, description="context length", **wide
+            ),
+            "batch": widgets.BoundedIntText(1, min=1, max=2**20, description="batch", **wide),
+            "projection": widgets.FloatLogSlider(10, min=0, max=2, step=0.02, description="S projections", **wide),
+            "attention": widgets.FloatLogSlider(1, min=0, max=2, step=0.02, description="S attention", **wide),
+        }
+        self.text, self.image = widgets.HTML(), widgets.Image(format="png", layout=widgets.Layout(width="560px"))
+        for control in self.controls.values():
+            if hasattr(control, "continuous_update"):
+                control.continuous_update = not isinstance(control, widgets.Combobox)
+            control.observe(lambda change: self.redraw(), names="value")
+        self._draw_axes()
+        self.redraw()
+        super().__init__([widgets.VBox([*self.controls.values()]), widgets.VBox([self.text, self.image])])
+
+    def _draw_axes(self) -> None:
+        self.figure = Figure(figsize=(6.2, 3.6))
+        self.figure.subplots_adjust(
+            left=0.1, right=0.97, bottom=0.14, top=0.97
+        )  # a layout engine takes 50 ms a picture
+        axis = self.figure.add_subplot(xscale="log", yscale="log", xlim=(1, 100), xlabel="speedup of the part")
+        axis.set_ylabel("speedup of the model")
+        styles = {"projections": "--", "attention": "-"}
+        self.lines = {part: axis.plot([], [], style, label=f"{part} faster")[0] for part, style in styles.items()}
+        self.points = axis.plot([], [], "o", color="black")[0]
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            scale.set_major_formatter("{x:g}")
+            scale.set_minor_locator(NullLocator())
+        axis.legend(frameon=False, loc="upper left")
+        axis.grid(alpha=0.3)
+        self.axis = axis
+
+    def redraw(self) -> None:
+        """Compute and show again; what cannot be computed is said in place of the numbers."""
+        values = {name: control.value for name, control in self.controls.items()}
+        try:
+            model = find_model(values["model"])
+            array = SystolicArray(values["rows"], values["cols"], values["dataflow"])
+            speedups = (values["projection"], values["attention"])
+            now = answer(model, array, values["context_length"], values["batch"], *speedups)
+        except InputError as error:
+            self.text.value = f"<p style='color:#a00'>{error}</p>"
+            return
+        self.answer = now
+        self._write(now, values)
+        self._draw(now, speedups)
+
+    def _write(self, now: Answer, values: dict[str, Any]) -> None:
+        rows = {
+            "F of cycles, projections": f"{now.fraction:.4f}",
+            "S_total, model": f"{now.total_speedup:.4f}",
+            "ceiling, projections alone": f"{now.ceiling:.4f}",
+            "ceiling, attention alone": f"{now.attention_ceiling:.4f}",
+            "cycles, projections": f"{now.projection:,}",
+            "cycles, attention": f"{now.attention:,}",
+        }
+        cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
+        order = ("model", "rows", "cols", "dataflow", "context_length", "batch")
+        line = " ".join(f"-p {name} {values[name]}" for name in order)
+        self.text.value = f"<table>{cells}</table><p>For notebook 08: <code>{line}</code></p>"
+
+    def _draw(self, now: Answer, speedups: tuple[float, float]) -> None:
+        both = [now.fraction, 1 - now.fraction]
+        projection, attention = speedups
+        others = {"projections": (SPEEDUPS, attention), "attention": (projection, SPEEDUPS)}
+        curves = {
+            part: amdahl.combined_speedup(both, np.stack(np.broadcast_arrays(*pair), axis=-1))
+            for part, pair in others.items()
+        }
+        for part, curve in curves.items():
+            self.lines[part].set_data(SPEEDUPS, curve)
+        self.points.set_data([projection, attention], [now.total_speedup] * 2)
+        self.axis.set_ylim(0.9, 1.1 * max(curve.max() for curve in curves.values()))
+        picture = io.BytesIO()
+        self.figure.savefig(picture, format="png", dpi=90)
+        self.image.value = picture.getvalue()
