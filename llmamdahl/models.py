@@ -65,8 +65,8 @@ def model_names(family: str | None = None) -> list[str]:
 def zoo() -> tuple[Row, ...]:
     """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
 
-    `family` is the `model_type` of a config.json. `windows` is a pattern that repeats over the layers, `all` where there
-    is none. `parameters` is the published size in 10^9, with the digits that are published.
+    `family` is the `model_type` of a config.json. `windows` is a pattern that repeats over the layers, `all` for no
+    window. `parameters` is the published size in 10^9, with the digits that are published.
     """
     sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
     numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"

@@ -107,6 +107,15 @@ TABLES = ("embed_tokens", "embed_in", "wte", "wpe", "word_embeddings", "embed_po
 """Looked up, not multiplied."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sizes are tiny: threads cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def built(case):
     """The model that transformers makes of a config, on no device, and the configuration."""
     values = {key: value for key, value in CASES[case].items() if key != "model_type"}
