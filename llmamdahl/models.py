@@ -1,69 +1,34 @@
-"""The models of the paper's Table 2: as it prints them, and as they are."""
+"""Models by name: those of the paper's Table 2, as it prints them and as they are, and a zoo of current ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import cache
+from itertools import cycle, islice
+from typing import Any
 
-from llmamdahl.errors import InputError, instance, one_of, positive_int
-from llmamdahl.tables import DATA, Columns, Row, boolean, read_rows
+from llmamdahl.decoder import Decoder, Experts, Latent
+from llmamdahl.errors import InputError, one_of
+from llmamdahl.hf import from_hf_config
+from llmamdahl.tables import DATA, Columns, Row, boolean, optional_int, read_rows
+
+__all__ = [
+    "PRINTED",
+    "Decoder",
+    "Experts",
+    "Latent",
+    "from_hf_config",
+    "get_model",
+    "model_names",
+    "table2_printed",
+    "table2_true",
+    "zoo",
+    "zoo_names",
+]
 
 PRINTED = "-printed"
 """Suffix of a model name that asks for Table 2's printed hyperparameters instead of the true ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """A decoder-only LLM with multi-head attention, by its hyperparameters.
-
-    Attributes
-    ----------
-    name
-        Its name in every table of this compendium.
-    hidden_size
-        d, the embedding dimension of Table 2.
-    num_layers
-        Number of decoder blocks. Table 2 does not print it; it cancels in F.
-    num_heads
-        h; must divide `hidden_size`.
-    intermediate_size
-        d_FF.
-    gated_ffn
-        True if the FFN has a third weight matrix, its gate (LLaMA). The paper's Table 1 has none.
-    vocab_size
-        Columns of the LM head.
-    max_position
-        The longest context the model was trained for; longer ones are computed all the same, as the paper does.
-    embedding_size
-        Width of the token embedding; OPT-350M's is narrower than its `hidden_size`, with a projection between.
-    """
-
-    name: str
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    gated_ffn: bool
-    vocab_size: int
-    max_position: int
-    embedding_size: int
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if field.type == "int":
-                size = positive_int(f"{self.name}: {field.name}", getattr(self, field.name))
-                object.__setattr__(self, field.name, size)
-        instance(f"{self.name}: gated_ffn", self.gated_ffn, bool)
-        if self.hidden_size % self.num_heads:
-            raise InputError(
-                f"{self.name}: num_heads: {self.num_heads} does not divide hidden_size {self.hidden_size}; "
-                "every head must be equally wide"
-            )
-
-    @property
-    def head_dim(self) -> int:
-        """d/h, the width of one attention head."""
-        return self.hidden_size // self.num_heads
 
 
 @cache
@@ -73,7 +38,7 @@ def table2_true() -> tuple[Row, ...]:
     columns: Columns = {
         **dict.fromkeys(("name", "family", "label", "source"), str),
         **dict.fromkeys(sizes, int),
-        "gated_ffn": boolean,
+        **dict.fromkeys(("gated_ffn", "tied_embeddings"), boolean),
     }
     return tuple(read_rows(DATA / "models" / "true.csv", columns, key=["name"]))
 
@@ -96,14 +61,46 @@ def model_names(family: str | None = None) -> list[str]:
     return [row["name"] for row in table2_true() if family in (None, row["family"])]
 
 
+@cache
+def zoo() -> tuple[Row, ...]:
+    """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
+
+    `family` is the `model_type` of a config.json. `windows` is a pattern that repeats over the layers, `all` for no
+    window. `parameters` is the published size in 10^9, with the digits that are published.
+    """
+    sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
+    numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"
+    latent = "kv_rank q_rank nope_head_dim rope_head_dim v_head_dim"
+    columns: Columns = {
+        **dict.fromkeys(("name", "family", "parameters", "parameters_source", "source"), str),
+        **dict.fromkeys((*sizes.split(), "embedding_size"), int),
+        **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "tied_embeddings"), boolean),
+        **dict.fromkeys((*numbers.split(), *latent.split()), optional_int),
+        "windows": _each(lambda cell: None if cell == "all" else int(cell)),
+        "dense_layers": _each(int),
+    }
+    return tuple(read_rows(DATA / "models" / "zoo.csv", columns, key=["name"]))
+
+
+def zoo_names() -> list[str]:
+    """Names of the zoo's models; none of them is in Table 2.
+
+    >>> "llama-3.1-8b" in zoo_names()
+    True
+    """
+    return [row["name"] for row in zoo()]
+
+
 def get_model(name: str) -> Decoder:
-    """A model of Table 2 by name; with `-printed` appended, as Table 2 prints it.
+    """A model by name: of Table 2; with `-printed` appended, as Table 2 prints it; or of the zoo.
 
     The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
     print (layers, vocabulary, longest context) is the true model's.
 
     >>> get_model("gpt2-xl").intermediate_size, get_model("gpt2-xl-printed").intermediate_size
     (6400, 1600)
+    >>> get_model("mixtral-8x7b-v0.1").experts
+    Experts(num_experts=8, experts_per_token=2, intermediate_size=14336, shared_intermediate_size=0, shared_gate=False)
 
     Raises
     ------
@@ -112,12 +109,41 @@ def get_model(name: str) -> Decoder:
     """
     true = {row["name"]: row for row in table2_true()}
     base = str(name).removesuffix(PRINTED)
-    if base not in true:
-        raise InputError(f"model: {name!r} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended")
-    model = Decoder(**{field.name: true[base][field.name] for field in fields(Decoder)})
-    if base == name:
-        return model
-    row = next(row for row in table2_printed() if row["name"] == base)
+    if base in true:
+        model = Decoder(**{field.name: true[base][field.name] for field in fields(Decoder) if field.name in true[base]})
+        return model if base == name else _as_printed(model, name)
+    for row in zoo():
+        if row["name"] == name:
+            return _of_the_zoo(row)
+    raise InputError(
+        f"model: {name!r} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
+        f"{', '.join(zoo_names())}"
+    )
+
+
+def _as_printed(model: Decoder, name: str) -> Decoder:
+    row = next(row for row in table2_printed() if row["name"] == model.name)
     return replace(
         model, name=name, hidden_size=row["d"], num_heads=row["h"], intermediate_size=row["d_ff"], gated_ffn=False
     )
+
+
+def _of_the_zoo(row: Row) -> Decoder:
+    made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
+    if row["windows"]:
+        made["windows"] = tuple(islice(cycle(row["windows"]), row["num_layers"]))
+    if row["num_experts"]:
+        made["experts"] = Experts(
+            row["num_experts"],
+            row["experts_per_token"],
+            row["expert_intermediate_size"],
+            row["shared_intermediate_size"] or 0,
+        )
+    if row["kv_rank"]:
+        made["latent"] = Latent(**{field.name: row[field.name] for field in fields(Latent)})
+    return Decoder(**made)
+
+
+def _each(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """The type of a cell that lists values, with a space between them."""
+    return lambda cell: tuple(kind(value) for value in cell.split())

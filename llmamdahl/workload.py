@@ -1,12 +1,14 @@
-"""What a decode step computes: every MatMul of the model, tagged with the part it belongs to (Table 1)."""
+"""What a decode step and a prefill compute: every MatMul of the model, tagged with its part (Table 1, and beyond)."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmamdahl.errors import instance, positive_int
-from llmamdahl.models import Decoder
+from llmamdahl.decoder import Decoder, Experts, Latent
+from llmamdahl.errors import InputError, instance, positive_int
 
 
 class Part(StrEnum):
@@ -17,7 +19,7 @@ class Part(StrEnum):
     ATTENTION = "attention"
     """Activation times activation, per head; stays a MatMul."""
     UNQUANTIZED = "unquantized"
-    """Weights that 1-bit models keep in high precision (LM head, embedding projections); outside the paper's F."""
+    """Weights that 1-bit models keep in high precision (LM head, embedding projections, MoE router); outside F."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,45 @@ class MatMul:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass through a decoder: `queries` new tokens for each of `batch` sequences, up to `length` tokens seen."""
+
+    queries: int
+    length: int
+    batch: int
+    absorbed: bool  # latent attention on the cached latents themselves
+
+    @property
+    def tokens(self) -> int:
+        return self.queries * self.batch
+
+
 def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
     """The MatMuls of one decode step of the whole model: one new token for each sequence of the batch.
 
     Table 1, per decoder block: four projections of d x d, the FFN's two (three with a gate), and per head Q·Kᵀ and
     scores·V over the context. A batch shares the weights (m = batch); each sequence attends to its own K and V.
+    Equal MatMuls are one entry, with their number over all layers.
+
+    Models that Table 1 does not have:
+
+    - Grouped-query attention narrows W_K and W_V. Q·Kᵀ and scores·V stay one MatMul a query head and sequence, as the
+      paper counts: heads of a group share K and V in memory, not MatMuls.
+    - A layer with a window attends to min(l, window) tokens.
+    - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
+    - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text, so the
+      batch x top-k pairs of token and expert are spread as evenly as they go: up to E pairs, each has an expert of its
+      own (`expert W_I` etc., m = 1); beyond, every expert works and m differs by one at most. Shared experts are dense
+      (`shared W_I` etc., m = batch); their gate, where there is one, is not quantized.
+    - Latent attention (DeepSeek) in its absorbed form, which works on the cached latents (arXiv 2405.04434, Section
+      2.1.2): queries are mapped into the latent space by `W_UK` (nope_head_dim x kv_rank) and results out of it by
+      `W_UV` (kv_rank x v_head_dim), one MatMul a head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V n = kv_rank.
 
     Parameters
     ----------
     context_length
-        l, tokens attended to, the current one included.
+        l, tokens attended to, the current one included; may be above the model's `max_position`.
     batch
         Sequences decoded together.
 
@@ -62,24 +93,144 @@ def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[Ma
     Q·Kᵀ attention 1 2048 128 1024
     scores·V attention 1 128 2048 1024
     """
+    return _whole(model, _decode(model, context_length, batch))
+
+
+def decode_layer(model: Decoder, layer: int, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
+    """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Else as `decode_step`.
+
+    >>> from llmamdahl.models import get_model
+    >>> [matmul.count for matmul in decode_layer(get_model("opt-6.7b"), 31, context_length=2048)]
+    [1, 1, 1, 1, 1, 1, 32, 32]
+    """
+    instance("model", model, Decoder)
+    if layer not in range(model.num_layers):
+        raise InputError(f"layer: {layer!r} is no layer of {model.name}; they are 0 to {model.num_layers - 1}")
+    return tuple(_block(model, _decode(model, context_length, batch), *_kind(model, layer)))
+
+
+def prefill(model: Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
+    """The MatMuls of a prefill of the whole model: a prompt of `tokens` for each sequence of the batch.
+
+    As `decode_step`, with these differences. Projections have m = batch x tokens, and so many tokens are spread over
+    the experts. Attention, per head and sequence, has m = n = tokens: that half of it is masked out is not exploited.
+    In a layer with a window each query sees min(tokens, window) keys. Latent attention is not absorbed: `W_UK` and
+    `W_UV` make K and V of all heads from the latents. Only the last position goes through the LM head (m = batch).
+
+    Raises
+    ------
+    InputError
+        Tokens or a batch that is not a positive whole number; a model that is not a `Decoder`.
+
+    >>> from llmamdahl.models import get_model
+    >>> for matmul in prefill(get_model("opt-6.7b"), tokens=512)[3:]:
+    ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
+    W_X projection 512 4096 4096 32
+    W_I projection 512 16384 4096 32
+    W_O projection 512 4096 16384 32
+    Q·Kᵀ attention 512 512 128 1024
+    scores·V attention 512 128 512 1024
+    LM head unquantized 1 50272 4096 1
+    """
+    tokens, batch = positive_int("tokens", tokens), positive_int("batch", batch)
+    instance("model", model, Decoder)
+    return _whole(model, _Pass(tokens, tokens, batch, absorbed=False))
+
+
+def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:
     instance("model", model, Decoder)
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
-    d, d_ff, layers = model.hidden_size, model.intermediate_size, model.num_layers
-    head_dim, heads = model.head_dim, layers * model.num_heads * batch
+    return _Pass(1, length, batch, absorbed=True)
 
-    def weights(name: str, k: int, n: int, part: Part = Part.PROJECTION, count: int = layers) -> MatMul:
-        return MatMul(name, part, m=batch, n=n, k=k, count=count)
 
-    matmuls = [weights(name, d, d) for name in ("W_Q", "W_K", "W_V", "W_X")]
-    matmuls += [weights(name, d, d_ff) for name in (("W_G", "W_I") if model.gated_ffn else ("W_I",))]
-    matmuls += [
-        weights("W_O", d_ff, d),
-        MatMul("Q·Kᵀ", Part.ATTENTION, m=1, n=length, k=head_dim, count=heads),
-        MatMul("scores·V", Part.ATTENTION, m=1, n=head_dim, k=length, count=heads),
-    ]
-    if model.embedding_size != d:
-        matmuls += [
-            weights("embedding in", model.embedding_size, d, Part.UNQUANTIZED, 1),
-            weights("embedding out", d, model.embedding_size, Part.UNQUANTIZED, 1),
-        ]
-    return (*matmuls, weights("LM head", model.embedding_size, model.vocab_size, Part.UNQUANTIZED, 1))
+def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
+    """All layers, those alike at once, and what is around them."""
+    counts: Counter[tuple[str, Part, int, int, int]] = Counter()
+    for (window, sparse), layers in Counter(_kinds(model)).items():
+        for matmul in _block(model, step, window, sparse):
+            counts[matmul.name, matmul.part, matmul.m, matmul.n, matmul.k] += layers * matmul.count
+    if model.embedding_size != model.hidden_size:
+        counts["embedding in", Part.UNQUANTIZED, step.tokens, model.hidden_size, model.embedding_size] += 1
+        counts["embedding out", Part.UNQUANTIZED, step.batch, model.embedding_size, model.hidden_size] += 1
+    counts["LM head", Part.UNQUANTIZED, step.batch, model.vocab_size, model.embedding_size] += 1
+    return tuple(MatMul(*matmul, count) for matmul, count in counts.items())
+
+
+def _kind(model: Decoder, layer: int) -> tuple[int | None, bool]:
+    """What tells layers apart: the window, and whether the FFN is a mixture of experts."""
+    window = model.windows[layer] if model.windows else None
+    return window, model.experts is not None and layer not in model.dense_layers
+
+
+def _kinds(model: Decoder) -> Iterable[tuple[int | None, bool]]:
+    if not model.windows and not model.dense_layers:
+        return [_kind(model, 0)] * model.num_layers
+    return [_kind(model, layer) for layer in range(model.num_layers)]
+
+
+def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Iterator[MatMul]:
+    """One decoder block: attention's projections, the FFN, attention."""
+    latent = model.latent
+    yield from _latent_projections(model, latent, step) if latent else _projections(model, step)
+    if sparse and model.experts:
+        yield from _experts(model, model.experts, step)
+    else:
+        yield from _ffn(model, "", model.intermediate_size, step.tokens)
+    keys = step.length if window is None else min(step.length, window)
+    k, n = model.head_dim, model.head_dim
+    if latent and step.absorbed:
+        k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
+    elif latent:
+        n = latent.v_head_dim
+    heads = model.num_heads * step.batch
+    yield MatMul("Q·Kᵀ", Part.ATTENTION, m=step.queries, n=keys, k=k, count=heads)
+    yield MatMul("scores·V", Part.ATTENTION, m=step.queries, n=n, k=keys, count=heads)
+
+
+def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:
+    d, q, kv = model.hidden_size, model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    widths = {"W_QKV": q + 2 * kv} if model.fused_qkv else {"W_Q": q, "W_K": kv, "W_V": kv}
+    for name, width in widths.items():
+        yield MatMul(name, Part.PROJECTION, m=step.tokens, n=width, k=d, count=1)
+    yield MatMul("W_X", Part.PROJECTION, m=step.tokens, n=d, k=q, count=1)
+
+
+def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator[MatMul]:
+    d, heads, m = model.hidden_size, model.num_heads, step.tokens
+    if latent.q_rank is None:
+        yield MatMul("W_Q", Part.PROJECTION, m, n=heads * model.head_dim, k=d, count=1)
+    else:
+        yield MatMul("W_DQ", Part.PROJECTION, m, n=latent.q_rank, k=d, count=1)
+        yield MatMul("W_UQ", Part.PROJECTION, m, n=heads * model.head_dim, k=latent.q_rank, count=1)
+    yield MatMul("W_DKV", Part.PROJECTION, m, n=latent.kv_rank + latent.rope_head_dim, k=d, count=1)
+    if step.absorbed:
+        yield MatMul("W_UK", Part.PROJECTION, m, n=latent.kv_rank, k=latent.nope_head_dim, count=heads)
+        yield MatMul("W_UV", Part.PROJECTION, m, n=latent.v_head_dim, k=latent.kv_rank, count=heads)
+    else:
+        yield MatMul("W_UK", Part.PROJECTION, m, n=heads * latent.nope_head_dim, k=latent.kv_rank, count=1)
+        yield MatMul("W_UV", Part.PROJECTION, m, n=heads * latent.v_head_dim, k=latent.kv_rank, count=1)
+    yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=1)
+
+
+def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int = 1) -> Iterator[MatMul]:
+    """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens."""
+    d = model.hidden_size
+    if model.fused_gate_up:
+        yield MatMul(f"{prefix}W_GI", Part.PROJECTION, m, n=2 * width, k=d, count=count)
+    else:
+        for name in ("W_G", "W_I") if model.gated_ffn else ("W_I",):
+            yield MatMul(f"{prefix}{name}", Part.PROJECTION, m, n=width, k=d, count=count)
+    yield MatMul(f"{prefix}W_O", Part.PROJECTION, m, n=d, k=width, count=count)
+
+
+def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
+    d = model.hidden_size
+    yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=1)
+    each, more = divmod(step.tokens * experts.experts_per_token, experts.num_experts)
+    for m, count in ((each + 1, more), (each, experts.num_experts - more)):
+        if m and count:
+            yield from _ffn(model, "expert ", experts.intermediate_size, m, count)
+    if experts.shared_intermediate_size:
+        yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens)
+    if experts.shared_gate:
+        yield MatMul("shared gate", Part.UNQUANTIZED, step.tokens, n=1, k=d, count=1)

@@ -267,6 +267,7 @@ def test_a_gpu_asked_for_and_absent():
 def test_bad_arguments():
     for arguments, match in (
         ({"models": ["opt-1b"]}, "opt-1b"),
+        ({"models": ["llama-3.1-8b"]}, "model: 'llama-3.1-8b' cannot be measured; models that can: gpt2, "),
         ({"context_lengths": [0]}, "context_length: 0"),
         ({"batches": [0]}, "batch: 0"),
         ({"dtype": "int8"}, "dtype: 'int8'"),

@@ -6,8 +6,20 @@ import pytest
 
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray, get_array
-from llmamdahl.models import PRINTED, get_model, model_names, table2_printed, table2_true
-from llmamdahl.workload import MatMul, Part, decode_step
+from llmamdahl.models import (
+    PRINTED,
+    Decoder,
+    Experts,
+    Latent,
+    get_model,
+    model_names,
+    table2_printed,
+    table2_true,
+    zoo_names,
+)
+from llmamdahl.models import zoo as zoo_rows
+from llmamdahl.sweep import sweep
+from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, prefill
 
 # Sizes as released: GPT-2's repository gives 124, 355, 774 and 1558 M; LLaMA's paper (Table 2) 6.7 and 13.0 B; OPT's
 # names are its sizes, but for OPT-350M, whose checkpoint has 331 M parameters.
@@ -35,6 +47,65 @@ def test_parameter_count_is_rebuilt(name):
     assert f"{parameters(name) / 1e9:.{decimals}f}" == SIZES[name]
 
 
+def weights(model: Decoder) -> int:
+    """Elements of every weight MatMul of a model all of whose experts are at work, plus an untied token embedding."""
+    step = prefill(model, model.experts.num_experts if model.experts else 1)
+    matmuls = [matmul for matmul in step if matmul.part is not Part.ATTENTION]
+    table = 0 if model.tied_embeddings else model.vocab_size * model.embedding_size
+    return table + sum(matmul.n * matmul.k * matmul.count for matmul in matmuls)
+
+
+def vectors(family: str, model: Decoder) -> int:
+    """Norms, biases and learned positions, by transformers 5.23.0, transformers/models/*/modeling_*.py."""
+    d, d_ff, layers, experts, latent = (
+        model.hidden_size, model.intermediate_size, model.num_layers, model.experts, model.latent
+    )  # fmt: skip
+    q, kv = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    layer = {  # two RMSNorms and a final one unless said otherwise
+        "opt": 4 * d + d_ff + d + 4 * d,
+        "qwen2": 2 * d + q + 2 * kv,
+        "qwen3": 2 * d + 2 * model.head_dim,
+        "qwen3_moe": 2 * d + 2 * model.head_dim,
+        "gemma2": 4 * d,
+        "gemma3_text": 4 * d + 2 * model.head_dim,
+        "falcon": 2 * d,
+        "gpt_neox": 4 * d + (q + 2 * kv) + d + d_ff + d,
+        "olmo2": 2 * d + q + kv,
+        "bitnet": 2 * d + d + d_ff,
+        "gpt_oss": 2 * d + q + 2 * kv + d + model.num_heads,
+    }.get(family, 2 * d)
+    total = layers * layer + (2 * d if family in ("opt", "falcon", "gpt_neox") else d)
+    if family == "opt":
+        total += (model.max_position + 2) * d
+    if family == "gpt_oss" and experts:
+        total += layers * experts.num_experts * (1 + 2 * experts.intermediate_size + d)
+    if latent:
+        total += layers * (latent.kv_rank + (latent.q_rank or 0))
+    if family == "deepseek_v3" and experts:
+        total += (layers - len(model.dense_layers)) * experts.num_experts  # a bias of the router
+    return total
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_parameter_count_of_the_zoo_is_rebuilt(name):
+    """To less than one in the last digit published: some are rounded, some are cut off."""
+    row = next(row for row in zoo_rows() if row["name"] == name)
+    model = get_model(name)
+    rebuilt, published = weights(model) + vectors(row["family"], model), row["parameters"]
+    unit = 10 ** (9 - len(published.partition(".")[2]))
+    assert abs(rebuilt - round(float(published) * 1e9)) < unit, f"{rebuilt:,}"
+
+
+def test_the_zoo():
+    names = zoo_names()
+    assert len(names) == len(set(names)) >= 40
+    assert not set(names) & set(model_names())
+    assert all(row["source"] and row["parameters_source"] for row in zoo_rows())
+    assert len(sweep(names, [4096], [CLOUD_TPU])) == 2 * len(names)
+    with pytest.raises(InputError, match=r"model: 'llama-3\.1-8b-printed' is unknown"):
+        get_model("llama-3.1-8b-printed")
+
+
 def test_table2_has_13_models_in_both_readings():
     names = [row["name"] for row in table2_true()]
     assert names == model_names() == [row["name"] for row in table2_printed()]
@@ -56,7 +127,7 @@ def test_opt_66b_as_printed_is_refused():
 
 @pytest.mark.parametrize("name", ["opt-7b", "", "OPT-6.7B", "gpt2-printed-printed", None])
 def test_unknown_model(name):
-    with pytest.raises(InputError, match=r"model: .* is unknown; known: gpt2, .*llama-13b"):
+    with pytest.raises(InputError, match=r"model: .* is unknown; known: gpt2, .*llama-13b, .*opt-125m"):
         get_model(name)
 
 
@@ -91,6 +162,159 @@ def test_a_block_has_2h_plus_6_matmuls_or_7_with_a_gate(name):
     model = get_model(name)
     block = [matmul for matmul in decode_step(model, 64) if matmul.part is not Part.UNQUANTIZED]
     assert sum(matmul.count for matmul in block) == model.num_layers * (2 * model.num_heads + 6 + model.gated_ffn)
+
+
+PLAIN = Decoder("plain", 96, 4, 6, 200, True, 1000, 2048, 96)
+EXPERTS = Experts(num_experts=8, experts_per_token=2, intermediate_size=40)
+LATENT = Latent(kv_rank=32, q_rank=None, nope_head_dim=20, rope_head_dim=4, v_head_dim=12)
+PROJECTION, ATTENTION, UNQUANTIZED = Part.PROJECTION, Part.ATTENTION, Part.UNQUANTIZED
+
+
+def test_what_was_not_given_follows_when_replaced():
+    wider = replace(PLAIN, hidden_size=120, num_heads=12)
+    assert (wider.head_dim, wider.num_kv_heads) == (10, 12)
+    given = replace(replace(PLAIN, head_dim=16, num_kv_heads=2), hidden_size=120)
+    assert (given.head_dim, given.num_kv_heads) == (16, 2)
+    assert replace(PLAIN, head_dim=16, num_kv_heads=6) == PLAIN
+
+
+def test_grouped_queries_and_wide_heads_by_hand():
+    model = replace(PLAIN, num_kv_heads=2, head_dim=20)
+    assert decode_step(model, 50, batch=3)[:4] == (
+        MatMul("W_Q", PROJECTION, 3, 120, 96, 4),
+        MatMul("W_K", PROJECTION, 3, 40, 96, 4),
+        MatMul("W_V", PROJECTION, 3, 40, 96, 4),
+        MatMul("W_X", PROJECTION, 3, 96, 120, 4),
+    )
+    assert decode_step(model, 50, batch=3)[-3:-1] == (
+        MatMul("Q·Kᵀ", ATTENTION, 1, 50, 20, 4 * 6 * 3),  # one a query head: groups share memory, not MatMuls
+        MatMul("scores·V", ATTENTION, 1, 20, 50, 4 * 6 * 3),
+    )
+    fused = decode_step(replace(model, fused_qkv=True, fused_gate_up=True), 50)
+    assert [(mm.name, mm.n, mm.k) for mm in fused[:4]] == [
+        ("W_QKV", 200, 96), ("W_X", 96, 120), ("W_GI", 400, 96), ("W_O", 96, 200),
+    ]  # fmt: skip
+
+
+def test_windows_by_hand():
+    model = replace(PLAIN, windows=(16, None, 16, 64))
+    attention = [(mm.name, mm.n, mm.k, mm.count) for mm in decode_step(model, 50) if mm.part is ATTENTION]
+    assert attention == [("Q·Kᵀ", 16, 16, 12), ("scores·V", 16, 16, 12), ("Q·Kᵀ", 50, 16, 12), ("scores·V", 16, 50, 12)]
+    assert decode_step(model, 16) == decode_step(PLAIN, 16)
+    assert {mm.n for mm in decode_layer(model, 0, 50) if mm.name == "Q·Kᵀ"} == {16}
+    assert {(mm.m, mm.n) for mm in prefill(model, 50) if mm.name == "Q·Kᵀ"} == {(50, 16), (50, 50)}
+    with pytest.raises(InputError, match="layer: 4 is no layer of plain; they are 0 to 3"):
+        decode_layer(model, 4, 50)
+
+
+@pytest.mark.parametrize(("batch", "spread"), [(1, {1: 2}), (4, {1: 8}), (5, {2: 2, 1: 6}), (8, {2: 8})])
+def test_experts_by_hand(batch, spread):
+    model = replace(PLAIN, experts=replace(EXPERTS, shared_intermediate_size=60, shared_gate=True), dense_layers=[1])
+    step = decode_step(model, 50, batch)
+    assert {mm.m: mm.count for mm in step if mm.name == "expert W_I"} == {m: 3 * count for m, count in spread.items()}
+    assert {(mm.n, mm.k) for mm in step if mm.name == "expert W_O"} == {(96, 40)}
+    for expected in (
+        MatMul("router", UNQUANTIZED, batch, 8, 96, 3),
+        MatMul("shared W_G", PROJECTION, batch, 60, 96, 3),
+        MatMul("shared gate", UNQUANTIZED, batch, 1, 96, 3),
+        MatMul("W_G", PROJECTION, batch, 200, 96, 1),
+    ):
+        assert expected in step
+    prompt = [mm for mm in prefill(model, 10, batch) if mm.name == "expert W_I"]
+    assert sum(mm.m * mm.count for mm in prompt) == 3 * 10 * batch * 2
+    assert max(mm.m for mm in prompt) - min(mm.m for mm in prompt) <= 1
+
+
+def test_latent_attention_by_hand():
+    model = replace(PLAIN, latent=LATENT)
+    assert model.head_dim == 24
+    assert decode_step(model, 50, batch=3)[:5] == (
+        MatMul("W_Q", PROJECTION, 3, 6 * 24, 96, 4),
+        MatMul("W_DKV", PROJECTION, 3, 36, 96, 4),
+        MatMul("W_UK", PROJECTION, 3, 32, 20, 4 * 6),
+        MatMul("W_UV", PROJECTION, 3, 12, 32, 4 * 6),
+        MatMul("W_X", PROJECTION, 3, 96, 6 * 12, 4),
+    )
+    assert decode_step(model, 50, batch=3)[-3:-1] == (
+        MatMul("Q·Kᵀ", ATTENTION, 1, 50, 36, 4 * 6 * 3),
+        MatMul("scores·V", ATTENTION, 1, 32, 50, 4 * 6 * 3),
+    )
+    low = prefill(replace(model, latent=replace(LATENT, q_rank=10)), 7, batch=2)
+    assert [(mm.name, mm.m, mm.n, mm.k, mm.count) for mm in low[:5]] == [
+        ("W_DQ", 14, 10, 96, 4), ("W_UQ", 14, 144, 10, 4), ("W_DKV", 14, 36, 96, 4),
+        ("W_UK", 14, 120, 32, 4), ("W_UV", 14, 72, 32, 4),
+    ]  # fmt: skip
+    assert [(mm.m, mm.n, mm.k, mm.count) for mm in low[-3:]] == [
+        (7, 7, 24, 48), (7, 12, 7, 48), (2, 1000, 96, 1),
+    ]  # fmt: skip
+
+
+def test_prefill_by_hand():
+    # OPT-350M, 2 prompts of 100: all positions are projected in, only the last ones out.
+    assert prefill(get_model("opt-350m"), 100, batch=2) == (
+        *(MatMul(name, PROJECTION, 200, 1024, 1024, 24) for name in ("W_Q", "W_K", "W_V", "W_X")),
+        MatMul("W_I", PROJECTION, 200, 4096, 1024, 24),
+        MatMul("W_O", PROJECTION, 200, 1024, 4096, 24),
+        MatMul("Q·Kᵀ", ATTENTION, 100, 100, 64, 24 * 16 * 2),
+        MatMul("scores·V", ATTENTION, 100, 64, 100, 24 * 16 * 2),
+        MatMul("embedding in", UNQUANTIZED, 200, 1024, 512, 1),
+        MatMul("embedding out", UNQUANTIZED, 2, 512, 1024, 1),
+        MatMul("LM head", UNQUANTIZED, 2, 50272, 512, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_kv_heads": 4}, "plain: num_kv_heads: 4 does not divide num_heads 6"),
+        ({"num_kv_heads": 0}, "plain: num_kv_heads: 0 is not a positive whole number"),
+        ({"head_dim": -1}, "plain: head_dim: -1 is not a positive whole number"),
+        ({"num_heads": 7}, "num_heads: 7 does not divide hidden_size 96"),
+        ({"fused_qkv": 1}, "plain: fused_qkv: 1 is not a bool"),
+        ({"gated_ffn": False, "fused_gate_up": True}, "fused_gate_up: True without a gate"),
+        ({"windows": (16, 16)}, "windows: 2 are given for 4 layers"),
+        ({"windows": (16, None, -1, 16)}, "windows: -1 is not a positive whole number"),
+        ({"windows": 16}, r"windows: 16 is not a sequence"),
+        ({"experts": 8}, "experts: 8 is not a Experts"),
+        ({"dense_layers": (0,)}, r"dense_layers: \[0\] in a model without experts"),
+        ({"experts": EXPERTS, "dense_layers": (4,)}, "dense_layers: 4 is no layer or listed twice; layers are 0 to 3"),
+        ({"experts": EXPERTS, "dense_layers": (1, 1)}, "dense_layers: 1 is no layer or listed twice"),
+        ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a"),
+        ({"latent": 512}, "latent: 512 is not a Latent"),
+        ({"latent": LATENT, "head_dim": 16}, "head_dim: 16 is not nope_head_dim"),
+        ({"latent": LATENT, "num_kv_heads": 2}, "num_kv_heads: 2 with latent attention"),
+        ({"latent": LATENT, "fused_qkv": True}, "fused_qkv: True with latent attention"),
+        ({"tied_embeddings": "yes"}, "tied_embeddings: 'yes' is not a bool"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(PLAIN, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experts_per_token": 9}, "experts_per_token: 9 is above num_experts 8"),
+        ({"num_experts": 0}, "experts: num_experts: 0 is not a positive whole number"),
+        ({"shared_intermediate_size": -1}, "shared_intermediate_size: -1 is not a"),
+        ({"shared_intermediate_size": 0.0}, "shared_intermediate_size: 0.0 is not a"),
+        ({"shared_gate": True}, "shared_gate: True without shared experts"),
+    ],
+)
+def test_bad_experts(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(EXPERTS, **changes)
+    with pytest.raises(InputError, match="latent: q_rank: 0 is not a positive whole number"):
+        replace(LATENT, q_rank=0)
+
+
+@pytest.mark.parametrize("bad", [0, -5, 1.5, float("nan"), None])
+def test_bad_prefill(bad):
+    with pytest.raises(InputError, match="tokens: "):
+        prefill(get_model("gpt2"), bad)
+    with pytest.raises(InputError, match="batch: "):
+        prefill(get_model("gpt2"), 128, batch=bad)
 
 
 @pytest.mark.parametrize("bad", [0, -5, 1.5, float("nan"), None])

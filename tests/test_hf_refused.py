@@ -1,0 +1,199 @@
+"""What `from_hf_config` refuses: every message names the file or model, the key, its value, and what is right."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from llmamdahl.errors import InputError
+from llmamdahl.hf import FORMATS
+from llmamdahl.models import from_hf_config, get_model
+from llmamdahl.tables import ROOT
+from llmamdahl.workload import decode_step
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "intermediate_size": 200, "vocab_size": 1000, "max_position_embeddings": 2048,
+}  # fmt: skip
+MIXTRAL = {**LLAMA, "model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+GEMMA = {**LLAMA, "model_type": "gemma2", "sliding_window": 16}
+GPT2 = {"model_type": "gpt2", "n_embd": 96, "n_layer": 4, "n_head": 6}
+FALCON = {"model_type": "falcon", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6}
+DEEPSEEK = {**LLAMA, "model_type": "deepseek_v2", "num_key_value_heads": 6, "num_experts_per_tok": 2}
+QWEN = {**LLAMA, "model_type": "qwen3"}
+QWEN_MOE = {**LLAMA, "model_type": "qwen3_moe"}
+CONFIGS = ROOT / "tests" / "data" / "hf_configs"
+
+
+def without(values, key):
+    return {name: value for name, value in values.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; a config.json is one JSON object"),
+        ("  \n", "is empty"),
+        ("{", "is not JSON"),
+        ("hidden_size: 4096", "is not JSON"),
+        ("[" * 100000, "is not JSON"),
+        ("[]", "holds a list; a config.json is one JSON object"),
+        ("4096", "holds a int; a config.json is one JSON object"),
+        ("null", "holds a NoneType; a config.json is one JSON object"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path, text, message):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    for given in (path, str(path), tmp_path):
+        with pytest.raises(InputError, match=f"config: '{path}': {message}"):
+            from_hf_config(given)
+
+
+def test_no_file(tmp_path):
+    for given in (tmp_path / "nothing.json", tmp_path):
+        with pytest.raises(InputError, match=r"no such file; give a config\.json, its folder, or a dict"):
+            from_hf_config(given)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(InputError, match="cannot be read"):
+        from_hf_config(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read|no such file"):
+        from_hf_config("a\0b")
+    for bad in (None, 7, ["config.json"]):
+        with pytest.raises(InputError, match="is not a path or a dict"):
+            from_hf_config(bad)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "config: model_type: is missing; supported: gpt2, opt, llama, .*deepseek_v3, bitnet"),
+        (without(LLAMA, "model_type"), "model_type: is missing; supported: gpt2"),
+        ({**LLAMA, "model_type": "bert"}, "bert: model_type: 'bert' is not supported; supported: gpt2"),
+        ({**LLAMA, "model_type": "t5"}, "model_type: 't5' is not supported; supported: gpt2"),
+        ({**LLAMA, "model_type": "vit"}, "model_type: 'vit' is not supported; supported: gpt2"),
+        ({**LLAMA, "model_type": "mamba"}, "model_type: 'mamba' is not supported; supported: gpt2"),
+        ({**LLAMA, "model_type": ["llama"]}, "model_type: .* is not supported"),
+        (
+            {"model_type": "gemma3", "text_config": {"hidden_size": 96}, "vision_config": {"hidden_size": 96}},
+            "gemma3: vision_config: .*'gemma3' is a multimodal model.*if its text_config has one of these",
+        ),
+        ({**LLAMA, "is_encoder_decoder": True}, "llama: is_encoder_decoder: True is not supported; only decoder-only"),
+        ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, "architectures: .* has no LM head"),
+        ({**GPT2, "add_cross_attention": True}, "gpt2: add_cross_attention: True is not understood"),
+    ],
+)
+def test_another_kind_of_model(values, message):
+    with pytest.raises(InputError, match=message):
+        from_hf_config(values)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads"])
+@pytest.mark.parametrize("null", [True, False])
+def test_a_size_that_must_be_there(key, null):
+    values = {**LLAMA, key: None} if null else without(LLAMA, key)
+    with pytest.raises(InputError, match=f"llama: {key}: is missing or null; a positive whole number is needed"):
+        from_hf_config(values)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+     "vocab_size", "max_position_embeddings", "head_dim"],
+)  # fmt: skip
+@pytest.mark.parametrize("bad", [0, -1, 96.0, float("nan"), "96", True, [96]])
+def test_a_size_that_is_none(key, bad):
+    with pytest.raises(InputError, match=f"llama: {key}: .* is not a positive whole number"):
+        from_hf_config({**LLAMA, key: bad})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({**LLAMA, "num_key_value_heads": 4}, "llama: num_kv_heads: 4 does not divide num_heads 6"),
+        ({**LLAMA, "num_attention_heads": 5, "num_key_value_heads": 5}, "num_heads: 5 does not divide hidden_size 96"),
+        ({**MIXTRAL, "num_experts_per_tok": 9}, "experts_per_token: 9 is above num_experts 8"),
+        ({**MIXTRAL, "num_local_experts": 0}, "num_local_experts: 0 is not a positive whole number"),
+        ({**MIXTRAL, "num_experts": 4}, "num_experts: 4 but num_local_experts is 8; they are one setting"),
+        ({**MIXTRAL, "sliding_window": -4096}, "mixtral: sliding_window: -4096 is not a positive whole number"),
+        ({**GEMMA, "sliding_window": -1}, "gemma2: sliding_window: -1 is not a positive whole number"),
+        ({**GEMMA, "sliding_window": None}, "sliding_window: None is null or not in use, but some layers"),
+        (
+            {**GEMMA, "layer_types": ["full_attention"]},
+            "is not a list of 4 layers, each full_attention or",
+        ),
+        ({**GEMMA, "layer_types": ["chunked_attention"] * 4}, "layer_types: .* is not a list of 4 layers"),
+        ({**GEMMA, "layer_types": "sliding_attention"}, "layer_types: .* is not a list of 4 layers"),
+        ({**GEMMA, "use_bidirectional_attention": True}, "use_bidirectional_attention: True is not supported"),
+        ({**QWEN, "layer_types": ["sliding_attention"] * 4}, "sliding_window: .* not in use, but some layers"),
+        ({**QWEN, "max_window_layers": -1}, "max_window_layers: -1 is not a positive whole number"),
+        ({**QWEN, "use_sliding_window": 1}, "use_sliding_window: 1 is not true or false"),
+        ({**QWEN_MOE, "mlp_only_layers": [4]}, r"mlp_only_layers: \[4\] is not a list of layers, which are 0 to 3"),
+        ({**QWEN_MOE, "mlp_only_layers": 0.5}, "mlp_only_layers: 0.5 is not a list of layers"),
+        ({**QWEN_MOE, "decoder_sparse_step": 0}, "decoder_sparse_step: 0 is not a positive whole number"),
+        ({**QWEN_MOE, "use_sliding_window": True, "max_window_layers": 2}, "max_window_layers: 2 is not understood"),
+        ({**LLAMA, "tie_word_embeddings": "no"}, "tie_word_embeddings: 'no' is not true or false"),
+        ({**LLAMA, "num_experts": 8}, "num_experts: 8 is not understood for model_type 'llama'"),
+        ({**LLAMA, "sliding_window": 4096}, "sliding_window: 4096 is not understood for model_type 'llama'"),
+        ({**LLAMA, "attention_chunk_size": 8192}, "attention_chunk_size: 8192 is not understood"),
+        ({**LLAMA, "per_layer_config": {"0": {}}}, "per_layer_config: .* is not understood"),
+        ({**LLAMA, "anything_else": 1}, "anything_else: 1 is not understood .* remove the key if you know"),
+        ({**GPT2, "hidden_size": 128}, "hidden_size: 128 but n_embd is 96; they are one setting"),
+        ({**FALCON, "multi_query": False, "num_kv_heads": 2}, "num_kv_heads: 2 is not supported; only 6 is"),
+        ({**FALCON, "new_decoder_architecture": True, "num_kv_heads": 4}, "num_kv_heads: 4 does not divide"),
+        (without(DEEPSEEK, "num_experts_per_tok"), "num_experts_per_tok: is missing or null"),
+        ({**DEEPSEEK, "num_key_value_heads": 2}, "num_key_value_heads: 2 is not supported; only 6 is"),
+        ({**DEEPSEEK, "moe_layer_freq": 2}, "moe_layer_freq: 2 is not supported; only 1 is"),
+        ({**DEEPSEEK, "first_k_dense_replace": -1}, "first_k_dense_replace: -1 is not a positive whole number"),
+        ({**DEEPSEEK, "q_lora_rank": 0}, "q_lora_rank: 0 is not a positive whole number"),
+        (
+            {**LLAMA, "model_type": "starcoder2", "mlp_type": "gated"},
+            "mlp_type: 'gated' is not supported",
+        ),
+    ],
+)
+def test_what_contradicts_itself_or_is_not_understood(values, message):
+    with pytest.raises(InputError, match=message):
+        from_hf_config(values)
+
+
+def test_keys_that_change_nothing():
+    harmless = {
+        "torch_dtype": "bfloat16", "rope_scaling": {"rope_type": "llama3"}, "_attn_implementation": "sdpa",
+        "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "unknown": None, "unknown_too": False,
+    }  # fmt: skip
+    assert from_hf_config({**LLAMA, **harmless}) == from_hf_config(LLAMA)
+    assert from_hf_config({**LLAMA, "head_dim": 16}) == from_hf_config(LLAMA)
+    assert from_hf_config({**LLAMA, "num_key_value_heads": None}).num_kv_heads == 6
+
+
+def test_a_longer_context_than_the_model_s_is_computed():
+    step = decode_step(from_hf_config(LLAMA), 100_000)
+    assert {mm.n for mm in step if mm.name == "Q·Kᵀ"} == {100_000}
+
+
+def test_names(tmp_path):
+    assert from_hf_config({**LLAMA, "_name_or_path": "meta-llama/Llama-3.1-8B"}).name == "Llama-3.1-8B"
+    assert from_hf_config(CONFIGS / "gpt2-xl.json").name == "gpt2-xl"
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    assert from_hf_config(folder).name == from_hf_config(str(folder / "config.json")).name == "my-model"
+    assert set(FORMATS) >= {"gpt2", "llama", "deepseek_v3"}
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("Meta-Llama-3.1-8B", "llama-3.1-8b"),
+        ("Qwen3-30B-A3B", "qwen3-30b-a3b"),
+        ("DeepSeek-V3", "deepseek-v3"),
+        ("bitnet-b1.58-2B-4T", "bitnet-b1.58-2b-4t"),
+        ("opt-350m", "opt-350m"),
+        ("gpt2-xl", "gpt2-xl"),
+    ],
+)
+def test_the_same_model_from_its_file_and_by_name(file, name):
+    by_name = get_model(name)
+    fused = file == "gpt2-xl"  # one product in the format, three in Table 1
+    assert replace(from_hf_config(CONFIGS / f"{file}.json"), name=name) == replace(by_name, fused_qkv=fused)
