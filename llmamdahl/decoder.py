@@ -13,7 +13,10 @@ Windows = tuple[int | None, ...]
 
 
 class _FollowsFrom(int):
-    """A size that was not given but follows from others; `dataclasses.replace` then computes it anew."""
+    """A size that was not given but follows from others: it follows from the new ones after `dataclasses.replace`.
+
+    Handed to another Decoder as it is, it counts as not given there too.
+    """
 
 
 def _positive_ints(owner: str, record: Any) -> None:
@@ -174,6 +177,12 @@ class Decoder:
         _positive_ints(f"{self.name}: ", self)
         self._check_attention()
         self._check_layers()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a model as in Table 2, which the first nine fields describe."""
+        nine = (getattr(self, field.name) for field in fields(self)[:9])
+        return self == Decoder(*nine, tied_embeddings=self.tied_embeddings)
 
     def _fill_in(self) -> None:
         """Sizes that were not given; the sizes they follow from may still be wrong, and are checked next."""

@@ -273,8 +273,8 @@ def measure(
     one_of("dtype", dtype, tuple(DTYPES))
     decoders = [get_model(model) if isinstance(model, str) else model for model in models]
     for model in decoders:  # what is timed is GPT-2's, OPT's or LLaMA's block, as the name says
-        if model.name.removesuffix(PRINTED) not in model_names():
-            raise InputError(f"model: {model.name!r} cannot be measured; models that can: {', '.join(model_names())}")
+        if model.name.removesuffix(PRINTED) not in model_names() or not model.is_plain:
+            raise InputError(f"model: {model.name!r} cannot be measured; those of Table 2 can: {', '.join(MODELS)}")
     lengths = [positive_int("context_length", length) for length in context_lengths]
     path = folder / device.file
     rows = read_rows_of(path) if path.exists() else []

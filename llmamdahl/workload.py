@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from llmamdahl.decoder import Decoder, Experts, Latent
@@ -42,6 +42,7 @@ class _Pass:
     length: int
     batch: int
     absorbed: bool  # latent attention on the cached latents themselves
+    layers: int = 1  # alike, and listed together
 
     @property
     def tokens(self) -> int:
@@ -144,16 +145,20 @@ def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:
 
 
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
-    """All layers, those alike at once, and what is around them."""
-    counts: Counter[tuple[str, Part, int, int, int]] = Counter()
+    """All layers, and what is around them; equal MatMuls of layers that differ elsewhere are one entry."""
+    found: dict[tuple[str, int, int, int], MatMul] = {}
     for (window, sparse), layers in Counter(_kinds(model)).items():
-        for matmul in _block(model, step, window, sparse):
-            counts[matmul.name, matmul.part, matmul.m, matmul.n, matmul.k] += layers * matmul.count
-    if model.embedding_size != model.hidden_size:
-        counts["embedding in", Part.UNQUANTIZED, step.tokens, model.hidden_size, model.embedding_size] += 1
-        counts["embedding out", Part.UNQUANTIZED, step.batch, model.embedding_size, model.hidden_size] += 1
-    counts["LM head", Part.UNQUANTIZED, step.batch, model.vocab_size, model.embedding_size] += 1
-    return tuple(MatMul(*matmul, count) for matmul, count in counts.items())
+        for matmul in _block(model, replace(step, layers=layers), window, sparse):
+            key = matmul.name, matmul.m, matmul.n, matmul.k
+            known = found.get(key)
+            found[key] = replace(matmul, count=known.count + matmul.count) if known else matmul
+    around, d, width = [], model.hidden_size, model.embedding_size
+    if width != d:
+        around += [
+            MatMul("embedding in", Part.UNQUANTIZED, m=step.tokens, n=d, k=width, count=1),
+            MatMul("embedding out", Part.UNQUANTIZED, m=step.batch, n=width, k=d, count=1),
+        ]
+    return *found.values(), *around, MatMul("LM head", Part.UNQUANTIZED, step.batch, model.vocab_size, width, 1)
 
 
 def _kind(model: Decoder, layer: int) -> tuple[int | None, bool]:
@@ -175,14 +180,14 @@ def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Ite
     if sparse and model.experts:
         yield from _experts(model, model.experts, step)
     else:
-        yield from _ffn(model, "", model.intermediate_size, step.tokens)
+        yield from _ffn(model, "", model.intermediate_size, step.tokens, step.layers)
     keys = step.length if window is None else min(step.length, window)
     k, n = model.head_dim, model.head_dim
     if latent and step.absorbed:
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
     elif latent:
         n = latent.v_head_dim
-    heads = model.num_heads * step.batch
+    heads = step.layers * model.num_heads * step.batch
     yield MatMul("Q·Kᵀ", Part.ATTENTION, m=step.queries, n=keys, k=k, count=heads)
     yield MatMul("scores·V", Part.ATTENTION, m=step.queries, n=n, k=keys, count=heads)
 
@@ -191,28 +196,28 @@ def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:
     d, q, kv = model.hidden_size, model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     widths = {"W_QKV": q + 2 * kv} if model.fused_qkv else {"W_Q": q, "W_K": kv, "W_V": kv}
     for name, width in widths.items():
-        yield MatMul(name, Part.PROJECTION, m=step.tokens, n=width, k=d, count=1)
-    yield MatMul("W_X", Part.PROJECTION, m=step.tokens, n=d, k=q, count=1)
+        yield MatMul(name, Part.PROJECTION, m=step.tokens, n=width, k=d, count=step.layers)
+    yield MatMul("W_X", Part.PROJECTION, m=step.tokens, n=d, k=q, count=step.layers)
 
 
 def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator[MatMul]:
     d, heads, m = model.hidden_size, model.num_heads, step.tokens
     if latent.q_rank is None:
-        yield MatMul("W_Q", Part.PROJECTION, m, n=heads * model.head_dim, k=d, count=1)
+        yield MatMul("W_Q", Part.PROJECTION, m, n=heads * model.head_dim, k=d, count=step.layers)
     else:
-        yield MatMul("W_DQ", Part.PROJECTION, m, n=latent.q_rank, k=d, count=1)
-        yield MatMul("W_UQ", Part.PROJECTION, m, n=heads * model.head_dim, k=latent.q_rank, count=1)
-    yield MatMul("W_DKV", Part.PROJECTION, m, n=latent.kv_rank + latent.rope_head_dim, k=d, count=1)
+        yield MatMul("W_DQ", Part.PROJECTION, m, n=latent.q_rank, k=d, count=step.layers)
+        yield MatMul("W_UQ", Part.PROJECTION, m, n=heads * model.head_dim, k=latent.q_rank, count=step.layers)
+    yield MatMul("W_DKV", Part.PROJECTION, m, n=latent.kv_rank + latent.rope_head_dim, k=d, count=step.layers)
     if step.absorbed:
-        yield MatMul("W_UK", Part.PROJECTION, m, n=latent.kv_rank, k=latent.nope_head_dim, count=heads)
-        yield MatMul("W_UV", Part.PROJECTION, m, n=latent.v_head_dim, k=latent.kv_rank, count=heads)
+        yield MatMul("W_UK", Part.PROJECTION, m, n=latent.kv_rank, k=latent.nope_head_dim, count=step.layers * heads)
+        yield MatMul("W_UV", Part.PROJECTION, m, n=latent.v_head_dim, k=latent.kv_rank, count=step.layers * heads)
     else:
-        yield MatMul("W_UK", Part.PROJECTION, m, n=heads * latent.nope_head_dim, k=latent.kv_rank, count=1)
-        yield MatMul("W_UV", Part.PROJECTION, m, n=heads * latent.v_head_dim, k=latent.kv_rank, count=1)
-    yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=1)
+        yield MatMul("W_UK", Part.PROJECTION, m, n=heads * latent.nope_head_dim, k=latent.kv_rank, count=step.layers)
+        yield MatMul("W_UV", Part.PROJECTION, m, n=heads * latent.v_head_dim, k=latent.kv_rank, count=step.layers)
+    yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=step.layers)
 
 
-def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int = 1) -> Iterator[MatMul]:
+def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int) -> Iterator[MatMul]:
     """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens."""
     d = model.hidden_size
     if model.fused_gate_up:
@@ -225,12 +230,12 @@ def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int = 1) -> Ite
 
 def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
     d = model.hidden_size
-    yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=1)
+    yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=step.layers)
     each, more = divmod(step.tokens * experts.experts_per_token, experts.num_experts)
     for m, count in ((each + 1, more), (each, experts.num_experts - more)):
         if m and count:
-            yield from _ffn(model, "expert ", experts.intermediate_size, m, count)
+            yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count)
     if experts.shared_intermediate_size:
-        yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens)
+        yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens, step.layers)
     if experts.shared_gate:
-        yield MatMul("shared gate", Part.UNQUANTIZED, step.tokens, n=1, k=d, count=1)
+        yield MatMul("shared gate", Part.UNQUANTIZED, step.tokens, n=1, k=d, count=step.layers)

@@ -267,7 +267,8 @@ def test_a_gpu_asked_for_and_absent():
 def test_bad_arguments():
     for arguments, match in (
         ({"models": ["opt-1b"]}, "opt-1b"),
-        ({"models": ["llama-3.1-8b"]}, "model: 'llama-3.1-8b' cannot be measured; models that can: gpt2, "),
+        ({"models": ["llama-3.1-8b"]}, "model: 'llama-3.1-8b' cannot be measured; those of Table 2 can: gpt2, "),
+        ({"models": [replace(TINY["gpt2"], fused_qkv=True)]}, "model: 'gpt2' cannot be measured"),
         ({"context_lengths": [0]}, "context_length: 0"),
         ({"batches": [0]}, "batch: 0"),
         ({"dtype": "int8"}, "dtype: 'int8'"),
