@@ -138,11 +138,9 @@ class Panel(widgets.HBox):  # type: ignore[misc]
     def _draw(self, now: Answer, speedups: tuple[float, float]) -> None:
         both = [now.fraction, 1 - now.fraction]
         projection, attention = speedups
-        others = {"projections": (SPEEDUPS, attention), "attention": (projection, SPEEDUPS)}
-        curves = {
-            part: amdahl.combined_speedup(both, np.stack(np.broadcast_arrays(*pair), axis=-1))
-            for part, pair in others.items()
-        }
+        alike = np.ones_like(SPEEDUPS)
+        pairs = {"projections": (SPEEDUPS, alike * attention), "attention": (alike * projection, SPEEDUPS)}
+        curves = {part: amdahl.combined_speedup(both, np.stack(pair, axis=-1)) for part, pair in pairs.items()}
         for part, curve in curves.items():
             self.lines[part].set_data(SPEEDUPS, curve)
         self.points.set_data([projection, attention], [now.total_speedup] * 2)

@@ -61,19 +61,22 @@ def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
     return _two_maps(frame, title, "fraction", "{:.3f}".format, FRACTIONS, "F of latency, projections", "attention")
 
 
-def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
-    """F against context length, one panel a model, one line for each `source` (a simulated array, or a device)."""
+def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_length") -> Figure:
+    """F against column `across` (`context_length` or `batch`), one panel a model, one line for each `source`.
+
+    A source is what F is of: a simulated array, a device, a kind of model.
+    """
     models, sources = list(dict.fromkeys(frame.model)), list(dict.fromkeys(frame.source))
     figure, axes = plt.subplots(1, len(models), figsize=(4 * len(models) + 2.5, 4), sharey=True, layout="constrained")
     for axis, model in zip(axes.flat, models, strict=True):
         for place, source in enumerate(sources):
-            line = frame[(frame.model == model) & (frame.source == source)].sort_values("context_length")
+            line = frame[(frame.model == model) & (frame.source == source)].sort_values(across)
             style = {"color": sns.color_palette("colorblind")[place], "marker": "osD^vX*"[place]}
-            axis.plot(line.context_length, line.fraction, label=source, **style)
-        lengths = sorted(frame.context_length.unique())
+            axis.plot(line[across], line.fraction, label=source, **style)
+        places = sorted(frame[across].unique())
         axis.set_xscale("log", base=2)
-        axis.set_xticks(lengths, [str(length) for length in lengths])
-        axis.set(title=_described(model)[1], xlabel="context length", ylim=(0, 1))
+        axis.set_xticks(places, [str(place) for place in places], size=8)
+        axis.set(title=_described(model)[1], xlabel=across.replace("_", " "), ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes.flat[0].set_ylabel("F, projections")
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -148,6 +151,29 @@ def crossover_bars(frame: pd.DataFrame, title: str) -> Figure:
     if frame.context_length.isna().any():
         handles.append(Line2D([], [], color="black", linestyle="", marker="$*$", label="never overtakes"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
+    """F of many models, a line of dots each, sorted by the last context length; a panel an array.
+
+    `frame` is a sweep of one metric and dataflow.
+    """
+    arrays, lengths = list(dict.fromkeys(frame.array)), sorted(frame.context_length.unique())
+    last = frame[(frame.array == arrays[0]) & (frame.context_length == lengths[-1])]
+    models = last.sort_values("fraction").model.tolist()
+    size = (5 * len(arrays) + 2, 1.2 + 0.2 * len(models))
+    figure, axes = plt.subplots(1, len(arrays), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, array in zip(axes.flat, arrays, strict=True):
+        for place, length in enumerate(lengths):
+            dots = frame[(frame.array == array) & (frame.context_length == length)].set_index("model")
+            style = {"color": sns.color_palette("colorblind")[place], "marker": "osD^vX"[place]}
+            axis.scatter(dots.fraction.loc[models], range(len(models)), s=18, label=f"l = {length}", **style)
+        axis.set_yticks(range(len(models)), [_described(model)[1] for model in models], size=8)
+        axis.set(title=array, xlabel="F, projections", xlim=(0, 1), ylim=(-1, len(models)))
+        axis.grid(alpha=0.3)
+    axes.flat[-1].legend(loc="lower right")
     figure.suptitle(title)
     return _done(figure)
 

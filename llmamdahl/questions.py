@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from llmamdahl import amdahl, workload
+from llmamdahl import amdahl
 from llmamdahl.errors import InputError, instance, listed, one_of, positive_int
 from llmamdahl.hardware import Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.sweep import METRICS, sweep
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.workload import MatMul, Part, decode_step
+from llmamdahl.workload import MatMul, Part, decode_step, prefill
 
 LONGEST_CONTEXT = 2**30
 """Tokens up to which a crossover is looked for."""
@@ -75,6 +75,24 @@ def share(
     """
     step = decode_step(_decoder(model), context_length, batch)
     return _share(_totals(step, array, metric, counting), unquantized)
+
+
+def prefill_share(
+    model: str | Decoder,
+    tokens: int,
+    array: SystolicArray,
+    batch: int = 1,
+    metric: str = "cycles",
+    counting: str = "reported",
+    unquantized: bool = False,
+) -> Share:
+    """The parts of a prefill of `tokens` tokens, and F; other parameters and refusals as in `share`.
+
+    >>> from llmamdahl.hardware import CLOUD_TPU
+    >>> round(prefill_share("opt-350m", 2048, CLOUD_TPU).fraction, 3)
+    0.371
+    """
+    return _share(_totals(prefill(_decoder(model), tokens, batch), array, metric, counting), unquantized)
 
 
 def crossover_context_length(
@@ -200,12 +218,12 @@ def generation_cost(
         As `share`; a number of tokens that is not a positive whole number.
 
     >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> round(generation_cost("opt-6.7b", 512, 10_000, CLOUD_TPU).fraction, 3)  # doctest: +SKIP
+    >>> round(generation_cost("opt-6.7b", 512, 10_000, CLOUD_TPU).fraction, 3)
     0.572
     """
     decoder = _decoder(model)
     prompt, new = positive_int("prompt_tokens", prompt_tokens), positive_int("new_tokens", new_tokens)
-    before = workload.prefill(decoder, prompt, batch)  # type: ignore[attr-defined, unused-ignore]
+    before = prefill(decoder, prompt, batch)
     last = decode_step(decoder, prompt + new, batch)
     fixed = [replace(matmul, count=matmul.count * new) for matmul in last if matmul.part is not Part.ATTENTION]
     counts = _totals([*before, *fixed], array, metric, counting)
@@ -214,6 +232,46 @@ def generation_cost(
         if matmul.part is Part.ATTENTION:
             counts[Part.ATTENTION] += _over_lengths(matmul, lengths, array, metric, counting)
     return _share(counts, unquantized)
+
+
+def fraction_by_batch(
+    models: Iterable[str | Decoder],
+    context_length: int,
+    batches: Iterable[int],
+    array: SystolicArray,
+    metric: str = "cycles",
+    counting: str = "reported",
+) -> pd.DataFrame:
+    """F of a decode step and its ceiling against the number of sequences decoded together.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, batch, array, dataflow, metric, fraction, ceiling: 1 / (1 - F).
+
+    Raises
+    ------
+    InputError
+        As `share`; an empty list, a model or batch listed twice.
+    """
+    decoders = [_decoder(model) for model in listed("models", models)]
+    listed("models", [model.name for model in decoders])
+    instance("array", array, SystolicArray)
+    rows = [
+        {
+            "model": model.name,
+            "context_length": context_length,
+            "batch": batch,
+            "array": array.label,
+            "dataflow": str(array.dataflow),
+            "metric": metric,
+            "fraction": share(model, context_length, array, batch, metric, counting).fraction,
+        }
+        for model in decoders
+        for batch in listed("batches", batches)
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.assign(ceiling=amdahl.ceiling(frame.fraction.to_numpy()))
 
 
 def fraction_by_array_size(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmamdahl import questions, workload
+from llmamdahl import questions
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model, model_names
@@ -19,12 +19,14 @@ from llmamdahl.questions import (
     crossover_context_length,
     crossovers,
     fraction_by_array_size,
+    fraction_by_batch,
     generation_cost,
+    prefill_share,
     share,
 )
 from llmamdahl.sweep import METRICS, sweep
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.workload import MatMul, Part, decode_step
+from llmamdahl.workload import MatMul, Part, decode_step, prefill
 
 TINY = Decoder("tiny", 60, 3, 5, 110, True, 100, 128, 60)
 ARRAYS = [SystolicArray(8, 8, dataflow) for dataflow in Dataflow] + [SystolicArray(7, 13), EDGE_TPU]
@@ -37,21 +39,6 @@ def windowed(step, window):
         return step(model, min(context_length, window), batch)
 
     return decode
-
-
-@pytest.fixture
-def prefill(monkeypatch):
-    """Projections of every token, attention of all tokens to all; unless the workload has a prefill of its own."""
-
-    def plain(model, tokens, batch=1):
-        return tuple(
-            replace(matmul, m=tokens * (1 if matmul.part is Part.ATTENTION else matmul.m))
-            for matmul in decode_step(model, tokens, batch)
-        )
-
-    if not hasattr(workload, "prefill"):
-        monkeypatch.setattr(workload, "prefill", plain, raising=False)
-    return workload.prefill
 
 
 @given(
@@ -135,7 +122,7 @@ def test_never(monkeypatch):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("counting", ["reported", "corrected"])
 @pytest.mark.parametrize("window", [7, 20, 10_000])
-def test_generation_is_the_plain_loop(monkeypatch, prefill, array, metric, counting, window):
+def test_generation_is_the_plain_loop(monkeypatch, array, metric, counting, window):
     step = windowed(decode_step, window)
     monkeypatch.setattr(questions, "decode_step", step)
     matmuls = [*prefill(TINY, 12, 2)]
@@ -150,14 +137,14 @@ def test_generation_is_the_plain_loop(monkeypatch, prefill, array, metric, count
     assert whole.fraction == parts[Part.PROJECTION] / sum(parts.values())
 
 
-def test_one_token_is_one_step(prefill):
+def test_one_token_is_one_step():
     whole, step = generation_cost("gpt2", 30, 1, EDGE_TPU), share("gpt2", 31, EDGE_TPU)
     before = questions._totals(prefill(get_model("gpt2"), 30, 1), EDGE_TPU, "cycles", "reported")
     assert whole.attention == before[Part.ATTENTION] + step.attention
     assert whole.unquantized == before[Part.UNQUANTIZED] + step.unquantized
 
 
-def test_ten_thousand_tokens_take_at_most_100_ms(prefill):
+def test_ten_thousand_tokens_take_at_most_100_ms():
     def seconds():
         start = time.perf_counter()
         generation_cost("opt-66b", 2048, 10_000, CLOUD_TPU)
@@ -166,7 +153,7 @@ def test_ten_thousand_tokens_take_at_most_100_ms(prefill):
     assert min(seconds() for _ in range(3)) < 0.1
 
 
-def test_attention_of_an_unknown_kind(monkeypatch, prefill):
+def test_attention_of_an_unknown_kind(monkeypatch):
     strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
     monkeypatch.setattr(questions, "decode_step", lambda *_: (strange,))
     with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
@@ -189,7 +176,7 @@ def test_fraction_by_array_size_is_share(dataflow):
         assert row.ceiling == pytest.approx(1 / (1 - row.fraction))
 
 
-def test_bad_arguments(prefill):
+def test_bad_arguments():
     with pytest.raises(InputError, match="metric: 'latency' is unknown; known: cycles, memory_accesses"):
         share("gpt2", 128, EDGE_TPU, metric="latency")
     with pytest.raises(InputError, match="model: 'gpt5' is unknown"):
@@ -221,3 +208,23 @@ def test_bad_arguments(prefill):
         crossovers(["gpt2"], ["edge"])
     with pytest.raises(InputError, match="model: None is not a Decoder"):
         crossovers([None], [EDGE_TPU])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_prefill_share_is_the_sum_over_its_matmuls(batch):
+    parts = dict.fromkeys(Part, 0)
+    for matmul in prefill(get_model("opt-350m"), 96, batch):
+        parts[matmul.part] += gemm_cost(matmul.m, matmul.n, matmul.k, EDGE_TPU).cycles * matmul.count
+    found = prefill_share("opt-350m", 96, EDGE_TPU, batch)
+    assert (found.projection, found.attention, found.unquantized) == tuple(parts[part] for part in Part)
+    with_rest = prefill_share("opt-350m", 96, EDGE_TPU, batch, unquantized=True)
+    assert with_rest.fraction == parts[Part.PROJECTION] / sum(parts.values())
+
+
+def test_fraction_by_batch_is_share():
+    frame = fraction_by_batch(["opt-350m", "gpt2"], 256, [1, 8], EDGE_TPU)
+    assert frame[["model", "batch"]].values.tolist() == [["opt-350m", 1], ["opt-350m", 8], ["gpt2", 1], ["gpt2", 8]]
+    for row in frame.itertuples():
+        assert row.fraction == share(row.model, 256, EDGE_TPU, batch=row.batch).fraction
+    with pytest.raises(InputError, match="8 is listed 2 times"):
+        fraction_by_batch(["gpt2"], 256, [8, 8], EDGE_TPU)
