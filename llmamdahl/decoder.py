@@ -181,8 +181,8 @@ class Decoder:
     @property
     def is_plain(self) -> bool:
         """Whether it is a model as in Table 2, which the first nine fields describe."""
-        nine = (getattr(self, field.name) for field in fields(self)[:9])
-        return self == Decoder(*nine, tied_embeddings=self.tied_embeddings)
+        nine = {field.name: getattr(self, field.name) for field in fields(self)[:9]}
+        return self == Decoder(**nine, tied_embeddings=self.tied_embeddings)
 
     def _fill_in(self) -> None:
         """Sizes that were not given; the sizes they follow from may still be wrong, and are checked next."""

@@ -16,12 +16,15 @@ HARMLESS = frozenset(
     # housekeeping, tokens, generation
     """architectures auto_map transformers_version torch_dtype dtype use_cache return_dict output_hidden_states
     output_attentions bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id bos_token eos_token id2label
-    label2id num_labels problem_type task_specific_params prefix max_length temperature top_p top_k do_sample
-    attn_implementation experts_implementation unsloth_version unsloth_fixed cache_implementation is_decoder
+    label2id num_labels problem_type task_specific_params prefix max_length min_length max_new_tokens temperature top_p top_k typical_p
+    do_sample num_beams num_beam_groups num_return_sequences diversity_penalty repetition_penalty length_penalty
+    forced_bos_token_id forced_eos_token_id model_max_length max_sequence_length transformers.js_config
+    predict_special_tokens output_past attn_implementation experts_implementation unsloth_version unsloth_fixed cache_implementation is_decoder
     quantization_config tokenizer_class finetuning_task gradient_checkpointing
     """
     # training
-    """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout resid_pdrop embd_pdrop
+    """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout hidden_dropout_prob
+    attention_probs_dropout_prob resid_pdrop embd_pdrop
     attn_pdrop residual_dropout embedding_dropout classifier_dropout layerdrop activation_dropout pretraining_tp
     router_aux_loss_coef aux_loss_alpha seq_aux router_jitter_noise output_router_logits ep_size
     offset_alibi masked_softmax_fusion bias_dropout_fusion attention_softmax_in_fp32
@@ -343,6 +346,8 @@ def _falcon(config: Config) -> Fields:
 
 
 def _phi3(config: Config) -> Fields:
+    for key in ("full_attn_mod", "interpolate_factor"):  # Phi-4-mini has them, as 1, and transformers ignores them
+        config.require(key, 1)
     fields = _one_window(None, Defaults(8192, None, 32064, 4096))(config)
     return fields | {"fused_qkv": True, "fused_gate_up": True}
 
@@ -392,6 +397,7 @@ def _gemma(vocab: int, positions: int, period_key: str = "") -> Callable[[Config
         config.require("use_bidirectional_attention", False)
         fields = _standard(config, Defaults(9216, 4, vocab, positions, head_dim=256, tied=True))
         layers, window = fields["num_layers"], config.optional_size("sliding_window", 4096)
+        config.require("sliding_window_size", window)  # some of Gemma 2's files write it twice
         period = config.size(period_key, 6) if period_key else 2
         default = [bool((layer + 1) % period) for layer in range(layers)]
         return fields | _by_layer_type(config, layers, window, default)

@@ -163,6 +163,11 @@ def test_keys_that_change_nothing():
         "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "unknown": None, "unknown_too": False,
     }  # fmt: skip
     assert from_hf_config({**LLAMA, **harmless}) == from_hf_config(LLAMA)
+    extra = {"predict_special_tokens": True, "output_past": True, "n_special": 0, "task_specific_params": {"a": {}}}
+    assert from_hf_config({**GPT2, **extra}) == from_hf_config(GPT2)
+    assert from_hf_config({**GEMMA, "sliding_window_size": 16}) == from_hf_config(GEMMA)
+    phi4 = {**LLAMA, "model_type": "phi3", "full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False}
+    assert from_hf_config(phi4) == from_hf_config({**LLAMA, "model_type": "phi3"})
     assert from_hf_config({**LLAMA, "head_dim": 16}) == from_hf_config(LLAMA)
     assert from_hf_config({**LLAMA, "num_key_value_heads": None}).num_kv_heads == 6
 
