@@ -279,7 +279,7 @@ def test_prefill_by_hand():
         ({"dense_layers": (0,)}, r"dense_layers: \[0\] in a model without experts"),
         ({"experts": EXPERTS, "dense_layers": (4,)}, "dense_layers: 4 is no layer or listed twice; layers are 0 to 3"),
         ({"experts": EXPERTS, "dense_layers": (1, 1)}, "dense_layers: 1 is no layer or listed twice"),
-        ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a"),
+        ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a whole number >= 0"),
         ({"latent": 512}, "latent: 512 is not a Latent"),
         ({"latent": LATENT, "head_dim": 16}, "head_dim: 16 is not nope_head_dim"),
         ({"latent": LATENT, "num_kv_heads": 2}, "num_kv_heads: 2 with latent attention"),
@@ -297,7 +297,7 @@ def test_contradictions_are_refused(changes, message):
     [
         ({"experts_per_token": 9}, "experts_per_token: 9 is above num_experts 8"),
         ({"num_experts": 0}, "experts: num_experts: 0 is not a positive whole number"),
-        ({"shared_intermediate_size": -1}, "shared_intermediate_size: -1 is not a"),
+        ({"shared_intermediate_size": -1}, "shared_intermediate_size: -1 is not a whole number >= 0"),
         ({"shared_intermediate_size": 0.0}, "shared_intermediate_size: 0.0 is not a"),
         ({"shared_gate": True}, "shared_gate: True without shared experts"),
     ],
