@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from llmamdahl.errors import InputError, instance, positive_int
+from llmamdahl.errors import InputError, instance, positive_int, whole_number
 
 Windows = tuple[int | None, ...]
 """For each layer how many tokens a query sees at most, or None for all."""
@@ -28,11 +28,6 @@ def _positive_ints(owner: str, record: Any) -> None:
             object.__setattr__(record, field.name, value if isinstance(value, _FollowsFrom) else number)
         elif field.type == "bool":
             instance(f"{owner}{field.name}", getattr(record, field.name), bool)
-
-
-def _size_or_zero(field: str, value: object) -> int:
-    """`value` as an int >= 0."""
-    return 0 if value == 0 and not isinstance(value, bool | float) else positive_int(field, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class Experts:
 
     def __post_init__(self) -> None:
         _positive_ints("experts: ", self)
-        shared = _size_or_zero("experts: shared_intermediate_size", self.shared_intermediate_size)
+        shared = whole_number("experts: shared_intermediate_size", self.shared_intermediate_size)
         object.__setattr__(self, "shared_intermediate_size", shared)
         if self.experts_per_token > self.num_experts:
             raise InputError(
@@ -181,7 +176,7 @@ class Decoder:
     @property
     def is_plain(self) -> bool:
         """Whether it is a model as in Table 2, which the first nine fields describe."""
-        nine: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)[:9]}
+        nine = {field.name: getattr(self, field.name) for field in fields(self)[:9]}
         return self == Decoder(**nine, tied_embeddings=self.tied_embeddings)
 
     def _fill_in(self) -> None:
@@ -236,7 +231,7 @@ class Decoder:
         checked = (None if window is None else positive_int(f"{self.name}: windows", window) for window in windows)
         object.__setattr__(self, "windows", tuple(checked))
         dense = [
-            _size_or_zero(f"{self.name}: dense_layers", layer)
+            whole_number(f"{self.name}: dense_layers", layer)
             for layer in _sequence(f"{self.name}: dense_layers", self.dense_layers)
         ]
         if self.experts is not None:

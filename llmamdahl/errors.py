@@ -47,6 +47,14 @@ def positive_int(field: str, value: object) -> int:
     return number
 
 
+def whole_number(field: str, value: object) -> int:
+    """`value` as an int >= 0, refused as by `positive_int`."""
+    try:
+        return 0 if value == 0 and not isinstance(value, bool | float) else positive_int(field, value)
+    except InputError:
+        raise InputError(f"{field}: {value!r} is not a whole number >= 0") from None
+
+
 def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
     if value not in choices:

@@ -88,6 +88,11 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         self.redraw()
         super().__init__([widgets.VBox([*self.controls.values()]), widgets.VBox([self.text, self.image])])
 
+    def __repr__(self) -> str:
+        """What a notebook keeps of the panel once it is closed."""
+        now = self.answer
+        return f"F = {now.fraction:.4f}, S_total = {now.total_speedup:.4f}, ceiling = {now.ceiling:.4f}"
+
     def _draw_axes(self) -> None:
         self.figure = Figure(figsize=(6.2, 3.6))
         self.figure.subplots_adjust(

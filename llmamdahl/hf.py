@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from llmamdahl.decoder import Decoder, Experts, Latent, Windows
-from llmamdahl.errors import InputError, positive_int
+from llmamdahl.errors import InputError, positive_int, whole_number
 
 HARMLESS = frozenset(
     # housekeeping, tokens, generation
     """architectures auto_map transformers_version torch_dtype dtype use_cache return_dict output_hidden_states
     output_attentions bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id bos_token eos_token id2label
-    label2id num_labels problem_type task_specific_params prefix max_length temperature top_p top_k do_sample
-    attn_implementation experts_implementation unsloth_version unsloth_fixed cache_implementation is_decoder
-    quantization_config tokenizer_class finetuning_task gradient_checkpointing
+    label2id num_labels problem_type task_specific_params prefix max_length min_length max_new_tokens temperature
+    top_p top_k typical_p do_sample num_beams num_beam_groups num_return_sequences diversity_penalty
+    repetition_penalty length_penalty forced_bos_token_id forced_eos_token_id model_max_length max_sequence_length
+    transformers.js_config predict_special_tokens output_past attn_implementation experts_implementation
+    unsloth_version unsloth_fixed cache_implementation is_decoder quantization_config tokenizer_class finetuning_task
+    gradient_checkpointing
     """
     # training
-    """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout resid_pdrop embd_pdrop
+    """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout hidden_dropout_prob
+    attention_probs_dropout_prob resid_pdrop embd_pdrop
     attn_pdrop residual_dropout embedding_dropout classifier_dropout layerdrop activation_dropout pretraining_tp
     router_aux_loss_coef aux_loss_alpha seq_aux router_jitter_noise output_router_logits ep_size
     offset_alibi masked_softmax_fusion bias_dropout_fusion attention_softmax_in_fp32
@@ -60,7 +64,7 @@ class Config:
         """The value of a key, which may have other spellings after it; spellings that differ in value are refused."""
         names = keys.split()
         self.read.update(names)
-        given = [name for name in names if self.values.get(name) is not None]
+        given = [name for name in names if self.values.get(name) is not None]  # null is a default, where it is allowed
         for name in given[1:]:
             if self.values[name] != self.values[given[0]]:
                 raise self.error(name, f"but {given[0]} is {self.values[given[0]]!r}; they are one setting")
@@ -70,9 +74,10 @@ class Config:
         return InputError(f"{self.name}: {key}: {self.values.get(key)!r} {problem}")
 
     def size(self, keys: str, default: int | None = None) -> int:
-        """A whole number >= 1; without a default the key must be there."""
-        name = keys.split()[0]
-        value = self.get(keys, default)
+        """A whole number >= 1, never null; without a default the key must be there."""
+        name, *_ = names = keys.split()
+        null = any(other in self.values and self.values[other] is None for other in names)
+        value = self.get(keys, None if null else default)
         if value is None:
             raise InputError(f"{self.name}: {name}: is missing or null; a positive whole number is needed")
         return positive_int(f"{self.name}: {name}", value)
@@ -85,11 +90,12 @@ class Config:
 
     def count(self, key: str, default: int) -> int:
         """A whole number >= 0."""
-        value = self.get(key, default)
-        return 0 if value == 0 and not isinstance(value, bool | float) else self.size(key, default)
+        self.read.add(key)
+        return whole_number(f"{self.name}: {key}", self.values.get(key, default))
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self.get(key, default)
+        self.read.add(key)
+        value = self.values.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, "is not true or false")
         return value
@@ -222,12 +228,8 @@ def _standard(config: Config, defaults: Defaults) -> Fields:
     fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
     if width := config.optional_size("head_dim") or defaults.head_dim:
         fields["head_dim"] = width
-    if defaults.kv_heads is None or config.values.get("num_key_value_heads", 0) is None:
-        kv_heads = fields["num_heads"]  # null is as many as query heads in every format
-    else:
-        kv_heads = defaults.kv_heads
-    return fields | {
-        "num_kv_heads": config.size("num_key_value_heads", kv_heads),
+    return fields | {  # null is as many K and V heads as query heads in every format
+        "num_kv_heads": config.optional_size("num_key_value_heads", defaults.kv_heads) or fields["num_heads"],
         "intermediate_size": config.size("intermediate_size", defaults.ffn),
         "gated_ffn": defaults.gated,
         "vocab_size": config.size("vocab_size", defaults.vocab),
@@ -273,7 +275,7 @@ def _by_layer_type(config: Config, layers: int, window: int | None, default: lis
 def _gpt2(config: Config) -> Fields:
     fields = _core(config, "n_embd hidden_size", "n_layer num_hidden_layers", "n_head num_attention_heads")
     return fields | {
-        "intermediate_size": config.size("n_inner", 4 * fields["hidden_size"]),
+        "intermediate_size": config.optional_size("n_inner") or 4 * fields["hidden_size"],
         "gated_ffn": False,
         "vocab_size": config.size("vocab_size", 50257),
         "max_position": config.size("n_positions max_position_embeddings", 1024),
@@ -289,7 +291,7 @@ def _opt(config: Config) -> Fields:
         "gated_ffn": False,
         "vocab_size": config.size("vocab_size", 50272),
         "max_position": config.size("max_position_embeddings", 2048),
-        "embedding_size": config.size("word_embed_proj_dim", fields["hidden_size"]),
+        "embedding_size": config.optional_size("word_embed_proj_dim") or fields["hidden_size"],
         "tied_embeddings": config.flag("tie_word_embeddings", True),
     }
 
@@ -322,7 +324,7 @@ def _falcon(config: Config) -> Fields:
     """`num_kv_heads` counts only in the new architecture (40B, 180B); the old one has one K and V head, or all."""
     fields = _core(config, "hidden_size n_embed", "num_hidden_layers", "num_attention_heads")
     heads = fields["num_heads"]
-    given = config.size("num_kv_heads", heads)
+    given = config.optional_size("num_kv_heads") or heads
     multi_query = config.flag("multi_query", True)
     if config.flag("new_decoder_architecture", False):
         kv_heads = given
@@ -333,7 +335,7 @@ def _falcon(config: Config) -> Fields:
         kv_heads = heads
     return fields | {
         "num_kv_heads": kv_heads,
-        "intermediate_size": config.size("ffn_hidden_size", 4 * fields["hidden_size"]),
+        "intermediate_size": config.optional_size("ffn_hidden_size") or 4 * fields["hidden_size"],
         "gated_ffn": False,
         "vocab_size": config.size("vocab_size", 65024),
         "max_position": config.size("max_position_embeddings", 2048),
@@ -343,6 +345,8 @@ def _falcon(config: Config) -> Fields:
 
 
 def _phi3(config: Config) -> Fields:
+    for key in ("full_attn_mod", "interpolate_factor"):  # Phi-4-mini has them, as 1, and transformers ignores them
+        config.require(key, 1)
     fields = _one_window(None, Defaults(8192, None, 32064, 4096))(config)
     return fields | {"fused_qkv": True, "fused_gate_up": True}
 
@@ -392,6 +396,7 @@ def _gemma(vocab: int, positions: int, period_key: str = "") -> Callable[[Config
         config.require("use_bidirectional_attention", False)
         fields = _standard(config, Defaults(9216, 4, vocab, positions, head_dim=256, tied=True))
         layers, window = fields["num_layers"], config.optional_size("sliding_window", 4096)
+        config.require("sliding_window_size", window)  # some of Gemma 2's files write it twice
         period = config.size(period_key, 6) if period_key else 2
         default = [bool((layer + 1) % period) for layer in range(layers)]
         return fields | _by_layer_type(config, layers, window, default)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 from tqdm import tqdm
 
 from llmamdahl.published import paper_items
@@ -25,7 +26,18 @@ def execute(notebook: Path) -> float:
     copy, start = BUILD / notebook.name, time.perf_counter()
     _python("papermill", "--kernel", "python3", "--cwd", NOTEBOOKS, "--no-progress-bar", notebook, copy)
     _python("nbstripout", "--keep-output", "--keep-count", "--keep-id", "--extra-keys", VOLATILE, copy)
+    _drop_widgets(copy)
     return time.perf_counter() - start
+
+
+def _drop_widgets(copy: Path) -> None:
+    """Leave of a panel its text: a widget's id is new in each run, and means nothing without its kernel."""
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    nbformat.write(notebook, copy)
 
 
 def _python(module: str, *arguments: str | Path) -> None:

@@ -138,6 +138,21 @@ def prefill(model: Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
     return _whole(model, _Pass(tokens, tokens, batch, absorbed=False))
 
 
+def num_weights(model: Decoder) -> int:
+    """Elements of all weight matrices, every expert's too, and of an untied token embedding.
+
+    The model's parameters but for its norms, biases and learned positions, which is to say about 99% of them.
+
+    >>> from llmamdahl.models import get_model
+    >>> num_weights(get_model("llama-7b"))
+    6738149376
+    """
+    step = prefill(model, model.experts.num_experts if model.experts else 1)  # every expert is at work
+    matmuls = [matmul for matmul in step if matmul.part is not Part.ATTENTION]
+    embedding = 0 if model.tied_embeddings else model.vocab_size * model.embedding_size
+    return embedding + sum(matmul.n * matmul.k * matmul.count for matmul in matmuls)
+
+
 def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:
     instance("model", model, Decoder)
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)

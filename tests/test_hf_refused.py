@@ -126,13 +126,15 @@ def test_a_size_that_is_none(key, bad):
         ({**GEMMA, "layer_types": "sliding_attention"}, "layer_types: .* is not a list of 4 layers"),
         ({**GEMMA, "use_bidirectional_attention": True}, "use_bidirectional_attention: True is not supported"),
         ({**QWEN, "layer_types": ["sliding_attention"] * 4}, "sliding_window: .* not in use, but some layers"),
-        ({**QWEN, "max_window_layers": -1}, "max_window_layers: -1 is not a positive whole number"),
+        ({**QWEN, "max_window_layers": -1}, "max_window_layers: -1 is not a whole number >= 0"),
         ({**QWEN, "use_sliding_window": 1}, "use_sliding_window: 1 is not true or false"),
         ({**QWEN_MOE, "mlp_only_layers": [4]}, r"mlp_only_layers: \[4\] is not a list of layers, which are 0 to 3"),
         ({**QWEN_MOE, "mlp_only_layers": 0.5}, "mlp_only_layers: 0.5 is not a list of layers"),
         ({**QWEN_MOE, "decoder_sparse_step": 0}, "decoder_sparse_step: 0 is not a positive whole number"),
         ({**QWEN_MOE, "use_sliding_window": True, "max_window_layers": 2}, "max_window_layers: 2 is not understood"),
         ({**LLAMA, "tie_word_embeddings": "no"}, "tie_word_embeddings: 'no' is not true or false"),
+        ({**LLAMA, "vocab_size": None}, "llama: vocab_size: is missing or null"),
+        ({**LLAMA, "tie_word_embeddings": None}, "tie_word_embeddings: None is not true or false"),
         ({**LLAMA, "num_experts": 8}, "num_experts: 8 is not understood for model_type 'llama'"),
         ({**LLAMA, "sliding_window": 4096}, "sliding_window: 4096 is not understood for model_type 'llama'"),
         ({**LLAMA, "attention_chunk_size": 8192}, "attention_chunk_size: 8192 is not understood"),
@@ -144,7 +146,7 @@ def test_a_size_that_is_none(key, bad):
         (without(DEEPSEEK, "num_experts_per_tok"), "num_experts_per_tok: is missing or null"),
         ({**DEEPSEEK, "num_key_value_heads": 2}, "num_key_value_heads: 2 is not supported; only 6 is"),
         ({**DEEPSEEK, "moe_layer_freq": 2}, "moe_layer_freq: 2 is not supported; only 1 is"),
-        ({**DEEPSEEK, "first_k_dense_replace": -1}, "first_k_dense_replace: -1 is not a positive whole number"),
+        ({**DEEPSEEK, "first_k_dense_replace": -1}, "first_k_dense_replace: -1 is not a whole number >= 0"),
         ({**DEEPSEEK, "q_lora_rank": 0}, "q_lora_rank: 0 is not a positive whole number"),
         (
             {**LLAMA, "model_type": "starcoder2", "mlp_type": "gated"},
@@ -163,6 +165,11 @@ def test_keys_that_change_nothing():
         "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "unknown": None, "unknown_too": False,
     }  # fmt: skip
     assert from_hf_config({**LLAMA, **harmless}) == from_hf_config(LLAMA)
+    extra = {"predict_special_tokens": True, "output_past": True, "n_special": 0, "task_specific_params": {"a": {}}}
+    assert from_hf_config({**GPT2, **extra}) == from_hf_config(GPT2)
+    assert from_hf_config({**GEMMA, "sliding_window_size": 16}) == from_hf_config(GEMMA)
+    phi4 = {**LLAMA, "model_type": "phi3", "full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False}
+    assert from_hf_config(phi4) == from_hf_config({**LLAMA, "model_type": "phi3"})
     assert from_hf_config({**LLAMA, "head_dim": 16}) == from_hf_config(LLAMA)
     assert from_hf_config({**LLAMA, "num_key_value_heads": None}).num_kv_heads == 6
 

@@ -19,7 +19,7 @@ from llmamdahl.models import (
 )
 from llmamdahl.models import zoo as zoo_rows
 from llmamdahl.sweep import sweep
-from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, prefill
+from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, num_weights, prefill
 
 # Sizes as released: GPT-2's repository gives 124, 355, 774 and 1558 M; LLaMA's paper (Table 2) 6.7 and 13.0 B; OPT's
 # names are its sizes, but for OPT-350M, whose checkpoint has 331 M parameters.
@@ -45,14 +45,6 @@ def parameters(name: str) -> int:
 def test_parameter_count_is_rebuilt(name):
     decimals = len(SIZES[name].partition(".")[2])
     assert f"{parameters(name) / 1e9:.{decimals}f}" == SIZES[name]
-
-
-def weights(model: Decoder) -> int:
-    """Elements of every weight MatMul of a model all of whose experts are at work, plus an untied token embedding."""
-    step = prefill(model, model.experts.num_experts if model.experts else 1)
-    matmuls = [matmul for matmul in step if matmul.part is not Part.ATTENTION]
-    table = 0 if model.tied_embeddings else model.vocab_size * model.embedding_size
-    return table + sum(matmul.n * matmul.k * matmul.count for matmul in matmuls)
 
 
 def vectors(family: str, model: Decoder) -> int:
@@ -91,7 +83,7 @@ def test_parameter_count_of_the_zoo_is_rebuilt(name):
     """To less than one in the last digit published: some are rounded, some are cut off."""
     row = next(row for row in zoo_rows() if row["name"] == name)
     model = get_model(name)
-    rebuilt, published = weights(model) + vectors(row["family"], model), row["parameters"]
+    rebuilt, published = num_weights(model) + vectors(row["family"], model), row["parameters"]
     unit = 10 ** (9 - len(published.partition(".")[2]))
     assert abs(rebuilt - round(float(published) * 1e9)) < unit, f"{rebuilt:,}"
 
@@ -279,7 +271,7 @@ def test_prefill_by_hand():
         ({"dense_layers": (0,)}, r"dense_layers: \[0\] in a model without experts"),
         ({"experts": EXPERTS, "dense_layers": (4,)}, "dense_layers: 4 is no layer or listed twice; layers are 0 to 3"),
         ({"experts": EXPERTS, "dense_layers": (1, 1)}, "dense_layers: 1 is no layer or listed twice"),
-        ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a"),
+        ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a whole number >= 0"),
         ({"latent": 512}, "latent: 512 is not a Latent"),
         ({"latent": LATENT, "head_dim": 16}, "head_dim: 16 is not nope_head_dim"),
         ({"latent": LATENT, "num_kv_heads": 2}, "num_kv_heads: 2 with latent attention"),
@@ -297,7 +289,7 @@ def test_contradictions_are_refused(changes, message):
     [
         ({"experts_per_token": 9}, "experts_per_token: 9 is above num_experts 8"),
         ({"num_experts": 0}, "experts: num_experts: 0 is not a positive whole number"),
-        ({"shared_intermediate_size": -1}, "shared_intermediate_size: -1 is not a"),
+        ({"shared_intermediate_size": -1}, "shared_intermediate_size: -1 is not a whole number >= 0"),
         ({"shared_intermediate_size": 0.0}, "shared_intermediate_size: 0.0 is not a"),
         ({"shared_gate": True}, "shared_gate: True without shared experts"),
     ],
