@@ -228,8 +228,8 @@ class Decoder:
                 f"{self.name}: windows: {len(windows)} are given for {self.num_layers} layers; "
                 "give one a layer, None where there is none, or ()"
             )
-        checked = (None if window is None else positive_int(f"{self.name}: windows", window) for window in windows)
-        object.__setattr__(self, "windows", tuple(checked))
+        checked = [None if window is None else positive_int(f"{self.name}: windows", window) for window in windows]
+        object.__setattr__(self, "windows", tuple(checked) if any(checked) else ())
         dense = [
             whole_number(f"{self.name}: dense_layers", layer)
             for layer in _sequence(f"{self.name}: dense_layers", self.dense_layers)
