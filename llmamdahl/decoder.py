@@ -192,7 +192,7 @@ class Decoder:
         elif self.hidden_size % self.num_heads:
             raise InputError(
                 f"{self.name}: num_heads: {self.num_heads} does not divide hidden_size {self.hidden_size}; "
-                "every head must be equally wide, or head_dim be given"
+                "every head must be equally wide"
             )
         else:
             width = self.hidden_size // self.num_heads
