@@ -192,7 +192,7 @@ class Decoder:
         elif self.hidden_size % self.num_heads:
             raise InputError(
                 f"{self.name}: num_heads: {self.num_heads} does not divide hidden_size {self.hidden_size}; "
-                "every head must be equally wide, or head_dim be given"
+                "every head must be equally wide"
             )
         else:
             width = self.hidden_size // self.num_heads
@@ -228,8 +228,8 @@ class Decoder:
                 f"{self.name}: windows: {len(windows)} are given for {self.num_layers} layers; "
                 "give one a layer, None where there is none, or ()"
             )
-        checked = (None if window is None else positive_int(f"{self.name}: windows", window) for window in windows)
-        object.__setattr__(self, "windows", tuple(checked))
+        checked = [None if window is None else positive_int(f"{self.name}: windows", window) for window in windows]
+        object.__setattr__(self, "windows", tuple(checked) if any(checked) else ())
         dense = [
             whole_number(f"{self.name}: dense_layers", layer)
             for layer in _sequence(f"{self.name}: dense_layers", self.dense_layers)

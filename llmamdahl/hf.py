@@ -164,9 +164,14 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> Decode
     if found.get("is_encoder_decoder", False):
         raise found.error("is_encoder_decoder", "is not supported; only decoder-only models are")
     architectures = found.get("architectures", [])
+    if not isinstance(architectures, list):
+        raise found.error("architectures", "is not a list of class names")
     if architectures and not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in architectures):
         raise found.error("architectures", "has no LM head; a ForCausalLM is needed")
-    fields = FORMATS[kind](found)
+    try:
+        fields = FORMATS[kind](found)
+    except InputError as error:  # of Experts and Latent, which do not know whose they are
+        raise error if str(error).startswith(f"{found.name}: ") else InputError(f"{found.name}: {error}") from None
     found.refuse_the_rest()
     return Decoder(found.name, **fields)
 

@@ -30,6 +30,9 @@ __all__ = [
 PRINTED = "-printed"
 """Suffix of a model name that asks for Table 2's printed hyperparameters instead of the true ones."""
 
+TIED = {"gpt": True, "opt": True, "llama": False}
+"""Whether the LM head is the token embedding's matrix, by Table 2's families: defaults of their formats in `hf.py`."""
+
 
 @cache
 def table2_true() -> tuple[Row, ...]:
@@ -38,7 +41,7 @@ def table2_true() -> tuple[Row, ...]:
     columns: Columns = {
         **dict.fromkeys(("name", "family", "label", "source"), str),
         **dict.fromkeys(sizes, int),
-        **dict.fromkeys(("gated_ffn", "tied_embeddings"), boolean),
+        "gated_ffn": boolean,
     }
     return tuple(read_rows(DATA / "models" / "true.csv", columns, key=["name"]))
 
@@ -110,7 +113,9 @@ def get_model(name: str) -> Decoder:
     true = {row["name"]: row for row in table2_true()}
     base = str(name).removesuffix(PRINTED)
     if base in true:
-        model = Decoder(**{field.name: true[base][field.name] for field in fields(Decoder) if field.name in true[base]})
+        row = true[base]
+        made = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
+        model = Decoder(**made, tied_embeddings=TIED[row["family"]])
         return model if base == name else _as_printed(model, name)
     for row in zoo():
         if row["name"] == name:

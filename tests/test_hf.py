@@ -299,6 +299,7 @@ def test_defaults_are_transformers_own(model_type):
 
 
 if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
     print(f"transformers {transformers.__version__}, torch {torch.__version__}")
     print(f"{'config':<32}{'model_type':<14}{'layers':>7}{'projections':>13}{'differences':>13}")
     for case in CASES:

@@ -80,6 +80,7 @@ def test_no_file(tmp_path):
         ),
         ({**LLAMA, "is_encoder_decoder": True}, "llama: is_encoder_decoder: True is not supported; only decoder-only"),
         ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, "architectures: .* has no LM head"),
+        ({**LLAMA, "architectures": 5}, "llama: architectures: 5 is not a list of class names"),
         ({**GPT2, "add_cross_attention": True}, "gpt2: add_cross_attention: True is not understood"),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_size_that_is_none(key, bad):
     [
         ({**LLAMA, "num_key_value_heads": 4}, "llama: num_kv_heads: 4 does not divide num_heads 6"),
         ({**LLAMA, "num_attention_heads": 5, "num_key_value_heads": 5}, "num_heads: 5 does not divide hidden_size 96"),
-        ({**MIXTRAL, "num_experts_per_tok": 9}, "experts_per_token: 9 is above num_experts 8"),
+        ({**MIXTRAL, "num_experts_per_tok": 9}, "mixtral: experts: experts_per_token: 9 is above num_experts 8"),
         ({**MIXTRAL, "num_local_experts": 0}, "num_local_experts: 0 is not a positive whole number"),
         ({**MIXTRAL, "num_experts": 4}, "num_experts: 4 but num_local_experts is 8; they are one setting"),
         ({**MIXTRAL, "sliding_window": -4096}, "mixtral: sliding_window: -4096 is not a positive whole number"),

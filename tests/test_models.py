@@ -1,5 +1,6 @@
 """Table 2, printed and true, and what a decode step is made of."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -167,7 +168,10 @@ def test_what_was_not_given_follows_when_replaced():
     assert (wider.head_dim, wider.num_kv_heads) == (10, 12)
     given = replace(replace(PLAIN, head_dim=16, num_kv_heads=2), hidden_size=120)
     assert (given.head_dim, given.num_kv_heads) == (16, 2)
-    assert replace(PLAIN, head_dim=16, num_kv_heads=6) == PLAIN
+    assert replace(PLAIN, head_dim=16, num_kv_heads=6) == PLAIN == replace(PLAIN, windows=(None,) * 4)
+    assert pickle.loads(pickle.dumps(PLAIN)) == PLAIN
+    assert PLAIN.is_plain and replace(PLAIN, tied_embeddings=True).is_plain
+    assert not replace(PLAIN, num_kv_heads=2).is_plain
 
 
 def test_grouped_queries_and_wide_heads_by_hand():
