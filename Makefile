@@ -14,7 +14,7 @@ ENV := .venv/.complete
 PY := .venv/bin/python
 endif
 
-.PHONY: help env torch lab reproduce verify accept test simulate measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept test simulate measure bench lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -29,9 +29,9 @@ env: $(ENV)  ## make .venv from requirements.lock (the other targets do it when 
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-torch: $(ENV)  ## add PyTorch and ONNX Runtime (requirements-measure.lock), unless they are there
-	@$(PY) -c 'import onnx, onnxruntime, torch' 2>/dev/null || \
-		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-measure.lock
+extras: $(ENV)  ## add PyTorch, ONNX Runtime, transformers, Playwright (requirements-extras.lock), unless they are there
+	@$(PY) -c 'import onnx, onnxruntime, playwright, torch, transformers' 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
@@ -52,7 +52,8 @@ test: $(ENV)  ## doctests, tests, and every notebook through nbval
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=2 sets the processes
 	@$(PY) -m llmamdahl.store $(STORE) $(if $(JOBS),--jobs $(JOBS))
 
-measure: torch  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
+measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
+	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m llmamdahl.measure $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
 
 bench: $(ENV)  ## the ratios of README's speed table

@@ -119,6 +119,8 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             array = SystolicArray(values["rows"], values["cols"], values["dataflow"])
             speedups = (values["projection"], values["attention"])
             now = answer(model, array, values["context_length"], values["batch"], *speedups)
+            beyond = values["context_length"] > model.max_position
+            self.note = f"beyond the {model.max_position} tokens it was trained for" if beyond else ""
         except InputError as error:
             self.text.value = f"<p style='color:#a00'>{error}</p>"
             return
@@ -128,6 +130,8 @@ class Panel(widgets.HBox):  # type: ignore[misc]
 
     def _write(self, now: Answer, values: dict[str, Any]) -> None:
         rows = {
+            "S of projections": f"{values['projection']:.6g}",
+            "S of attention": f"{values['attention']:.6g}",
             "F of cycles, projections": f"{now.fraction:.4f}",
             "S_total, model": f"{now.total_speedup:.4f}",
             "ceiling, projections alone": f"{now.ceiling:.4f}",
@@ -138,7 +142,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
         order = ("model", "rows", "cols", "dataflow", "context_length", "batch")
         line = " ".join(f"-p {name} {values[name]}" for name in order)
-        self.text.value = f"<table>{cells}</table><p>For notebook 08: <code>{line}</code></p>"
+        self.text.value = f"<table>{cells}</table><p>{self.note}</p><p>For notebook 08: <code>{line}</code></p>"
 
     def _draw(self, now: Answer, speedups: tuple[float, float]) -> None:
         both = [now.fraction, 1 - now.fraction]

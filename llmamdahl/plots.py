@@ -67,8 +67,13 @@ def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_lengt
     A source is what F is of: a simulated array, a device, a kind of model.
     """
     models, sources = list(dict.fromkeys(frame.model)), list(dict.fromkeys(frame.source))
-    figure, axes = plt.subplots(1, len(models), figsize=(4 * len(models) + 2.5, 4), sharey=True, layout="constrained")
-    for axis, model in zip(axes.flat, models, strict=True):
+    cols = len(models) if len(models) <= 4 else 3
+    rows = -(-len(models) // cols)
+    size = (4 * cols + 2.5, 3.6 * rows)
+    figure, axes = plt.subplots(rows, cols, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for unused in axes.flat[len(models) :]:
+        unused.set_visible(False)
+    for axis, model in zip(axes.flat, models, strict=False):
         for place, source in enumerate(sources):
             line = frame[(frame.model == model) & (frame.source == source)].sort_values(across)
             style = {"color": sns.color_palette("colorblind")[place], "marker": "osD^vX*"[place]}
@@ -78,7 +83,8 @@ def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_lengt
         axis.set_xticks(places, [str(place) for place in places], size=8)
         axis.set(title=_described(model)[1], xlabel=across.replace("_", " "), ylim=(0, 1))
         axis.grid(alpha=0.3)
-    axes.flat[0].set_ylabel("F, projections")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("F, projections")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     figure.suptitle(title)
@@ -141,7 +147,7 @@ def crossover_bars(frame: pd.DataFrame, title: str) -> Figure:
             axis.hlines(length, at - 0.45, at + 0.45, "black")
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_xticks(range(len(models)), [_described(model)[1].replace(" ", "\n", 1) for model in models])
+        axis.set_xticks(range(len(models)), [_broken(model) for model in models])
         axis.set(title=panel, ylabel="context length")
         axis.set_ylim(longest.min() / 4, 1.5 * frame[["context_length", "max_position"]].max().max())
         axis.grid(alpha=0.3, axis="y")
@@ -173,7 +179,8 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
         axis.set_yticks(range(len(models)), [_described(model)[1] for model in models], size=8)
         axis.set(title=array, xlabel="F, projections", xlim=(0, 1), ylim=(-1, len(models)))
         axis.grid(alpha=0.3)
-    axes.flat[-1].legend(loc="lower right")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(lengths), frameon=False)
     figure.suptitle(title)
     return _done(figure)
 
@@ -325,6 +332,11 @@ def _two_maps(
         axis.set(title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length")
     figure.suptitle(title)
     return _done(figure)
+
+
+def _broken(model: str) -> str:
+    """The model's name on two lines."""
+    return _described(model)[1].replace(" ", "\n", 1).replace("-", "-\n", 1)
 
 
 def _described(model: str) -> tuple[int | str, str]:

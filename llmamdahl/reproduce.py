@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import nbformat
 from tqdm import tqdm
 
 from llmamdahl.published import paper_items
@@ -32,12 +32,12 @@ def execute(notebook: Path) -> float:
 
 def _drop_widgets(copy: Path) -> None:
     """Leave of a panel its text: a widget's id is new in each run, and means nothing without its kernel."""
-    notebook = nbformat.read(copy, as_version=4)
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
+    notebook = json.loads(copy.read_text(encoding="utf-8"))
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    nbformat.write(notebook, copy)
+    copy.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _python(module: str, *arguments: str | Path) -> None:

@@ -17,7 +17,7 @@ def pinned(name):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-LOCK, MEASURE_LOCK = pinned("requirements.lock"), pinned("requirements-measure.lock")
+LOCK, EXTRAS_LOCK = pinned("requirements.lock"), pinned("requirements-extras.lock")
 
 
 def normal(name: str) -> str:
@@ -25,7 +25,7 @@ def normal(name: str) -> str:
 
 
 def test_the_lock_has_exact_pins_and_no_address():
-    both = [*LOCK, *MEASURE_LOCK]
+    both = [*LOCK, *EXTRAS_LOCK]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in both)
     names = [normal(line.split("==")[0]) for line in both]
     assert len(names) == len(set(names))
@@ -35,7 +35,7 @@ def test_the_lock_pins_everything_that_pyproject_asks_for():
     extras = dict(PROJECT["optional-dependencies"])
     measure = [*extras.pop("measure"), *extras.pop("oracle")]
     asked = [*PROJECT["dependencies"], *(name for names in extras.values() for name in names)]
-    for lock, requirements in ((LOCK, asked), (MEASURE_LOCK, measure)):
+    for lock, requirements in ((LOCK, asked), (EXTRAS_LOCK, measure)):
         pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}
         for requirement in map(Requirement, requirements):
             assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement

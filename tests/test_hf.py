@@ -15,12 +15,12 @@ from llmamdahl.hf import FORMATS
 from llmamdahl.models import from_hf_config
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
 
-if os.environ.get("REQUIRE_TORCH"):
+if os.environ.get("REQUIRE_EXTRAS"):
     import torch
     import transformers
 else:
-    torch = pytest.importorskip("torch", reason="the extra `oracle` is not installed: make torch")
-    transformers = pytest.importorskip("transformers", reason="the extra `oracle` is not installed: make torch")
+    torch = pytest.importorskip("torch", reason="the extra `oracle` is not installed: make extras")
+    transformers = pytest.importorskip("transformers", reason="the extra `oracle` is not installed: make extras")
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-if os.environ.get("REQUIRE_TORCH"):
+if os.environ.get("REQUIRE_EXTRAS"):
     import onnxruntime
     import torch
 else:
-    torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make torch")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make torch")
+    torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make extras")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make extras")
 
 from llmamdahl import measure as measure_module
 from llmamdahl.block import Block
@@ -135,7 +135,7 @@ def run_python(code, **environment):
 
 
 def test_the_triton_kernel_is_exact_bit_for_bit():
-    pytest.importorskip("triton") if not os.environ.get("REQUIRE_TORCH") else None
+    pytest.importorskip("triton") if not os.environ.get("REQUIRE_EXTRAS") else None
     code = """
 import torch
 from llmamdahl import ternary
@@ -156,7 +156,7 @@ print(torch.equal(sums, values.sum(dim=1, dtype=torch.int32)))
 
 
 def test_the_triton_kernel_compiles_for_a_gpu_and_uses_its_dot_product():
-    pytest.importorskip("triton") if not os.environ.get("REQUIRE_TORCH") else None
+    pytest.importorskip("triton") if not os.environ.get("REQUIRE_EXTRAS") else None
     code = """
 import triton
 from triton.backends.compiler import GPUTarget

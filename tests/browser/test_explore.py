@@ -1,0 +1,104 @@
+"""The panel as a reader uses it: JupyterLab in Chromium, notebook 09 run from the top, a slider moved."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from llmamdahl.explore import answer
+from llmamdahl.hardware import CLOUD_TPU
+from llmamdahl.models import get_model
+from llmamdahl.tables import FIGURES, ROOT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if not os.environ.get("REQUIRE_EXTRAS"):
+    pytest.importorskip("playwright", reason="the extra `browser` is not installed: make extras")
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine", allow_module_level=True)
+
+from playwright.sync_api import sync_playwright
+
+QUIET = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-gpu".split()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab on a free port, with a copy of the notebook that it may save as it likes."""
+    shutil.copy(ROOT / "notebooks" / "09-explore.ipynb", tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+    ]
+    options += [f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.extension_manager=readonly"]
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, cwd=tmp_path)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield address
+    server.terminate()
+    server.wait(20)
+
+
+def shown(page):
+    """The panel's table, as a dict of its texts."""
+    rows = page.locator(".widget-html table tr").all()
+    return dict(tuple(cell.strip() for cell in row.locator("td").all_inner_texts()) for row in rows)
+
+
+def test_the_panel_in_jupyterlab(lab):
+    outside, errors = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *QUIET])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        local = (lab, lab.replace("http", "ws"), "data:", "blob:")
+        page.on("request", lambda request: request.url.startswith(local) or outside.append(request.url))
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{lab}/lab/tree/09-explore.ipynb")
+        page.get_by_role("menuitem", name="Run", exact=True).click(timeout=60_000)
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.locator(".widget-html table").wait_for(timeout=60_000)
+        before = shown(page)
+        handle = page.locator(".noUi-handle").first
+        handle.scroll_into_view_if_needed()
+        handle.focus()
+        for _ in range(10):
+            handle.press("ArrowRight")
+        page.wait_for_function(
+            "before => !document.querySelector('.widget-html table').innerText.includes(before)",
+            arg=before["S_total, model"],
+        )
+        page.wait_for_timeout(500)
+        after = shown(page)
+        picture = page.locator(".widget-image").first.bounding_box()
+        FIGURES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=FIGURES / "explore.png")
+        browser.close()
+    model = get_model("opt-6.7b")
+    for table in (before, after):
+        speedups = float(table["S of projections"]), float(table["S of attention"])
+        expected = answer(model, CLOUD_TPU, 2048, 1, *speedups)
+        assert table["S_total, model"] == f"{expected.total_speedup:.4f}"
+        assert table["F of cycles, projections"] == f"{expected.fraction:.4f}"
+        assert int(re.sub(",", "", table["cycles, projections"])) == expected.projection
+    assert float(before["S of projections"]) == 10
+    assert float(after["S of projections"]) > 15
+    assert picture["width"] > 400
+    assert (outside, errors) == ([], [])
