@@ -19,15 +19,15 @@ class _FollowsFrom(int):
     """
 
 
-def _positive_ints(owner: str, record: Any) -> None:
-    """Hold every `int` field of a dataclass to a whole number >= 1."""
+def _check_numbers(owner: str, record: Any, may_be_zero: str = "") -> None:
+    """Hold every `int` field of a dataclass to a whole number >= 1, or >= 0, and every `bool` field to a bool."""
     for field in fields(record):
+        name, value = f"{owner}{field.name}", getattr(record, field.name)
         if field.type == "int":
-            value = getattr(record, field.name)
-            number = positive_int(f"{owner}{field.name}", value)
+            number = whole_number(name, value) if field.name == may_be_zero else positive_int(name, value)
             object.__setattr__(record, field.name, value if isinstance(value, _FollowsFrom) else number)
         elif field.type == "bool":
-            instance(f"{owner}{field.name}", getattr(record, field.name), bool)
+            instance(name, value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,17 @@ class Experts:
     num_experts: int
     experts_per_token: int
     intermediate_size: int
-    shared_intermediate_size: int | None = 0  # not `int`: 0 is a value here
+    shared_intermediate_size: int = 0
     shared_gate: bool = False
 
     def __post_init__(self) -> None:
-        _positive_ints("experts: ", self)
-        shared = whole_number("experts: shared_intermediate_size", self.shared_intermediate_size)
-        object.__setattr__(self, "shared_intermediate_size", shared)
+        _check_numbers("experts: ", self, may_be_zero="shared_intermediate_size")
         if self.experts_per_token > self.num_experts:
             raise InputError(
                 f"experts: experts_per_token: {self.experts_per_token} is above num_experts {self.num_experts}; "
                 "a token visits each expert at most once"
             )
-        if self.shared_gate and not shared:
+        if self.shared_gate and not self.shared_intermediate_size:
             raise InputError("experts: shared_gate: True without shared experts; give shared_intermediate_size")
 
 
@@ -90,7 +88,7 @@ class Latent:
     v_head_dim: int
 
     def __post_init__(self) -> None:
-        _positive_ints("latent: ", self)
+        _check_numbers("latent: ", self)
         if self.q_rank is not None:
             object.__setattr__(self, "q_rank", positive_int("latent: q_rank", self.q_rank))
 
@@ -169,7 +167,7 @@ class Decoder:
 
     def __post_init__(self) -> None:
         self._fill_in()
-        _positive_ints(f"{self.name}: ", self)
+        _check_numbers(f"{self.name}: ", self)
         self._check_attention()
         self._check_layers()
 

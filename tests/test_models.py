@@ -89,6 +89,25 @@ def test_parameter_count_of_the_zoo_is_rebuilt(name):
     assert abs(rebuilt - round(float(published) * 1e9)) < unit, f"{rebuilt:,}"
 
 
+@pytest.mark.parametrize(
+    ("name", "published", "embedding"),  # the models' cards and reports; all but gpt-oss's count the token embedding
+    [
+        ("gpt-oss-120b", "5.13", False),
+        ("gpt-oss-20b", "3.61", False),
+        ("deepseek-v3", "37", True),
+        ("qwen3-30b-a3b", "3.3", True),
+        ("qwen3-235b-a22b", "22", True),
+        ("mixtral-8x7b-v0.1", "12.9", True),
+        ("mixtral-8x22b-v0.1", "39", True),
+    ],
+)
+def test_a_token_s_share_of_the_experts_is_the_published_one(name, published, embedding):
+    model = get_model(name)
+    active = sum(mm.n * mm.k * mm.count for mm in decode_step(model, 1) if mm.part is not Part.ATTENTION)
+    active += embedding * model.vocab_size * model.hidden_size
+    assert abs(active / 1e9 - float(published)) < 10 ** -len(published.partition(".")[2])
+
+
 def test_the_zoo():
     names = zoo_names()
     assert len(names) == len(set(names)) >= 40
