@@ -63,7 +63,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
     """The panel; its values can be set from code too, as `panel.controls["batch"].value = 8`."""
 
     def __init__(self, model: str = "opt-6.7b", array: SystolicArray = CLOUD_TPU, context_length: int = 2048):
-        wide = {"layout": widgets.Layout(width="24em"), "style": {"description_width": "9em"}}
+        wide = {"layout": widgets.Layout(width="27em"), "style": {"description_width": "9em"}}
         names = [*model_names(), *zoo_names()]
         self.controls: dict[str, Any] = {
             "model": widgets.Combobox(value=model, options=names, description="model or config", **wide),
@@ -86,7 +86,8 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             control.observe(lambda change: self.redraw(), names="value")
         self._draw_axes()
         self.redraw()
-        super().__init__([widgets.VBox([*self.controls.values()]), widgets.VBox([self.text, self.image])])
+        left = widgets.VBox([*self.controls.values()], layout=widgets.Layout(flex="0 0 auto"))
+        super().__init__([left, widgets.VBox([self.text, self.image])])
 
     def __repr__(self) -> str:
         """What a notebook keeps of the panel once it is closed."""
@@ -142,7 +143,8 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
         order = ("model", "rows", "cols", "dataflow", "context_length", "batch")
         line = " ".join(f"-p {name} {values[name]}" for name in order)
-        self.text.value = f"<table>{cells}</table><p>{self.note}</p><p>For notebook 08: <code>{line}</code></p>"
+        below = f"{self.note}<br>For notebook 08: <code>{line}</code>"
+        self.text.value = f"<div style='line-height: 1.4'><table>{cells}</table>{below}</div>"
 
     def _draw(self, now: Answer, speedups: tuple[float, float]) -> None:
         both = [now.fraction, 1 - now.fraction]

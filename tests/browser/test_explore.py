@@ -22,7 +22,7 @@ if not os.environ.get("REQUIRE_EXTRAS"):
     if not CHROMIUM:
         pytest.skip("no Chromium on this machine", allow_module_level=True)
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import sync_playwright  # noqa: E402 (after the skips)
 
 QUIET = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-gpu".split()
 
@@ -66,14 +66,16 @@ def test_the_panel_in_jupyterlab(lab):
     outside, errors = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *QUIET])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": 800})
         local = (lab, lab.replace("http", "ws"), "data:", "blob:")
         page.on("request", lambda request: request.url.startswith(local) or outside.append(request.url))
         page.on("console", lambda message: message.type == "error" and errors.append(message.text))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{lab}/lab/tree/09-explore.ipynb")
-        page.get_by_role("menuitem", name="Run", exact=True).click(timeout=60_000)
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+        page.get_by_text("Run All Cells", exact=True).click()
         page.locator(".widget-html table").wait_for(timeout=60_000)
         before = shown(page)
         handle = page.locator(".noUi-handle").first
@@ -88,6 +90,12 @@ def test_the_panel_in_jupyterlab(lab):
         page.wait_for_timeout(500)
         after = shown(page)
         picture = page.locator(".widget-image").first.bounding_box()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Control+b")  # the file browser out of the picture
+        if (news := page.get_by_role("button", name="No", exact=True)).count():
+            news.click()
+        page.evaluate("document.querySelector('.widget-html table').scrollIntoView({block: 'start'})")
+        page.wait_for_timeout(700)
         FIGURES.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=FIGURES / "explore.png")
         browser.close()

@@ -1,0 +1,68 @@
+"""The panel without a browser: its numbers, its speed, what it says of input that it cannot use."""
+
+import time
+
+import pytest
+
+from llmamdahl import amdahl
+from llmamdahl.errors import InputError
+from llmamdahl.explore import Panel, answer, find_model
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
+from llmamdahl.models import get_model
+from llmamdahl.sweep import sweep
+from llmamdahl.tables import ROOT
+
+CONFIG = ROOT / "tests" / "data" / "hf_configs" / "gpt2-xl.json"
+
+
+def test_numbers_are_the_sweep_s_and_the_law_s():
+    panel = Panel("opt-350m", EDGE_TPU, 4096)
+    row = sweep(["opt-350m"], [4096], [EDGE_TPU]).query("metric == 'cycles'").iloc[0]
+    assert (panel.answer.projection, panel.answer.attention) == (row.projection, row.attention)
+    assert panel.answer.fraction == row.fraction
+    assert panel.answer.total_speedup == pytest.approx(amdahl.total_speedup(row.fraction, 10))
+    panel.controls["projection"].value = 1
+    panel.controls["attention"].value = 20
+    assert panel.answer.total_speedup == pytest.approx(amdahl.total_speedup(1 - row.fraction, 20))
+    assert f"<b>{panel.answer.total_speedup:.4f}</b>" in panel.text.value
+
+
+def test_a_change_is_redrawn_within_100_ms():
+    panel = Panel("deepseek-v3")
+    pictures, seconds = set(), []
+    for value in (11, 12, 13, 14, 15):
+        start = time.perf_counter()
+        panel.controls["projection"].value = value
+        seconds.append(time.perf_counter() - start)
+        pictures.add(panel.image.value)
+    assert len(pictures) == 5
+    assert min(seconds) < 0.1
+
+
+def test_the_line_to_copy_has_notebook_08_s_parameters():
+    panel = Panel("opt-1.3b")
+    panel.controls["batch"].value = 8
+    assert (
+        "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p context_length 2048 -p batch 8" in panel.text.value
+    )
+
+
+def test_a_config_and_a_context_beyond_training():
+    panel = Panel("gpt2", CLOUD_TPU, 1024)
+    assert "trained for" not in panel.text.value
+    panel.controls["model"].value = str(CONFIG)
+    assert panel.answer == answer(find_model(str(CONFIG)), CLOUD_TPU, 1024, 1, 10, 1)
+    panel.controls["context_length"].value = 1025
+    assert "beyond the 1024 tokens it was trained for" in panel.text.value
+
+
+def test_what_cannot_be_used_is_said_and_the_numbers_stay():
+    panel = Panel("gpt2")
+    before = panel.answer
+    panel.controls["model"].value = "no-such-model"
+    assert "'no-such-model' is neither a known model nor a path" in panel.text.value
+    assert panel.answer == before
+    panel.controls["model"].value = "gpt2-xl"
+    assert panel.answer.fraction == answer(get_model("gpt2-xl"), CLOUD_TPU, 2048, 1, 10, 1).fraction
+    with pytest.raises(InputError, match="neither a known model"):
+        find_model("nope")
