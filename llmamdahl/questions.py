@@ -197,6 +197,20 @@ def crossovers(
     return pd.DataFrame(rows).astype({"context_length": "Int64"})
 
 
+def compare(
+    models: Iterable[str], arrays: Iterable[SystolicArray], question: Callable[[str, SystolicArray], object]
+) -> pd.DataFrame:
+    """The answer to a question of a model and an array for each of them: models down, arrays across.
+
+    >>> from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
+    >>> compare(["opt-6.7b"], [CLOUD_TPU, EDGE_TPU], lambda model, array: crossover_batch(model, 2048, array))
+              cloud  edge
+    opt-6.7b      4    10
+    """
+    names, designs = listed("models", models), listed("arrays", arrays)
+    return pd.DataFrame({array.label: [question(name, array) for name in names] for array in designs}, index=names)
+
+
 def generation_cost(
     model: str | Decoder,
     prompt_tokens: int,
