@@ -33,7 +33,7 @@ from llmamdahl.block import Block, Cache
 from llmamdahl.device import Device, seconds
 from llmamdahl.errors import InputError, TableError, one_of, positive_int
 from llmamdahl.lowbit import REPLACEMENTS, Linear, Reference
-from llmamdahl.measured import COLUMNS, MEASURED, VERSION, read_rows_of
+from llmamdahl.measured import COLUMNS, MEASURED, TOLERANCE, VERSION, read_rows_of
 from llmamdahl.models import PRINTED, Decoder, get_model, model_names
 from llmamdahl.tables import Row, write_rows
 from llmamdahl.workload import Part, decode_step
@@ -42,8 +42,6 @@ COLD = 3
 """Working set of every timing, in last-level caches, at least."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
-"""Largest relative L2 error against float64: rounding of the type, of BF16 activations, of 8-bit activations."""
 
 CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 MODELS = [name for base in model_names() for name in ((base, base + PRINTED) if base.startswith("gpt") else (base,))]

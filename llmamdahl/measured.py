@@ -17,6 +17,9 @@ MEASURED = DATA / "measured"
 VERSION = 1
 """Of the method and the columns; rows of different versions are not mixed in one file."""
 
+TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
+"""Largest relative L2 error against float64: rounding of the type, of BF16 activations, of 8-bit activations."""
+
 KEY = ("model", "context_length", "batch", "dtype", "launch", "weights", "part", "attention")
 COLUMNS = {
     "version": int,

@@ -12,6 +12,7 @@ from llmamdahl.measured import (
     GPU,
     MEASURED,
     NO_GPU,
+    TOLERANCE,
     VERSION,
     devices,
     fractions,
@@ -29,7 +30,6 @@ from llmamdahl.tables import write_rows
 
 TIMINGS = read()
 MODELS = {*model_names(), *(name + PRINTED for name in model_names("gpt"))}
-TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
 
 
 def made_up(projection=60.0, attention=30.0, other=10.0, faster=4.0, width=0.0):
