@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
@@ -91,20 +89,13 @@ def main() -> None:
     options = parser.parse_args()
     start, before, seconds = time.perf_counter(), produced(), {}
     start_here, *others = sorted(NOTEBOOKS.glob("*.ipynb"))
-    bar = tqdm(total=1 + len(others), unit="notebook", disable=None)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for batch in (others, [start_here]):  # the map reads what the others write
-            running = {pool.submit(execute, notebook): notebook for notebook in batch}
-            for done in as_completed(running):
-                notebook = running[done]
-                try:
-                    seconds[notebook.stem] = done.result()
-                except subprocess.CalledProcessError as error:
-                    pool.shutdown(cancel_futures=True)
-                    where = f"{notebook.relative_to(ROOT)} failed; the executed copy is in {BUILD.relative_to(ROOT)}/"
-                    sys.exit(f"{error.stderr}\n{where}")
-                bar.update()
-    bar.close()
+    # one after the other: kernels that start at the same moment may pick the same port
+    for notebook in tqdm([*others, start_here], unit="notebook", disable=None):  # the map reads what the others write
+        try:
+            seconds[notebook.stem] = execute(notebook)
+        except subprocess.CalledProcessError as error:
+            where = f"{notebook.relative_to(ROOT)} failed; the executed copy is in {BUILD.relative_to(ROOT)}/"
+            sys.exit(f"{error.stderr}\n{where}")
     print_items(seconds)
     print("\nEight rows of the store, drawn now and simulated again by SCALE-Sim:")
     if not recheck():
