@@ -162,7 +162,7 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     """Amdahl's law put to the test: S_total predicted from the parts, beside S_total measured on the whole block.
 
     F is the projections' share of the block's measured latency (at most 1, should they measure slower alone), and
-    S_partial the speedup of the projections timed alone. Equation (5) predicts S_total from them, and the block with the
+    S_partial the speedup of the projections timed alone. Equation (5) predicts S_total from them; the block with the
     faster projections in it gives the measured one. Nothing is fitted.
 
     Returns
