@@ -12,9 +12,9 @@ import pandas as pd
 
 from llmamdahl.errors import InputError, instance, one_of
 from llmamdahl.hardware import Dataflow, SystolicArray, get_array
-from llmamdahl.models import get_model, model_names, table2_printed, table2_true
+from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names, table2_printed, table2_true
 from llmamdahl.published import COLUMNS, FAMILY, as_printed, errata, figure6, statements, table1, table3
-from llmamdahl.store import CONTEXT_LENGTHS, read_matmuls
+from llmamdahl.store import read_matmuls
 from llmamdahl.sweep import dataflow_cycles, sweep
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import Row

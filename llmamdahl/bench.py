@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
-from llmamdahl.models import model_names
+from llmamdahl.models import CONTEXT_LENGTHS, model_names
 from llmamdahl.simulator import Run, simulate
-from llmamdahl.store import CONTEXT_LENGTHS
 from llmamdahl.sweep import sweep
 from llmamdahl.systolic import gemm_cost
 

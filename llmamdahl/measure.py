@@ -31,11 +31,11 @@ import torch
 
 from llmamdahl.block import Block, Cache
 from llmamdahl.device import Device, seconds
-from llmamdahl.errors import InputError, TableError, one_of, positive_int
+from llmamdahl.errors import InputError, one_of, positive_int
 from llmamdahl.lowbit import REPLACEMENTS, Linear, Reference
 from llmamdahl.measured import COLUMNS, MEASURED, TOLERANCE, VERSION, read_rows_of
-from llmamdahl.models import PRINTED, Decoder, get_model, model_names
-from llmamdahl.tables import Row, write_rows
+from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, Decoder, get_model, model_names
+from llmamdahl.tables import Row, require_value, write_rows
 from llmamdahl.workload import Part, decode_step
 
 COLD = 3
@@ -43,7 +43,6 @@ COLD = 3
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
-CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 MODELS = [name for base in model_names() for name in ((base, base + PRINTED) if base.startswith("gpt") else (base,))]
 """The 13 models as they are, GPT also as printed."""
 
@@ -276,11 +275,8 @@ def measure(
     lengths = [positive_int("context_length", length) for length in context_lengths]
     path = folder / device.file
     rows = read_rows_of(path) if path.exists() else []
-    for line, row in enumerate(rows, start=2):
-        for name, now in (("torch", torch.__version__), ("driver", device.driver), ("device", device.name)):
-            if row[name] != now:
-                problem = f"{name}: {row[name]!r}, and here it is {now!r}; measure into another folder"
-                raise TableError(path, line, problem, rows)
+    for name, now in (("torch", torch.__version__), ("driver", device.driver), ("device", device.name)):
+        require_value(path, rows, name, now, "; measure into another folder")
     done = {(row["model"], row["context_length"], row["batch"], row["dtype"]) for row in rows}
     sizes = [positive_int("batch", batch) for batch in batches]
     todo = [

@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import TableError
-from llmamdahl.tables import DATA, Row, read_rows
+from llmamdahl.tables import DATA, Row, read_rows, require_value
 
 MEASURED = DATA / "measured"
 VERSION = 1
@@ -70,10 +69,7 @@ def read_rows_of(path: Path) -> list[Row]:
         A damaged line, a timing measured twice, or rows of another version of the method.
     """
     rows = read_rows(path, COLUMNS, KEY)
-    for line, row in enumerate(rows, start=2):
-        if row["version"] != VERSION:
-            problem = f"version: {row['version']} is not {VERSION}; measure anew into another folder"
-            raise TableError(path, line, problem, rows[: line - 2])
+    require_value(path, rows, "version", VERSION, "; measure anew into another folder")
     return rows
 
 

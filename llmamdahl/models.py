@@ -27,6 +27,9 @@ __all__ = [
     "zoo_names",
 ]
 
+CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+"""l of Table 2 and of every figure."""
+
 PRINTED = "-printed"
 """Suffix of a model name that asks for Table 2's printed hyperparameters instead of the true ones."""
 

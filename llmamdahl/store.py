@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from llmamdahl.errors import CutOffError, InputError, TableError, positive_int
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
-from llmamdahl.models import PRINTED, get_model, model_names
+from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
 from llmamdahl.simulator import (
     COUNTS,
     DRAM_COUNTS,
@@ -35,13 +35,10 @@ from llmamdahl.simulator import (
     folds,
     simulate,
 )
-from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, write_rows
+from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value, write_rows
 from llmamdahl.workload import Part, decode_step
 
 STORE = DATA / "scalesim"
-CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-"""l of Table 2 and of every figure."""
-
 WHOLE_LIMIT = 2_000_000
 """MatMuls of up to this many multiply-accumulates are simulated whole as well as by folds."""
 
@@ -125,10 +122,7 @@ def read_matmuls(store: Path = STORE) -> pd.DataFrame:
 
 def _read(path: Path, columns: dict[str, Any]) -> list[Row]:
     rows = read_rows(path, columns, KEY)
-    for line, row in enumerate(rows, start=2):
-        if row["simulator_version"] != VERSION:
-            problem = f"simulator_version: {row['simulator_version']} is not {VERSION}"
-            raise TableError(path, line, problem, rows[: line - 2])
+    require_value(path, rows, "simulator_version", VERSION)
     return rows
 
 

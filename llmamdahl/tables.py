@@ -80,6 +80,13 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
     return rows
 
 
+def require_value(path: Path, rows: list[Row], column: str, value: object, advice: str = "") -> None:
+    """Refuse rows of `path` whose `column` is not `value`; the `TableError` carries the rows before the first."""
+    for line, row in enumerate(rows, start=2):
+        if row[column] != value:
+            raise TableError(path, line, f"{column}: {row[column]} is not {value}{advice}", rows[: line - 2])
+
+
 def format_row(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
     """A row's cells as text: None is empty, booleans are lower case, floats have all their digits."""
 

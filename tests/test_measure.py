@@ -288,7 +288,7 @@ def test_the_parts_sum_to_the_whole():
     bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(DEVICE, cache=2**25), ())
     timings = bench.timings(512)
     time_all(timings, "cpu", 2.0)
-    at = {(timing.part, timing.attention): sorted(timing.seconds)[len(timing.seconds) // 2] for timing in timings}
+    at = {(timing.part, timing.attention): min(timing.seconds) for timing in timings}  # what else runs here only adds
     for form in ("matmul", "fused"):
         parts = at["projection", ""] + at["attention", form] + at["other", ""]
         assert 0.7 < parts / at["block", form] < 1.3

@@ -24,8 +24,7 @@ from llmamdahl.measured import (
     roofline,
     sums,
 )
-from llmamdahl.models import PRINTED, model_names
-from llmamdahl.store import CONTEXT_LENGTHS
+from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, model_names
 from llmamdahl.tables import write_rows
 
 TIMINGS = read()

@@ -9,9 +9,8 @@ from llmamdahl import amdahl, plots
 from llmamdahl.agreement import agreement
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-from llmamdahl.models import get_model, model_names
+from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.questions import crossovers, fraction_by_array_size
-from llmamdahl.store import CONTEXT_LENGTHS
 from llmamdahl.sweep import correction_shift, dataflow_cycles, sweep
 
 OPT = model_names("opt")

@@ -15,10 +15,9 @@ import pytest
 from llmamdahl import store as store_module
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
-from llmamdahl.models import get_model, model_names
+from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.simulator import DRAM_COUNTS, Run, folds, simulate
 from llmamdahl.store import (
-    CONTEXT_LENGTHS,
     MATMUL_COLUMNS,
     RUN_COLUMNS,
     STORE,

@@ -10,8 +10,8 @@ from llmamdahl import amdahl
 from llmamdahl.bench import paper_sweep
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.models import PRINTED, get_model, model_names
-from llmamdahl.store import CONTEXT_LENGTHS, read_matmuls
+from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
+from llmamdahl.store import read_matmuls
 from llmamdahl.sweep import COLUMNS, METRICS, dataflow_cycles, sweep
 from llmamdahl.workload import Part, decode_step
 
