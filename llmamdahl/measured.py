@@ -192,6 +192,38 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     return table.merge(surplus, on=[*CASE, "attention"], how="left", validate="many_to_one")
 
 
+def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
+    """S_total of `predictions` again, this time predicted from bytes alone: no timing enters.
+
+    F is the projections' share of the bytes that a block must read, S_partial how many times fewer they read after.
+
+    Returns
+    -------
+    DataFrame
+        `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted (all of bytes), partial_measured
+        (S_partial of the projections timed alone), measured, spread (as in `predictions`), error (predicted / measured
+        - 1).
+    """
+    whole, alone = (timings[timings.part == part] for part in ("block", "projection"))
+    blocks = whole[whole.weights == whole.dtype].set_index([*CASE, "attention"]).kilobytes
+    moved = alone.set_index([*CASE, "weights"]).kilobytes
+    measured = predictions(timings)
+    before = moved.loc[pd.MultiIndex.from_frame(measured[CASE].assign(weights=measured.dtype))].to_numpy()
+    after = moved.loc[pd.MultiIndex.from_frame(measured[[*CASE, "weights"]])].to_numpy()
+    fraction = before / blocks.loc[pd.MultiIndex.from_frame(measured[[*CASE, "attention"]])].to_numpy()
+    predicted = amdahl.total_speedup(fraction, before / after)
+    return measured[[*CASE, "attention", "weights"]].assign(
+        fraction=fraction,
+        partial_speedup=before / after,
+        ceiling=amdahl.ceiling(fraction),
+        predicted=predicted,
+        partial_measured=measured.partial_speedup,
+        measured=measured.measured,
+        spread=measured.spread,
+        error=predicted / measured.measured - 1,
+    )
+
+
 def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
     """How well `predictions` predict, by what replaced the projections.
 

@@ -68,11 +68,13 @@ def model_names(family: str | None = None) -> list[str]:
 
 
 @cache
-def zoo() -> tuple[Row, ...]:
+def zoo(table: str = "zoo") -> tuple[Row, ...]:
     """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
 
     `family` is the `model_type` of a config.json. `windows` is a pattern that repeats over the layers, `all` for no
-    window. `parameters` is the published size in 10^9, with the digits that are published.
+    window. `parameters` is the published size in 10^9, with the digits that are published. Another table of the same
+    columns is `benchmarked`: models that speeds were published of (`data/published/speedups.csv`) and that are in no
+    other table; "dummies" have random weights and were made for that.
     """
     sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
     numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"
@@ -85,7 +87,7 @@ def zoo() -> tuple[Row, ...]:
         "windows": _each(lambda cell: None if cell == "all" else int(cell)),
         "dense_layers": _each(int),
     }
-    return tuple(read_rows(DATA / "models" / "zoo.csv", columns, key=["name"]))
+    return tuple(read_rows(DATA / "models" / f"{table}.csv", columns, key=["name"]))
 
 
 def zoo_names() -> list[str]:
@@ -98,7 +100,7 @@ def zoo_names() -> list[str]:
 
 
 def get_model(name: str) -> Decoder:
-    """A model by name: of Table 2; with `-printed` appended, as Table 2 prints it; or of the zoo.
+    """A model by name: of Table 2; with `-printed` appended, as Table 2 prints it; of the zoo; or `benchmarked`.
 
     The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
     print (layers, vocabulary, longest context) is the true model's.
@@ -120,12 +122,12 @@ def get_model(name: str) -> Decoder:
         made = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
         model = Decoder(**made, tied_embeddings=TIED[row["family"]])
         return model if base == name else _as_printed(model, name)
-    for row in zoo():
-        if row["name"] == name:
-            return _of_the_zoo(row)
+    others = {row["name"]: row for row in (*zoo(), *zoo("benchmarked"))}
+    if name in others:
+        return _of_the_zoo(others[name])
     raise InputError(
         f"model: {name!r} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
-        f"{', '.join(zoo_names())}"
+        f"{', '.join(others)}"
     )
 
 

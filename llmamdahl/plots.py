@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from llmamdahl.errors import InputError
 from llmamdahl.models import PRINTED, get_model, table2_true
@@ -227,6 +228,89 @@ def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
     )
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
+    return _done(figure)
+
+
+def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """Published speedups against what bytes and datasheets predict, and against their ceilings; colour: the system.
+
+    `frame` comes from `speedups.predictions`.
+    """
+    systems, devices = list(dict.fromkeys(frame.system)), list(dict.fromkeys(frame.device))
+    colours = dict(zip(systems, sns.color_palette("colorblind", len(systems)), strict=True))
+    markers = dict(zip(devices, "osD^vX*P", strict=False))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.6), sharey=True, layout="constrained")
+    panels = {"predicted": f"predicted {TOTAL}", "ceiling": "ceiling, 1 / (1 - F)"}
+    low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
+    for axis, (across, label) in zip(axes, panels.items(), strict=True):
+        for (system, device), rows in frame.groupby(["system", "device"], sort=False):
+            style = {"color": colours[system], "marker": markers[device], "alpha": 0.75, "linewidth": 0}
+            axis.scatter(rows[across], rows.measured, s=34, **style)
+        end = max(high, 1.2 * frame[across].max())
+        axis.plot([low, end], [low, end], color="black", linewidth=1)
+        axis.set(xscale="log", yscale="log", xlim=(low, end), ylim=(low, high), xlabel=label)
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            scale.set_major_formatter("{x:g}")
+            scale.set_minor_locator(NullLocator())
+        axis.grid(alpha=0.3)
+    axes[0].fill_between([low, high], [low / 1.2, high / 1.2], [low / 0.8, high / 0.8], color="black", alpha=0.07)
+    axes[0].set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
+    axes[1].set_title("(b) nothing can lie above the black line")
+    handles = [Line2D([], [], color=colours[system], marker="o", linestyle="", label=system) for system in systems]
+    handles += [
+        Line2D([], [], color="grey", marker=markers[device], linestyle="", label=device or "no device (memory)")
+        for device in devices
+    ]
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    figure.suptitle(title)
+    return _done(figure)
+
+
+def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) -> Figure:
+    """The paper's Amdahl curves, a panel an array, and below them the S_partial that systems have reached.
+
+    `curves` comes from `amdahl.curves`, of one context length (the projections' are drawn); `ranges` from
+    `speedups.realised`: a bar from the lowest to the highest, a dot at the median, hollow for a kernel alone.
+    """
+    arrays, models = list(dict.fromkeys(curves.array)), list(dict.fromkeys(curves.model))
+    colours = dict(zip(models, sns.color_palette("viridis", len(models)), strict=True))
+    devices = dict(zip(dict.fromkeys(ranges.device), sns.color_palette("colorblind"), strict=False))
+    size = (6 * len(arrays) + 1.5, 5 + 0.24 * len(ranges))
+    figure, axes = plt.subplots(
+        2, len(arrays), figsize=size, sharex=True, sharey="row", squeeze=False, layout="constrained",
+        height_ratios=(4, 0.24 * len(ranges)),
+    )  # fmt: skip
+    for (axis, strip), array in zip(axes.T, arrays, strict=True):
+        for model, curve in curves[(curves.array == array) & (curves.part == "projection")].groupby(
+            "model", sort=False
+        ):
+            axis.plot(curve.partial_speedup, curve.total_speedup, color=colours[model], label=_described(model)[1])
+        axis.set(xscale="log", yscale="log", title=f"{array}, l = {curves.context_length.iloc[0]}")
+        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.grid(alpha=0.3)
+        for place, row in enumerate(ranges.itertuples()):
+            colour = devices[row.device]
+            strip.plot([row.low, row.high], [place, place], color=colour, linewidth=4, alpha=0.4, solid_capstyle="butt")
+            face = colour if row.of == "step" else "white"
+            strip.plot(row.median, place, "o", color=colour, markerfacecolor=face, markersize=5)
+        strip.set_yticks(
+            range(len(ranges)), [f"{r.system} {r.format}, {r.device}" for r in ranges.itertuples()], size=8
+        )
+        strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
+        strip.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        strip.xaxis.set_major_formatter("{x:g}")
+        strip.xaxis.set_minor_locator(NullLocator())
+        strip.invert_yaxis()
+        strip.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(f"{TOTAL}, speedup of the model")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    for face, label in (("black", "of a whole decode step"), ("white", "of a kernel alone")):
+        handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    figure.suptitle(title)
     return _done(figure)
 
 

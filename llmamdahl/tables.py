@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,18 @@ def boolean(cell: str) -> bool:
 def optional_int(cell: str) -> int | None:
     """A whole number, or None for an empty cell."""
     return int(cell) if cell else None
+
+
+def positive_float(cell: str) -> float:
+    """A number above 0 and not infinite."""
+    if not 0 < (value := float(cell)) < math.inf:
+        raise ValueError
+    return value
+
+
+def optional_float(cell: str) -> float | None:
+    """A number above 0 and not infinite, or None for an empty cell."""
+    return positive_float(cell) if cell else None
 
 
 def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row]:

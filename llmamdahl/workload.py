@@ -147,10 +147,19 @@ def num_weights(model: Decoder) -> int:
     >>> num_weights(get_model("llama-7b"))
     6738149376
     """
+    return sum(weights_by_part(model).values())
+
+
+def weights_by_part(model: Decoder) -> dict[Part, int]:
+    """The weights of `num_weights`: the projections', and the unquantized ones with the token embedding."""
     step = prefill(model, model.experts.num_experts if model.experts else 1)  # every expert is at work
-    matmuls = [matmul for matmul in step if matmul.part is not Part.ATTENTION]
-    embedding = 0 if model.tied_embeddings else model.vocab_size * model.embedding_size
-    return embedding + sum(matmul.n * matmul.k * matmul.count for matmul in matmuls)
+    weights = {Part.PROJECTION: 0, Part.UNQUANTIZED: 0}
+    for matmul in step:
+        if matmul.part is not Part.ATTENTION:
+            weights[matmul.part] += matmul.n * matmul.k * matmul.count
+    if not model.tied_embeddings:
+        weights[Part.UNQUANTIZED] += model.vocab_size * model.embedding_size
+    return weights
 
 
 def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:

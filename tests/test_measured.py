@@ -16,6 +16,7 @@ from llmamdahl.measured import (
     VERSION,
     devices,
     fractions,
+    from_bytes,
     gpus,
     law_summary,
     predictions,
@@ -52,6 +53,19 @@ def made_up(projection=60.0, attention=30.0, other=10.0, faster=4.0, width=0.0):
         }
         for weights, part, form, at in timed
     )
+
+
+def test_from_bytes_uses_bytes_alone():
+    """F = 80 / 100 and S_partial = 80 / 10 of bytes, whatever the timings say."""
+    timings = made_up()
+    projection = timings.part == "projection"
+    timings.loc[projection, "kilobytes"] = [80.0, 10.0]
+    table = from_bytes(timings)
+    assert table.fraction.tolist() == [0.8, 0.8]
+    assert table.partial_speedup.tolist() == [8.0, 8.0]
+    assert table.predicted.tolist() == pytest.approx([1 / 0.3] * 2)
+    assert table.partial_measured.tolist() == pytest.approx([4.0] * 2)
+    assert table.error.tolist() == pytest.approx([0.55 / 0.3 - 1] * 2)
 
 
 def test_where_the_law_holds_it_predicts_exactly():

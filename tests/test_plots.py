@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from llmamdahl import amdahl, plots
+from llmamdahl import amdahl, plots, speedups
 from llmamdahl.agreement import agreement
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
@@ -105,3 +105,26 @@ def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
     frame.loc[0, "context_length"] = pd.NA
     assert [texts(axis) for axis in plots.crossover_bars(frame, "F = 1/2").axes] == [["*"], []]
     assert texts(plots.crossover_bars(frame.head(1), "F = 1/2").axes[0]) == ["*"]
+
+
+def test_published_speedups():
+    predicted = speedups.predictions(speedups.published())
+    figure = plots.speedup_scatter(predicted, "title")
+    left, right = figure.axes
+    drawn = [point for group in left.collections[:-1] for point in group.get_offsets().tolist()]
+    assert sorted(map(tuple, drawn)) == sorted(zip(predicted.predicted, predicted.measured, strict=True))
+    assert {text.get_text() for text in figure.legends[0].texts} >= set(predicted.system)
+    assert right.get_xlim()[1] > predicted.ceiling.max()
+    assert left.get_ylim()[0] < predicted.measured.min() and left.get_ylim()[1] > predicted.measured.max()
+
+
+def test_systems_on_curves():
+    fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
+    curves, ranges = amdahl.curves(fractions, [1, 10, 100]), speedups.realised(speedups.published())
+    figure = plots.systems_on_curves(curves, ranges, "title")
+    cloud, edge, strip, _ = figure.axes
+    assert [axis.get_title() for axis in (cloud, edge)] == ["cloud, l = 2048", "edge, l = 2048"]
+    assert len(cloud.lines) == len(OPT)
+    assert [label.get_text() for label in strip.get_yticklabels()][0].startswith(ranges.system[0])
+    dots = [line.get_xdata()[0] for line in strip.lines if line.get_marker() == "o"]
+    assert dots == ranges["median"].tolist()

@@ -1,0 +1,305 @@
+"""Published speedups of quantized LLMs (`data/published/speedups.csv`), each held against its Amdahl ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llmamdahl import amdahl
+from llmamdahl.errors import InputError, TableError
+from llmamdahl.models import Decoder, get_model
+from llmamdahl.published import PUBLISHED
+from llmamdahl.roofline import PHASES, Gain, Precision, footprint, get_device, matmul_traffic, saving, speedup
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
+from llmamdahl.workload import num_weights
+
+LESS_IS_FASTER = (*("us", "ms", "ms/token", "s"), *("MB", "GB", "%"), *("J", "J/token", "W"), *("M", "bits"))
+MORE_IS_FASTER = ("tokens/s", "sequences")
+UNITS = (*LESS_IS_FASTER, *MORE_IS_FASTER, "x")
+"""Units of `before` and `after`; `x` where only a ratio is printed, in `speedup`."""
+
+GIGABYTES = {"GB": 1.0, "MB": 1e-3}
+MILLISECONDS = {"ms": 1e-3}
+
+KEY = "system format quantity model device batch context_length baseline source place".split()
+COLUMNS: Columns = {
+    **dict.fromkeys(("system", "format", "quantity", "model", "device"), str),
+    **dict.fromkeys(("batch", "context_length", "parallel"), optional_int),
+    **dict.fromkeys(("weight_bits", "activation_bits", "unquantized_bits"), optional_float),
+    "baseline": str,
+    **dict.fromkeys(("before", "after"), optional_float),
+    "unit": str,
+    **dict.fromkeys(("speedup", "speedup_to"), optional_float),
+    **dict.fromkeys(("assumed", "unpredicted", "source", "place"), str),
+}
+"""One row a published comparison: `before` with the baseline, `after` with the system, in `unit`.
+
+`quantity`: `decode`, `prefill`, `memory`, or what else was measured. `speedup`: the ratio as printed, where it is;
+`speedup_to`: the upper end of a range. `parallel`: devices that share every layer. Bits: of the projections' weights
+and activations after, and of the other weights before and after. `assumed`: what the source does not say and the
+prediction rests on. `unpredicted`: why there is no prediction; empty where there is one.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a row says of the model and the run, in the terms of `roofline`."""
+
+    quantity: str
+    model: Decoder
+    context_length: int | None
+    batch: int
+    before: Precision
+    after: Precision
+    device: str
+
+    @classmethod
+    def of(cls, row: Mapping[Hashable, Any], unquantized: tuple[float, float] | None = None) -> _Case:
+        kept = unquantized or (row["unquantized_bits"], row["unquantized_bits"])
+        after = Precision(row["weight_bits"], row["activation_bits"], unquantized=kept[1])
+        length, batch = (None if pd.isna(row[name]) else int(row[name]) for name in ("context_length", "batch"))
+        before = Precision(unquantized=kept[0])
+        return cls(row["quantity"], get_model(row["model"]), length, batch or 1, before, after, row["device"])
+
+    def gain(self, other_bytes: float = 0) -> Gain:
+        if self.quantity == "memory":
+            return saving(self.model, self.after, self.before, self.context_length, self.batch, other_bytes)
+        device, length = get_device(self.device), self.context_length or 1
+        return speedup(self.model, length, self.after, self.before, self.batch, device, self.quantity)
+
+
+def published(path: Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
+    """The table with its columns (`COLUMNS`), and `measured`: how many times faster, or smaller.
+
+    `measured` is `after` against `before` where both are printed, else the printed `speedup`, else missing.
+
+    Raises
+    ------
+    TableError
+        An unknown unit, a speedup without a baseline, a prediction without what it needs (a known model and device,
+        bits, batch, context length, something measured), or what `read_rows` refuses; it names the line.
+    """
+    rows = read_rows(path, COLUMNS, KEY)
+    for line, row in enumerate(rows, start=2):
+        try:
+            row["measured"] = _measured(row)
+            if not row["unpredicted"]:
+                _require(row)
+        except InputError as error:
+            raise TableError(path, line, str(error), rows[: line - 2]) from None
+    return pd.DataFrame(rows).astype(dict.fromkeys(("batch", "context_length", "parallel"), "Int64"))
+
+
+def _measured(row: Row) -> float | None:
+    unit, before, after = row["unit"], row["before"], row["after"]
+    if unit not in UNITS:
+        raise InputError(f"unit: {unit!r} is unknown; known: {', '.join(UNITS)}")
+    if (before or row["speedup"]) and not row["baseline"]:
+        raise InputError("baseline: empty, though there is a speedup; say what it is a speedup over")
+    if before and after and unit != "x":
+        return float(after / before if unit in MORE_IS_FASTER else before / after)
+    ratio: float | None = row["speedup"]
+    return ratio
+
+
+def _require(row: Row) -> None:
+    """Refuse a row that is to be predicted and lacks something for it."""
+    needed = ["weight_bits", "activation_bits", "unquantized_bits", "parallel", "measured"]
+    if row["quantity"] in PHASES:
+        needed += ["batch", "context_length"]
+        get_device(row["device"])
+    elif row["quantity"] != "memory":
+        raise InputError(f"quantity: {row['quantity']!r} has no prediction; say why in unpredicted")
+    for name in needed:
+        if row[name] is None:
+            raise InputError(f"{name}: empty, though a prediction needs it; fill it in, or say why not in unpredicted")
+    get_model(row["model"])
+
+
+def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = None) -> pd.DataFrame:
+    """S_total of each row that can be predicted, from shapes, bit widths and the datasheet alone: nothing is fitted.
+
+    Decode and prefill: `roofline.speedup` on the row's device. Memory: `roofline.saving`.
+
+    Parameters
+    ----------
+    table
+        Rows of `published`.
+    unquantized
+        Bits of the weights that stay (LM head, embedding), before and after, in place of the row's.
+
+    Returns
+    -------
+    DataFrame
+        The row, with fraction (F, of time or of bytes held), partial_speedup, ceiling, predicted, error (predicted /
+        measured - 1), needed_partial_speedup (the S_partial with which Equation (5) gives what was measured, `inf` at
+        or above the ceiling), above_ceiling.
+    """
+    rows = table[table.unpredicted == ""]
+    gains = [_Case.of(row, unquantized).gain() for row in rows.to_dict("records")]
+    predicted = rows.assign(
+        **{name: [getattr(gain, name) for gain in gains] for name in ("fraction", "partial_speedup", "ceiling")},
+        predicted=[gain.total_speedup for gain in gains],
+    )
+    reachable = predicted.measured.clip(upper=predicted.ceiling)
+    return predicted.assign(
+        error=predicted.predicted / predicted.measured - 1,
+        needed_partial_speedup=amdahl.required_partial_speedup(predicted.fraction.to_numpy(), reachable.to_numpy()),
+        above_ceiling=predicted.measured > predicted.ceiling,
+    ).reset_index(drop=True)
+
+
+def summary(predicted: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """How well `predictions` predict.
+
+    Returns
+    -------
+    DataFrame
+        `by`, cases, devices, measured and predicted (medians), median_error (of the absolute ones), within_20_percent
+        (share of the cases), worst (the error farthest from 0), above_ceiling (share of the cases).
+    """
+    groups = predicted.assign(size=predicted.error.abs()).groupby(by, sort=False)
+    return groups.agg(
+        cases=("error", "size"),
+        devices=("device", "nunique"),
+        measured=("measured", "median"),
+        predicted=("predicted", "median"),
+        median_error=("size", "median"),
+        within_20_percent=("size", lambda errors: (errors <= 0.2).mean()),
+        worst=("error", lambda errors: max(errors, key=abs)),
+        above_ceiling=("above_ceiling", "mean"),
+    ).reset_index()
+
+
+def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
+    """The memory rows of `predictions`, and what comes out if what else the baseline held is known.
+
+    A run holds more than weights and cache: buffers, the software itself. What the baseline's printed memory leaves
+    beside its weights and cache (`other_gb`) is taken to stay. The prediction then rests on the baseline's memory too,
+    but on nothing of what it predicts.
+
+    Returns
+    -------
+    DataFrame
+        The rows, with other_gb (at least 0), predicted_with_other and error_with_other.
+    """
+    rows = predicted[predicted.quantity == "memory"]
+    others, gains = [], []
+    for row in rows.to_dict("records"):
+        case = _Case.of(row)
+        held = row["before"] * GIGABYTES[row["unit"]] * 1e9 * row["parallel"]
+        known = float(footprint(case.model, case.before, case.context_length, case.batch).sum())
+        others.append(max(0.0, held - known))
+        gains.append(case.gain(others[-1]).total_speedup)
+    table = rows.assign(other_gb=others / rows.parallel.astype(float) / 1e9, predicted_with_other=gains)
+    return table.assign(error_with_other=table.predicted_with_other / table.measured - 1).reset_index(drop=True)
+
+
+def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
+    """How fast each decode step read its bytes, before and after, beside the datasheet's bandwidth (GB/s, a device).
+
+    If memory is the bound, and the bytes are read right, `gb_s_before` and `gb_s_after` are alike. `share_before` is
+    known without the measurement that is predicted.
+
+    Returns
+    -------
+    DataFrame
+        The rows, with gb_s_before, gb_s_after, gb_s_datasheet, share_before (gb_s_before / gb_s_datasheet).
+    """
+    rows = predicted[predicted.quantity == "decode"]
+    rates: dict[str, list[float]] = {"gb_s_before": [], "gb_s_after": [], "gb_s_datasheet": []}
+    for row in rows.to_dict("records"):
+        case = _Case.of(row)
+        for name, precision in (("before", case.before), ("after", case.after)):
+            step = matmul_traffic(case.model, case.context_length or 1, precision, case.batch)
+            moved = float(step.bytes.sum()) / row["parallel"]
+            seconds = 1 / row[name] if row["unit"] == "tokens/s" else row[name] * MILLISECONDS[row["unit"]]
+            rates[f"gb_s_{name}"].append(moved / seconds / 1e9)
+        rates["gb_s_datasheet"].append(get_device(row["device"]).bandwidth_gb_s)
+    table = rows.assign(**rates)
+    return table.assign(share_before=table.gb_s_before / table.gb_s_datasheet).reset_index(drop=True)
+
+
+def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
+    """The law alone put to the test: S_partial learned on every other model, the models between predicted from it.
+
+    Unlike `predictions` this fits a constant, on one half of the models of each device, system and format (by size, in
+    turn), and is tested on the other half, both ways round: the median of `needed_partial_speedup`. The rival without
+    the law takes the median S_total of the same half for every model.
+
+    Returns
+    -------
+    DataFrame
+        The rows of groups with at least two models, with learned (S_partial), transferred (S_total by Equation 5),
+        rival (S_total), error_transferred, error_rival.
+    """
+    groups = ["device", "system", "format"]
+    rows = predicted[predicted.quantity == "decode"]
+    rows = rows.assign(weights=[num_weights(get_model(model)) for model in rows.model])
+    rows = rows.sort_values([*groups, "weights"], kind="stable")
+    rows = rows[rows.groupby(groups).model.transform("nunique") > 1]
+    half = rows.groupby(groups).cumcount() % 2
+    tested = []
+    for number in (0, 1):
+        learned = rows[half != number].groupby(groups)[["needed_partial_speedup", "measured"]].median().reset_index()
+        learned.columns = pd.Index([*groups, "learned", "rival"])
+        tested.append(rows[half == number].merge(learned, on=groups))
+    table = pd.concat(tested, ignore_index=True)
+    transferred = amdahl.total_speedup(table.fraction.to_numpy(), table.learned.to_numpy())
+    table = table.assign(transferred=transferred, error_transferred=transferred / table.measured - 1)
+    return table.assign(error_rival=table.rival / table.measured - 1)
+
+
+def realised(table: pd.DataFrame) -> pd.DataFrame:
+    """Which S_partial a system reached: on a whole decode step of one sequence, or in a kernel alone.
+
+    Of a whole step it is `needed_partial_speedup` of `predictions`; of a kernel what is printed, both ends of a range.
+
+    Returns
+    -------
+    DataFrame
+        device, system, format, of (`step` or `kernel`), cases, low, median, high; sorted by device and median.
+    """
+    groups = ["device", "system", "format"]
+    one = table[table.batch == 1]
+    steps = predictions(one[one.quantity == "decode"])
+    steps = steps[groups].assign(of="step", partial_speedup=steps.needed_partial_speedup)
+    kernels = one[(one.quantity == "kernel") & ~one.unpredicted.str.contains("best of several")]
+    ends = (kernels.measured, kernels.speedup_to.fillna(kernels.measured))
+    both = [kernels[groups].assign(of="kernel", partial_speedup=end.astype(float)) for end in ends]
+    ranges = pd.concat([steps, *both]).groupby([*groups, "of"]).partial_speedup
+    found = ranges.agg(cases="size", low="min", median="median", high="max").reset_index()
+    found["cases"] = found.cases.where(found.of == "step", found.cases // 2)
+    return found.sort_values(["device", "median"], ignore_index=True)
+
+
+def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
+    """Amdahl's law of arithmetic energy: S_partial as BitNet estimates it, F of multiply-accumulates by the shapes.
+
+    BitNet's Table 1 (arXiv 2310.11453) prints the energy of the projections' multiplications and additions for 512
+    tokens, in FP16 and with 1-bit weights. F is their share of a prefill's multiply-accumulates, attention's taken to
+    cost as much each. Memory accesses are left out, since no energy of one is published with it.
+
+    Returns
+    -------
+    DataFrame
+        model, node, fraction, partial_speedup, ceiling, total_speedup.
+    """
+    rows = table[(table.system == "BitNet") & (table.quantity == "energy")]
+    rows = rows.assign(node=rows.device.str.split().str[0])
+    sums = rows.groupby(["model", "node"], sort=False)[["before", "after"]].sum().reset_index()
+    shares = []
+    for model in sums.model:
+        macs = matmul_traffic(get_model(model), context_length, phase="prefill").groupby("part").operations.sum()
+        shares.append(macs["projection"] / (macs["projection"] + macs["attention"]))
+    partial = (sums.before / sums.after).to_numpy()
+    return sums[["model", "node"]].assign(
+        fraction=shares,
+        partial_speedup=partial,
+        ceiling=amdahl.ceiling(shares),
+        total_speedup=amdahl.total_speedup(shares, partial),
+    )

@@ -1,0 +1,187 @@
+"""The published speedups: what the table says, what is predicted of it, and what is refused."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from llmamdahl import amdahl, speedups
+from llmamdahl.errors import TableError
+from llmamdahl.published import PUBLISHED
+
+
+@pytest.fixture(scope="module")
+def table():
+    return speedups.published()
+
+
+@pytest.fixture(scope="module")
+def predicted(table):
+    return speedups.predictions(table)
+
+
+def decimals(value):
+    return len(f"{value}".partition(".")[2].removesuffix("0"))
+
+
+def rounded(value):
+    """The interval that rounds to what is printed; .5 itself goes either way."""
+    half = 0.5 * 10 ** -decimals(value)
+    return value - half, value + half
+
+
+def test_the_table(table):
+    assert len(table) == 343
+    assert (table.source != "").all() and (table.place != "").all()
+    assert not table[table.unpredicted == ""].measured.isna().any()
+    assert set(table.unit) <= set(speedups.UNITS)
+
+
+def test_printed_ratios_are_those_of_the_printed_numbers(table):
+    """To rounding, of all three."""
+    both = table.dropna(subset=["before", "after", "speedup"])
+    assert len(both) > 60
+    for row in both[both.unit.isin(speedups.UNITS) & (both.unit != "x")].itertuples():
+        (b0, b1), (a0, a1), (low, high) = map(rounded, (row.before, row.after, row.speedup))
+        ratios = (a0 / b1, a1 / b0) if row.unit in speedups.MORE_IS_FASTER else (b0 / a1, b1 / a0)
+        assert low <= ratios[1] and ratios[0] <= high, row
+
+
+def test_the_test_is_as_large_as_it_should_be(predicted):
+    speeds = predicted[predicted.quantity != "memory"]
+    assert len(speeds) >= 100
+    assert speeds.system.nunique() >= 6
+    assert speeds.device.nunique() >= 4
+
+
+def test_no_measurement_is_above_its_ceiling(predicted):
+    assert not predicted.above_ceiling.any()
+    assert (predicted.predicted <= predicted.ceiling).all()
+
+
+def test_a_decode_step_by_hand(predicted):
+    """I2_S on the i7, 7B: the dummy's own numbers, two bits a weight, embedding in FP32, a cache of 64 tokens."""
+    d, ff, layers, rows, length = 4096, 12032, 32, 32002, 64
+    weights, cache = layers * (4 * d * d + 3 * d * ff), layers * 2 * d * length * 2
+    attention = cache + layers * 2 * d * 2
+    head = 4 * rows * d + 2 * (d + rows)
+    results = layers * 2 * (4 * d + 2 * ff + d)
+    inputs = layers * (4 * d + 2 * d + ff)
+    before, after = 2 * weights + 2 * inputs + results, weights / 4 + inputs + results
+    row = predicted.query("format == 'I2_S' and model == 'bitnet-7b-dummy' and device == 'Core i7-13700H'").squeeze()
+    assert row.fraction == pytest.approx(before / (before + attention + head))
+    assert row.predicted == pytest.approx((before + attention + head) / (after + attention + head))
+    assert row.measured == 20.62 / 3.3
+    assert row.error == pytest.approx(row.predicted / row.measured - 1)
+    assert amdahl.total_speedup(row.fraction, row.needed_partial_speedup) == pytest.approx(row.measured)
+    read = speedups.bandwidth(predicted).query("format == 'I2_S' and model == 'bitnet-7b-dummy' and unit == 'tokens/s'")
+    read = read[read.device == "Core i7-13700H"].squeeze()
+    assert read.gb_s_before == pytest.approx((before + attention + head) * 3.3 / 1e9)
+    assert read.gb_s_after == pytest.approx((after + attention + head) * 20.62 / 1e9)
+
+
+def test_several_devices_share_the_bytes(predicted):
+    rows = speedups.bandwidth(predicted).query(
+        "model == 'opt-175b' and system == 'SmoothQuant' and context_length == 512"
+    )
+    single = rows[rows.batch == 1].squeeze()
+    assert single.gb_s_before == pytest.approx(350e9 / 8 / 0.426 / 1e9, rel=0.02)
+
+
+def test_capacity_by_hand(predicted):
+    """BitNet b1.58 3B: 7.89 GB of which 2 (P + E) are weights; the rest stays."""
+    projections, embedding = 26 * (4 * 3200**2 + 3 * 3200 * 8640), 32002 * 3200
+    rows = speedups.capacity(predicted)
+    row = rows[(rows.system == "BitNet b1.58") & (rows.model == "bitnet_b1_58-3b")].squeeze()
+    other = 7.89e9 - 2 * (projections + embedding)
+    assert row.other_gb == pytest.approx(other / 1e9)
+    assert row.predicted == pytest.approx(2 * (projections + embedding) / (projections / 4 + 2 * embedding))
+    assert row.predicted_with_other == pytest.approx(7.89e9 / (projections / 4 + 2 * embedding + other))
+    assert row.measured == 7.89 / 2.22
+    assert (rows.other_gb >= 0).all()
+
+
+def test_another_reading_of_what_stays(table):
+    rows = table[table.model == "bitnet-1b-dummy"]
+    kept, narrow = (speedups.predictions(rows, bits).predicted for bits in ((16, 16), (16, 4)))
+    assert (narrow > kept).all()
+    assert (speedups.predictions(rows, (32, 32)).predicted == speedups.predictions(rows).predicted).all()
+
+
+def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
+    """Gains made with one S_partial are transferred exactly; made without the law, they are not."""
+    rows = predicted[predicted.model.str.contains("dummy")]
+    made = rows.assign(measured=amdahl.total_speedup(rows.fraction.to_numpy(), 5.0), needed_partial_speedup=5.0)
+    transferred = speedups.transfer(made)
+    assert len(transferred) == len(rows)
+    assert transferred.error_transferred.abs().max() < 1e-12
+    assert transferred.error_rival.abs().max() > 0.1
+
+
+def test_transfer_learns_from_the_other_half_alone(predicted):
+    """A gain that is changed moves no prediction of its own half, its own least of all."""
+    before = speedups.transfer(predicted)
+    changed = predicted.copy()
+    where = changed.index[(changed.format == "I2_S") & (changed.model == "bitnet-7b-dummy")]
+    changed.loc[where, ["measured", "needed_partial_speedup"]] = 1.0
+    moved = before.model[(before.transferred != speedups.transfer(changed).transferred).to_numpy()]
+    assert len(moved) and "bitnet-7b-dummy" not in set(moved)
+    assert set(before[before.format == "I2_S"].model) > set(moved)
+
+
+def test_realised(table):
+    ranges = speedups.realised(table).set_index(["system", "format", "device", "of"])
+    kernel = ranges.loc["BitNet GPU kernel", "W2A8", "A100 40GB", "kernel"]
+    assert (kernel.cases, kernel.low, kernel.high) == (8, 18.87 / 14.9, 112.39 / 30.99)
+    int2 = ranges.loc["BitBLAS", "INT8xINT2", "A100 80GB", "kernel"]
+    assert (int2.cases, int2.low, int2["median"], int2.high) == (1, 6.0, pytest.approx(7.1), 8.2)
+    assert ((ranges.low <= ranges["median"]) & (ranges["median"] <= ranges.high)).all()
+
+
+def test_energy_by_hand(table):
+    d, layers, tokens = 4096, 32, 512
+    row = speedups.energy(table).set_index(["model", "node"]).loc["opt-6.7b", "7nm"]
+    projections, attention = 12 * d * d * tokens * layers, 2 * tokens * tokens * d * layers
+    assert row.fraction == pytest.approx(projections / (projections + attention))
+    assert row.partial_speedup == pytest.approx((1.14 + 0.54) / (0.02 + 0.04))
+    assert row.total_speedup == amdahl.total_speedup(row.fraction, row.partial_speedup)
+
+
+def test_summary():
+    frame = pd.DataFrame({"system": ["a", "a", "b"], "device": ["x", "y", "x"], "measured": [2.0, 4.0, 3.0]})
+    frame = frame.assign(predicted=[2.2, 6.0, 3.0], error=[0.1, 0.5, 0.0], above_ceiling=[False, True, False])
+    a, b = speedups.summary(frame, "system").itertuples()
+    assert (a.cases, a.devices, a.measured, a.median_error, a.within_20_percent) == (2, 2, 3.0, 0.3, 0.5)
+    assert (a.worst, a.above_ceiling, b.median_error) == (0.5, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("unit", "parsecs", "unit: 'parsecs' is unknown; known: us, ms"),
+        ("baseline", "", "baseline: empty, though there is a speedup; say what it is a speedup over"),
+        ("device", "Core i9", "device: 'Core i9' is unknown; known: "),
+        ("model", "bitnet-8b-dummy", "model: 'bitnet-8b-dummy' is unknown; known: "),
+        ("weight_bits", "", "weight_bits: empty, though a prediction needs it; fill it in, or say why not"),
+        ("context_length", "", "context_length: empty, though a prediction needs it"),
+        ("before", "", "measured: empty, though a prediction needs it"),
+        ("before", "-3", "before: '-3' is not a valid optional_float"),
+        ("quantity", "joy", "quantity: 'joy' has no prediction; say why in unpredicted"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path, table, column, value, problem):
+    raw = pd.read_csv(PUBLISHED / "speedups.csv", dtype=str, keep_default_na=False)
+    at = raw.index[(raw.format == "I2_S") & (raw.unpredicted == "")][0]
+    raw.loc[at, column] = value
+    raw.to_csv(tmp_path / "speedups.csv", index=False, lineterminator="\n")
+    with pytest.raises(TableError, match=rf"speedups\.csv, line {at + 2}: {problem}") as caught:
+        speedups.published(tmp_path / "speedups.csv")
+    assert len(caught.value.rows) == at
+
+
+def test_measured_is_larger_for_faster(table):
+    rates = table[table.unit.isin(["tokens/s"])].dropna(subset=["before"])
+    assert (rates.measured == rates.after / rates.before).all()
+    times = table[table.unit == "ms"].dropna(subset=["before"])
+    assert (times.measured == times.before / times.after).all()
+    assert math.isclose(table[table.system == "PIM-LLM"].measured.max(), 80)
