@@ -90,7 +90,7 @@ def test_parameter_count_of_the_zoo_is_rebuilt(name):
 
 
 def test_benchmarked_models_have_the_size_of_their_names():
-    """Dummies' names are round: to 3%. With the 128256 rows of later BitNet models the smallest would be 62% too large."""
+    """Dummies have round names: to 3%. With the 128256 rows of later BitNet models the smallest would be 62% larger."""
     rows = zoo_rows("benchmarked")
     assert not {row["name"] for row in rows} & {*zoo_names(), *model_names()}
     for row in rows:

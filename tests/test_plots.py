@@ -125,6 +125,6 @@ def test_systems_on_curves():
     cloud, edge, strip, _ = figure.axes
     assert [axis.get_title() for axis in (cloud, edge)] == ["cloud, l = 2048", "edge, l = 2048"]
     assert len(cloud.lines) == len(OPT)
-    assert [label.get_text() for label in strip.get_yticklabels()][0].startswith(ranges.system[0])
+    assert strip.get_yticklabels()[0].get_text().startswith(ranges.system[0])
     dots = [line.get_xdata()[0] for line in strip.lines if line.get_marker() == "o"]
     assert dots == ranges["median"].tolist()
