@@ -256,7 +256,7 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
         axis.grid(alpha=0.3)
     axes[0].fill_between([low, high], [low / 1.2, high / 1.2], [low / 0.8, high / 0.8], color="black", alpha=0.07)
     axes[0].set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
-    axes[1].set_title("(b) nothing can lie above the black line")
+    axes[1].set_title("(b) by the law, nothing lies above the black line")
     handles = [Line2D([], [], color=colours[system], marker="o", linestyle="", label=system) for system in systems]
     handles += [
         Line2D([], [], color="grey", marker=markers[device], linestyle="", label=device or "no device (memory)")
@@ -271,7 +271,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
     """The paper's Amdahl curves, a panel an array, and below them the S_partial that systems have reached.
 
     `curves` comes from `amdahl.curves`, of one context length (the projections' are drawn); `ranges` from
-    `speedups.realised`: a bar from the lowest to the highest, a dot at the median, hollow for a kernel alone.
+    `speedups.realised`: a bar from the lowest to the highest, a dot at the median; thin and hollow for a kernel alone.
     """
     arrays, models = list(dict.fromkeys(curves.array)), list(dict.fromkeys(curves.model))
     colours = dict(zip(models, sns.color_palette("viridis", len(models)), strict=True))
@@ -293,8 +293,11 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         axis.grid(alpha=0.3)
         for place, row in enumerate(ranges.itertuples()):
             colour = devices[row.device]
-            strip.plot([row.low, row.high], [place, place], color=colour, linewidth=4, alpha=0.4, solid_capstyle="butt")
-            face = colour if row.of == "step" else "white"
+            width = 4 if row.kind == "step" else 1
+            strip.plot(
+                [row.low, row.high], [place, place], "|-", color=colour, linewidth=width, alpha=0.5, markersize=7
+            )
+            face = colour if row.kind == "step" else "white"
             strip.plot(row.median, place, "o", color=colour, markerfacecolor=face, markersize=5)
         strip.set_yticks(
             range(len(ranges)), [f"{r.system} {r.format}, {r.device}" for r in ranges.itertuples()], size=8

@@ -134,18 +134,19 @@ def matmul_traffic(
 ) -> pd.DataFrame:
     """Operations, bytes and, on a device, seconds of each MatMul of a decode step or a prefill.
 
-    The fewest bytes that can be: every weight, K and V is read once, activations are read and results written once, and
-    attention's scores stay on the chip. Query heads that share a K or V share its reading; a decode step with latent
-    attention reads its latents once, for Q·Kᵀ. Time is max(operations / peak, bytes / bandwidth), a MatMul at a time:
-    projections at the INT8 peak if their activations have 8 bits or fewer, all else at the FP16 peak.
+    The fewest bytes that each can move: every weight, K and V is read once, activations are read and results written
+    once by each MatMul, and attention's scores stay on the chip. Query heads that share a K or V share its reading; a
+    decode step with latent attention reads its latents once, for Q·Kᵀ. Time is max(operations / peak, bytes /
+    bandwidth), a MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, all else at
+    the FP16 peak.
 
     Parameters
     ----------
     context_length, batch
         As in `decode_step`, or the prompt's tokens if `phase` is `"prefill"`.
     device
-        None for operations and bytes alone. A device without the peak that is needed bounds a decode step by its bytes
-        alone; a prefill on it is refused.
+        None for operations and bytes alone. Where the datasheet lacks the peak that is needed, bytes alone bound one
+        sequence's decode step; a batch or a prefill is refused.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def matmul_traffic(
     Raises
     ------
     InputError
-        An unknown phase, a peak that a prefill needs and the device lacks, or as `decode_step`.
+        An unknown phase, a peak that a batch or a prefill needs and the device lacks, or as `decode_step`.
     """
     instance("model", model, Decoder)
     instance("precision", precision, Precision)
@@ -168,7 +169,8 @@ def matmul_traffic(
         if device is not None:
             instance("device", device, Device)
             narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
-            compute = operations / 1e12 / _peak(device, "int8_tops" if narrow else "fp16_tflops", phase)
+            alone = phase == "decode" and matmul.m == 1
+            compute = operations / 1e12 / _peak(device, "int8_tops" if narrow else "fp16_tflops", alone)
             row["seconds"] = max(compute, moved / 1e9 / device.bandwidth_gb_s)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -186,7 +188,7 @@ def speedup(
     """The law of a change of precision: of bytes moved, or with a device of time; arguments as `matmul_traffic`.
 
     Where bytes bound every MatMul before and after, the device cancels and both are the same: as for one sequence's
-    decode step of a dense model, on every device of `devices()`.
+    decode step of a dense model on every device of `devices()` whose peaks are published.
 
     >>> from llmamdahl.models import get_model
     >>> gain = speedup(get_model("llama-7b"), 2048, Precision(weights=2, activations=8))
@@ -289,8 +291,11 @@ def _activation_bits(matmul: MatMul, precision: Precision) -> float:
     return read * (precision.activations if matmul.part is Part.PROJECTION else WIDE) + written * WIDE
 
 
-def _peak(device: Device, name: str, phase: str) -> float:
+def _peak(device: Device, name: str, alone: bool) -> float:
+    """10^12 operations a second; infinite where none is published, which only one sequence's decode step may be."""
     peak: float | None = getattr(device, name)
-    if peak is None and phase == "prefill":
-        raise InputError(f"device: {device.name} has no {name}, which bounds a prefill; give one, or ask for decode")
+    if peak is None and not alone:
+        raise InputError(
+            f"device: {device.name} has no {name}, which a batch or a prefill needs; give a Device with one"
+        )
     return math.inf if peak is None else peak

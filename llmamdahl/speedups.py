@@ -17,13 +17,15 @@ from llmamdahl.roofline import PHASES, Gain, Precision, footprint, get_device, m
 from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
 from llmamdahl.workload import num_weights
 
-LESS_IS_FASTER = (*("us", "ms", "ms/token", "s"), *("MB", "GB", "%"), *("J", "J/token", "W"), *("M", "bits"))
-MORE_IS_FASTER = ("tokens/s", "sequences")
-UNITS = (*LESS_IS_FASTER, *MORE_IS_FASTER, "x")
+SECONDS = {"us": 1e-6, "ms": 1e-3, "ms/token": 1e-3, "s": 1.0}
+BYTES = {"MB": 1e6, "GB": 1e9}
+MORE_IS_BETTER = ("tokens/s", "sequences")
+LESS_IS_BETTER = (*SECONDS, *BYTES, "%", "J", "J/token", "W", "M", "bits")
+UNITS = (*MORE_IS_BETTER, *LESS_IS_BETTER, "x")
 """Units of `before` and `after`; `x` where only a ratio is printed, in `speedup`."""
 
-GIGABYTES = {"GB": 1.0, "MB": 1e-3}
-MILLISECONDS = {"ms": 1e-3}
+PREDICTED = {**dict.fromkeys(PHASES, ("tokens/s", *SECONDS)), "memory": (*BYTES,)}
+"""Quantities that are predicted, and the units they come in."""
 
 KEY = "system format quantity model device batch context_length baseline source place".split()
 COLUMNS: Columns = {
@@ -68,8 +70,9 @@ class _Case:
     def gain(self, other_bytes: float = 0) -> Gain:
         if self.quantity == "memory":
             return saving(self.model, self.after, self.before, self.context_length, self.batch, other_bytes)
-        device, length = get_device(self.device), self.context_length or 1
-        return speedup(self.model, length, self.after, self.before, self.batch, device, self.quantity)
+        assert self.context_length is not None  # `published` refuses a row without one
+        where = self.batch, get_device(self.device), self.quantity
+        return speedup(self.model, self.context_length, self.after, self.before, *where)
 
 
 def published(path: Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
@@ -80,8 +83,8 @@ def published(path: Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
     Raises
     ------
     TableError
-        An unknown unit, a speedup without a baseline, a prediction without what it needs (a known model and device,
-        bits, batch, context length, something measured), or what `read_rows` refuses; it names the line.
+        An unknown unit, a speedup without a baseline, more than 100% left, a prediction without what it needs (a known
+        model and device, bits, batch, context length, both numbers), or what `read_rows` refuses; it names the line.
     """
     rows = read_rows(path, COLUMNS, KEY)
     for line, row in enumerate(rows, start=2):
@@ -100,23 +103,27 @@ def _measured(row: Row) -> float | None:
         raise InputError(f"unit: {unit!r} is unknown; known: {', '.join(UNITS)}")
     if (before or row["speedup"]) and not row["baseline"]:
         raise InputError("baseline: empty, though there is a speedup; say what it is a speedup over")
+    if unit == "%" and max(before or 0, after or 0) > 100:
+        raise InputError(f"before, after: {before} and {after} are percent of the baseline, and it has 100")
     if before and after and unit != "x":
-        return float(after / before if unit in MORE_IS_FASTER else before / after)
+        return float(after / before if unit in MORE_IS_BETTER else before / after)
     ratio: float | None = row["speedup"]
     return ratio
 
 
 def _require(row: Row) -> None:
     """Refuse a row that is to be predicted and lacks something for it."""
-    needed = ["weight_bits", "activation_bits", "unquantized_bits", "parallel", "measured"]
-    if row["quantity"] in PHASES:
-        needed += ["batch", "context_length"]
-        get_device(row["device"])
-    elif row["quantity"] != "memory":
-        raise InputError(f"quantity: {row['quantity']!r} has no prediction; say why in unpredicted")
-    for name in needed:
+    quantity, unit = row["quantity"], row["unit"]
+    if quantity not in PREDICTED:
+        raise InputError(f"quantity: {quantity!r} has no prediction; say why in unpredicted")
+    if unit not in PREDICTED[quantity]:
+        raise InputError(f"unit: {unit!r} is none of {quantity}; it is measured in {', '.join(PREDICTED[quantity])}")
+    needed = ["weight_bits", "activation_bits", "unquantized_bits", "parallel", "before", "after"]
+    for name in (*needed, *(("batch", "context_length") if quantity in PHASES else ())):
         if row[name] is None:
             raise InputError(f"{name}: empty, though a prediction needs it; fill it in, or say why not in unpredicted")
+    if quantity in PHASES:
+        get_device(row["device"])
     get_model(row["model"])
 
 
@@ -179,22 +186,21 @@ def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
     """The memory rows of `predictions`, and what comes out if what else the baseline held is known.
 
     A run holds more than weights and cache: buffers, the software itself. What the baseline's printed memory leaves
-    beside its weights and cache (`other_gb`) is taken to stay. The prediction then rests on the baseline's memory too,
-    but on nothing of what it predicts.
+    beside its weights and cache (`other_gb`, negative where it is less than they are) is taken to stay, or to be
+    nothing where it is negative. This prediction rests on the memory before, but not on the memory after.
 
     Returns
     -------
     DataFrame
-        The rows, with other_gb (at least 0), predicted_with_other and error_with_other.
+        The rows, with other_gb (10^9 bytes, a device), predicted_with_other and error_with_other.
     """
     rows = predicted[predicted.quantity == "memory"]
     others, gains = [], []
     for row in rows.to_dict("records"):
         case = _Case.of(row)
-        held = row["before"] * GIGABYTES[row["unit"]] * 1e9 * row["parallel"]
-        known = float(footprint(case.model, case.before, case.context_length, case.batch).sum())
-        others.append(max(0.0, held - known))
-        gains.append(case.gain(others[-1]).total_speedup)
+        held = row["before"] * BYTES[row["unit"]] * row["parallel"]
+        others.append(held - float(footprint(case.model, case.before, case.context_length, case.batch).sum()))
+        gains.append(case.gain(max(0.0, others[-1])).total_speedup)
     table = rows.assign(other_gb=others / rows.parallel.astype(float) / 1e9, predicted_with_other=gains)
     return table.assign(error_with_other=table.predicted_with_other / table.measured - 1).reset_index(drop=True)
 
@@ -202,8 +208,8 @@ def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
 def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
     """How fast each decode step read its bytes, before and after, beside the datasheet's bandwidth (GB/s, a device).
 
-    If memory is the bound, and the bytes are read right, `gb_s_before` and `gb_s_after` are alike. `share_before` is
-    known without the measurement that is predicted.
+    If memory is the bound, and the bytes are read right, `gb_s_before` and `gb_s_after` are alike. `share_before` needs
+    no quantized run.
 
     Returns
     -------
@@ -215,10 +221,10 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
     for row in rows.to_dict("records"):
         case = _Case.of(row)
         for name, precision in (("before", case.before), ("after", case.after)):
-            step = matmul_traffic(case.model, case.context_length or 1, precision, case.batch)
+            step = matmul_traffic(case.model, row["context_length"], precision, case.batch)
             moved = float(step.bytes.sum()) / row["parallel"]
-            seconds = 1 / row[name] if row["unit"] == "tokens/s" else row[name] * MILLISECONDS[row["unit"]]
-            rates[f"gb_s_{name}"].append(moved / seconds / 1e9)
+            took = 1 / row[name] if row["unit"] == "tokens/s" else row[name] * SECONDS[row["unit"]]
+            rates[f"gb_s_{name}"].append(moved / took / 1e9)
         rates["gb_s_datasheet"].append(get_device(row["device"]).bandwidth_gb_s)
     table = rows.assign(**rates)
     return table.assign(share_before=table.gb_s_before / table.gb_s_datasheet).reset_index(drop=True)
@@ -227,28 +233,27 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
 def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
     """The law alone put to the test: S_partial learned on every other model, the models between predicted from it.
 
-    Unlike `predictions` this fits a constant, on one half of the models of each device, system and format (by size, in
-    turn), and is tested on the other half, both ways round: the median of `needed_partial_speedup`. The rival without
-    the law takes the median S_total of the same half for every model.
+    Unlike `predictions` this fits a constant: for each device, system and format the median `needed_partial_speedup` of
+    every other model, by size. It is tested on the models between, and then the other way round. The rival knows no
+    law: the median S_total of the same models.
 
     Returns
     -------
     DataFrame
-        The rows of groups with at least two models, with learned (S_partial), transferred (S_total by Equation 5),
-        rival (S_total), error_transferred, error_rival.
+        The decode rows of groups with at least two models, with learned (S_partial), transferred (S_total by Equation
+        5), rival (S_total), error_transferred, error_rival.
     """
     groups = ["device", "system", "format"]
     rows = predicted[predicted.quantity == "decode"]
-    rows = rows.assign(weights=[num_weights(get_model(model)) for model in rows.model])
-    rows = rows.sort_values([*groups, "weights"], kind="stable")
-    rows = rows[rows.groupby(groups).model.transform("nunique") > 1]
-    half = rows.groupby(groups).cumcount() % 2
+    sizes = pd.Series({model: num_weights(get_model(model)) for model in rows.model.unique()})
+    rank = rows.assign(size=rows.model.map(sizes)).groupby(groups)["size"].rank("dense").astype(int)
+    rows = rows.assign(half=rank % 2)[rank.groupby([rows[name] for name in groups]).transform("max") > 1]
     tested = []
-    for number in (0, 1):
-        learned = rows[half != number].groupby(groups)[["needed_partial_speedup", "measured"]].median().reset_index()
-        learned.columns = pd.Index([*groups, "learned", "rival"])
-        tested.append(rows[half == number].merge(learned, on=groups))
-    table = pd.concat(tested, ignore_index=True)
+    for half in (0, 1):
+        known = rows[rows.half != half].groupby(groups)[["needed_partial_speedup", "measured"]].median().reset_index()
+        known.columns = pd.Index([*groups, "learned", "rival"])
+        tested.append(rows[rows.half == half].merge(known, on=groups))
+    table = pd.concat(tested, ignore_index=True).drop(columns="half")
     transferred = amdahl.total_speedup(table.fraction.to_numpy(), table.learned.to_numpy())
     table = table.assign(transferred=transferred, error_transferred=transferred / table.measured - 1)
     return table.assign(error_rival=table.rival / table.measured - 1)
@@ -262,19 +267,21 @@ def realised(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        device, system, format, of (`step` or `kernel`), cases, low, median, high; sorted by device and median.
+        device, system, format, kind (`step` or `kernel`), cases, low, median (missing where only a range is printed),
+        high; sorted by device and low.
     """
     groups = ["device", "system", "format"]
     one = table[table.batch == 1]
     steps = predictions(one[one.quantity == "decode"])
-    steps = steps[groups].assign(of="step", partial_speedup=steps.needed_partial_speedup)
-    kernels = one[(one.quantity == "kernel") & ~one.unpredicted.str.contains("best of several")]
-    ends = (kernels.measured, kernels.speedup_to.fillna(kernels.measured))
-    both = [kernels[groups].assign(of="kernel", partial_speedup=end.astype(float)) for end in ends]
-    ranges = pd.concat([steps, *both]).groupby([*groups, "of"]).partial_speedup
-    found = ranges.agg(cases="size", low="min", median="median", high="max").reset_index()
-    found["cases"] = found.cases.where(found.of == "step", found.cases // 2)
-    return found.sort_values(["device", "median"], ignore_index=True)
+    steps = steps[groups].assign(kind="step", low=steps.needed_partial_speedup)
+    kernels = one[one.quantity == "kernel"]
+    kernels = kernels[groups].assign(kind="kernel", low=kernels.measured.astype(float), high=kernels.speedup_to)
+    both = pd.concat([steps, kernels])
+    both = both.assign(median=both.low.where(both.high.isna()), high=both.high.fillna(both.low).astype(float))
+    found = both.groupby([*groups, "kind"]).agg(
+        cases=("low", "size"), low=("low", "min"), median=("median", "median"), high=("high", "max")
+    )
+    return found.reset_index().sort_values(["device", "low"], ignore_index=True)
 
 
 def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
@@ -282,14 +289,14 @@ def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
 
     BitNet's Table 1 (arXiv 2310.11453) prints the energy of the projections' multiplications and additions for 512
     tokens, in FP16 and with 1-bit weights. F is their share of a prefill's multiply-accumulates, attention's taken to
-    cost as much each. Memory accesses are left out, since no energy of one is published with it.
+    cost as much each, the LM head's left out. Memory accesses are left out too: no energy of one is published with it.
 
     Returns
     -------
     DataFrame
         model, node, fraction, partial_speedup, ceiling, total_speedup.
     """
-    rows = table[(table.system == "BitNet") & (table.quantity == "energy")]
+    rows = table[(table.system == "BitNet") & (table.quantity == "energy") & (table.baseline == "FP16")]
     rows = rows.assign(node=rows.device.str.split().str[0])
     sums = rows.groupby(["model", "node"], sort=False)[["before", "after"]].sum().reset_index()
     shares = []

@@ -127,4 +127,6 @@ def test_systems_on_curves():
     assert len(cloud.lines) == len(OPT)
     assert strip.get_yticklabels()[0].get_text().startswith(ranges.system[0])
     dots = [line.get_xdata()[0] for line in strip.lines if line.get_marker() == "o"]
-    assert dots == ranges["median"].tolist()
+    assert dots == pytest.approx(ranges["median"].tolist(), nan_ok=True)
+    bars = [[*line.get_xdata()] for line in strip.lines if line.get_marker() == "|"]
+    assert bars == [[row.low, row.high] for row in ranges.itertuples()]

@@ -84,7 +84,7 @@ def test_time_is_the_larger_of_two():
     assert b.seconds.tolist() == pytest.approx((b.operations / peak).tolist())
 
 
-@pytest.mark.parametrize("name", [row["name"] for row in roofline.devices()])
+@pytest.mark.parametrize("name", [row["name"] for row in roofline.devices() if row["fp16_tflops"] and row["int8_tops"]])
 def test_for_one_sequence_the_device_cancels(name):
     for model in map(get_model, model_names()):
         of_bytes, of_time = (speedup(model, 2048, W2, device=device) for device in (None, get_device(name)))
@@ -135,8 +135,12 @@ def test_bad_questions():
         get_device("A200")
     with pytest.raises(InputError, match="phase: 'train' is unknown; known: decode, prefill"):
         matmul_traffic(SMALL, 5, phase="train")
-    with pytest.raises(InputError, match="device: Core i7-13700H has no fp16_tflops, which bounds a prefill"):
+    with pytest.raises(InputError, match="device: Core i7-13700H has no fp16_tflops, which a batch or a prefill needs"):
         matmul_traffic(SMALL, 5, device=get_device("Core i7-13700H"), phase="prefill")
+    with pytest.raises(InputError, match="device: Tesla V100 SXM2 has no int8_tops, which a batch or a prefill needs"):
+        speedup(SMALL, 5, W2, batch=64, device=get_device("Tesla V100 SXM2"))
+    one = speedup(SMALL, 5, W2, device=get_device("Tesla V100 SXM2"))
+    assert one.total_speedup == pytest.approx(speedup(SMALL, 5, W2).total_speedup)
     with pytest.raises(InputError, match="precision: 2 is not a Precision"):
         matmul_traffic(SMALL, 5, 2)
     with pytest.raises(InputError, match="other_bytes: -5 is not a number of bytes"):
