@@ -14,7 +14,7 @@ ENV := .venv/.complete
 PY := .venv/bin/python
 endif
 
-.PHONY: help env extras lab reproduce verify accept test simulate measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept test simulate witness measure bench lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,15 @@ test: $(ENV)  ## doctests, tests, and every notebook through nbval
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=2 sets the processes
 	@$(PY) -m llmamdahl.store $(STORE) $(if $(JOBS),--jobs $(JOBS))
+
+witness: $(ENV) build/witness/.complete  ## SCALE-Sim 3.0.0 on random MatMuls beside 2.0.2 and the closed form; MATMULS=2000
+	@$(PY) tests/witness.py $(or $(MATMULS),200)
+
+build/witness/.complete: requirements-witness.lock
+	@echo "making build/witness for SCALE-Sim 3.0.0: about a minute, once"
+	@$(PYTHON) -m venv --clear build/witness
+	@build/witness/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-witness.lock
+	@touch $@
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+INT64_MAX = 2**63 - 1
+"""The largest count: arrays of counts are int64."""
+
 
 class InputError(ValueError):
     """A value that cannot be used; the message names the field, the value and what would be right."""

@@ -1,30 +1,57 @@
-"""The closed form: a MatMul on a systolic array -> cycles and SRAM accesses, exactly as SCALE-Sim 2.0.2 counts them."""
+"""The closed form: a MatMul on a systolic array -> cycles and accesses, exactly as SCALE-Sim 2.0.2 counts them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmamdahl.errors import CountOverflowError, InputError, instance, one_of, positive_int
+from llmamdahl.dram import dram_counts
+from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, one_of, positive_int
 from llmamdahl.hardware import Dataflow, SystolicArray
-
-INT64_MAX = int(np.iinfo(np.int64).max)
 
 Count = Any  # an int, or an integer array of the broadcast shape of m, n and k
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GemmCost:
-    """What one MatMul costs on an array: ints, or int64 arrays where `m`, `n` or `k` was an array."""
+    """What one MatMul costs on an array: ints, or int64 arrays where `m`, `n` or `k` was an array.
+
+    DRAM counts are worked out when one of them is first asked for, so that nobody else waits for them.
+    """
 
     cycles: Count
     ifmap_sram_reads: Count
     filter_sram_reads: Count
     ofmap_sram_writes: Count
+    _: KW_ONLY
+    asked: InitVar[tuple[Sequence[Count], SystolicArray, str]]
+
+    def __post_init__(self, asked: tuple[Sequence[Count], SystolicArray, str]) -> None:
+        self.__dict__["_asked"] = asked
+
+    @cached_property
+    def _dram_counts(self) -> tuple[Count, Count, Count]:
+        return dram_counts(*self.__dict__["_asked"])
+
+    @property
+    def ifmap_dram_reads(self) -> Count:
+        """Words of ifmap fetched from DRAM, re-fetches included; refused as in `dram.dram_counts`."""
+        return self._dram_counts[0]
+
+    @property
+    def filter_dram_reads(self) -> Count:
+        """Words of filter fetched from DRAM, in the same way."""
+        return self._dram_counts[1]
+
+    @property
+    def ofmap_dram_writes(self) -> Count:
+        """Words of ofmap written to DRAM; as reported, with the null addresses that the simulator drains."""
+        return self._dram_counts[2]
 
     @property
     def memory_accesses(self) -> Count:
@@ -40,23 +67,25 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     m, n, k
         Whole numbers >= 1, or integer arrays that broadcast against each other.
     array
-        The systolic array; its SRAM sizes do not enter these counts.
+        The systolic array; its SRAM sizes enter the DRAM counts alone.
     counting
-        `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its three known
+        `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its four known
         miscounts. (1) Its cycles are the index of the last cycle, one less than their number (SCALE-Sim issue 125).
         (2) Output stationary lacks the `rows` cycles in which a fold's results leave the array, which the simulator's
         own paper counts (Samajdar et al., ISPASS 2020: 2R + C + K - 2 cycles a fold; scale-sim-v3 issue 4). (3) Output
-        stationary adds rows + cols ofmap writes to each fold (SCALE-Sim issue 166).
+        stationary adds rows + cols ofmap writes to each fold (SCALE-Sim issue 166). (4) Null addresses, with which a
+        line of the ofmap buffer is filled up, are counted as DRAM writes (`dram.py` says when).
 
     Returns
     -------
     GemmCost
-        Counts (cycles; SRAM words of one byte).
+        Counts (cycles; SRAM and DRAM words of one byte).
 
     Raises
     ------
     InputError
-        A dimension that is not a whole number >= 1, dimensions that do not broadcast, or an unknown `counting`.
+        A dimension that is not a whole number >= 1, dimensions that do not broadcast, or an unknown `counting`. Of a
+        DRAM count, when it is asked for: a read buffer that holds less than the array can ask for in one cycle.
     CountOverflowError
         A count, or the sum of the accesses, above 2**63 - 1.
 
@@ -65,6 +94,8 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     GemmCost(cycles=34751, ifmap_sram_reads=32768, filter_sram_reads=1048576, ofmap_sram_writes=3072)
     >>> gemm_cost(m=1, n=1024, k=1024, array=EDGE_TPU, counting="corrected").cycles
     35776
+    >>> gemm_cost(m=64, n=1024, k=100_000, array=EDGE_TPU).filter_dram_reads  # 2 k n: k x 32 is more than 2 MB
+    204800000
     """
     one_of("counting", counting, ("reported", "corrected"))
     instance("array", array, SystolicArray)
@@ -72,7 +103,7 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     if all(isinstance(dim, int) for dim in dims):
         cost = _counts(dims, array, counting)
         _refuse_overflow(cost)
-        return GemmCost(*cost)
+        return GemmCost(*cost, asked=(dims, array, counting))
     # Every count grows with every dimension, so the largest dimensions bound all of them.
     shapes = [np.shape(dim) for dim in dims]
     try:
@@ -85,9 +116,13 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
         exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
         for each in zip(*(dim.ravel() for dim in exact), strict=True):
             _refuse_overflow(_counts(each, array, counting))
-        return GemmCost(*(count.astype(np.int64) for count in _counts(exact, array, counting)))
-    counts = map(np.asarray, _counts(dims, array, counting))
-    return GemmCost(*(count if count.shape == shape else np.broadcast_to(count, shape) for count in counts))
+        counts = [count.astype(np.int64) for count in _counts(exact, array, counting)]
+    else:
+        computed = map(np.asarray, _counts(dims, array, counting))
+        counts = [count if count.shape == shape else np.broadcast_to(count, shape) for count in computed]
+    # DRAM counts may be asked for after the caller has changed its arrays. Copied last, into memory just given back.
+    kept = [dim if isinstance(dim, int) else dim.copy() for dim in dims]
+    return GemmCost(*counts, asked=(kept, array, counting))
 
 
 def _counts(dims: Sequence[Count], array: SystolicArray, counting: str) -> tuple[Count, Count, Count, Count]:

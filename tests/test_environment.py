@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from llmamdahl.tables import ROOT
 
@@ -18,6 +19,7 @@ def pinned(name):
 
 
 LOCK, EXTRAS_LOCK = pinned("requirements.lock"), pinned("requirements-extras.lock")
+WITNESS_LOCK = pinned("requirements-witness.lock")
 
 
 def normal(name: str) -> str:
@@ -25,10 +27,10 @@ def normal(name: str) -> str:
 
 
 def test_the_lock_has_exact_pins_and_no_address():
-    both = [*LOCK, *EXTRAS_LOCK]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in both)
-    names = [normal(line.split("==")[0]) for line in both]
-    assert len(names) == len(set(names))
+    for lock in ([*LOCK, *EXTRAS_LOCK], WITNESS_LOCK):  # the witness has an environment of its own
+        assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lock)
+        names = [normal(line.split("==")[0]) for line in lock]
+        assert len(names) == len(set(names))
 
 
 def test_the_lock_pins_everything_that_pyproject_asks_for():
@@ -39,6 +41,12 @@ def test_the_lock_pins_everything_that_pyproject_asks_for():
         pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}
         for requirement in map(Requirement, requirements):
             assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement
+
+
+def test_the_witness_has_the_simulator_and_a_numpy_that_it_runs_with():
+    pins = dict(line.split("==") for line in WITNESS_LOCK)
+    assert pins["scalesim"] == "3.0.0"
+    assert Version(pins["numpy"]) < Version("2.4")
 
 
 def test_environment_yml_reads_the_lock():

@@ -1,0 +1,119 @@
+"""SCALE-Sim 3.0.0 as a second witness: the MatMuls of `test_dram.py`, simulated by both releases (`make witness`).
+
+3.0.0 needs an older NumPy than this environment's, so it runs in one of its own, build/witness. Each MatMul is given to
+it as files, in its own formats, and its counts are read from the reports that it writes.
+"""
+
+import configparser
+import csv
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PYTHON = "build/witness/bin/python"
+VERSION = "3.0.0"
+
+NEW_KEYS = {
+    "run_presets": {"UseRamulatorTrace": "False"},
+    "architecture_presets": {"ReadRequestBuffer": "32", "WriteRequestBuffer": "32"},
+    "layout": {
+        "IfmapCustomLayout": "False", "FilterCustomLayout": "False",
+        "IfmapSRAMBankBandwidth": "10", "IfmapSRAMBankNum": "10", "IfmapSRAMBankPort": "2",
+        "FilterSRAMBankBandwidth": "10", "FilterSRAMBankNum": "10", "FilterSRAMBankPort": "2",
+    },
+    "sparsity": {"SparsitySupport": "false"},
+}  # fmt: skip
+"""What 3.0.0 asks of a .cfg beyond 2.0.2: Ramulator, layouts and sparsity, all off."""
+
+REPORTED = {
+    "COMPUTE_REPORT.csv": {"Total Cycles": "cycles", "Stall Cycles": "stall_cycles"},
+    "DETAILED_ACCESS_REPORT.csv": {
+        "SRAM IFMAP Reads": "ifmap_sram_reads",
+        "SRAM Filter Reads": "filter_sram_reads",
+        "SRAM OFMAP Writes": "ofmap_sram_writes",
+        "DRAM IFMAP Reads": "ifmap_dram_reads",
+        "DRAM Filter Reads": "filter_dram_reads",
+        "DRAM OFMAP Writes": "ofmap_dram_writes",
+    },
+}
+"""Columns of 3.0.0's reports, and our names of them."""
+
+
+def write_input(run, folder):
+    """A run in the files of 3.0.0."""
+    folder.mkdir()
+    run.array.to_scalesim_cfg(folder / "array.cfg")
+    config = configparser.ConfigParser()
+    config.read(folder / "array.cfg", encoding="utf-8")
+    config.read_dict(NEW_KEYS)
+    with (folder / "array.cfg").open("w", encoding="utf-8") as handle:
+        config.write(handle)
+    topology = f"Layer,M,N,K,\nmatmul,{run.m},{run.n},{run.k},\n"
+    (folder / "topology.csv").write_text(topology, encoding="utf-8")
+    (folder / "layout.csv").write_text("Layer,\n", encoding="utf-8")  # asked for, and not read
+
+
+def simulate(folder):
+    """Runs in the environment of 3.0.0: one folder of `write_input`, with the reports beside it."""
+    from scalesim.scale_sim import scalesim
+
+    if version("scalesim") != VERSION:
+        sys.exit(f"scalesim {version('scalesim')} is not {VERSION}; remove build/witness")
+    files = {name: f"{folder}/{name}.csv" for name in ("topology", "layout")}
+    layer = scalesim(save_disk_space=True, verbose=False, config=f"{folder}/array.cfg", input_type_gemm=True, **files)
+    layer.run_scale(top_path=f"{folder}/reports")
+
+
+def read_reports(folder):
+    """Our name -> count."""
+    counts = {}
+    for file, columns in REPORTED.items():
+        (path,) = folder.glob(f"reports/*/{file}")
+        with path.open(encoding="utf-8", newline="") as handle:
+            (row,) = csv.DictReader(handle, skipinitialspace=True)
+        counts |= {name: int(float(row[column])) for column, name in columns.items()}
+    return counts
+
+
+def main(number):
+    """Print which counts differ, and return how many do."""
+    from test_dram import drawn
+
+    from llmamdahl import simulator
+    from llmamdahl.systolic import gemm_cost
+
+    names = simulator.COUNTS + simulator.DRAM_COUNTS
+    runs = drawn(number)
+    with TemporaryDirectory() as place:
+        folders = [Path(place) / str(index) for index in range(number)]
+        for run, folder in zip(runs, folders, strict=True):
+            write_input(run, folder)
+        subprocess.run([PYTHON, __file__, "--simulate", *map(str, folders)], check=True)
+        new = [read_reports(folder) for folder in folders]
+    with ProcessPoolExecutor() as pool:
+        old = list(pool.map(simulator.simulate, runs, chunksize=5))
+    differ = {"2.0.2": Counter(), "the closed form": Counter()}
+    for run, row, before in zip(runs, new, old, strict=True):
+        cost = gemm_cost(run.m, run.n, run.k, run.array)
+        closed = {name: 0 if name == "stall_cycles" else getattr(cost, name) for name in names}
+        for other, counts in zip(differ, (before, closed), strict=True):
+            for name in names:
+                if row[name] != counts[name]:
+                    differ[other][name] += 1
+                    print(f"{run}: {name} is {row[name]} by {VERSION}, {counts[name]} by {other}")
+    print(f"{'of ' + str(number) + ' MatMuls, differ':<26}" + "".join(f"{'from ' + other:>24}" for other in differ))
+    for name in names:
+        print(f"{name:<26}" + "".join(f"{differ[other][name]:>24}" for other in differ))
+    return sum(counter.total() for counter in differ.values())
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--simulate":
+        with ProcessPoolExecutor() as pool:
+            list(pool.map(simulate, sys.argv[2:], chunksize=5))
+    elif found := main(int(sys.argv[1])):
+        sys.exit(f"{found} counts of SCALE-Sim {VERSION} differ; they are listed above")
