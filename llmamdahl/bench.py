@@ -1,57 +1,148 @@
-"""`make bench`: the speeds that the README claims, as ratios taken in one run."""
+"""`make bench`: the speeds that the README claims, taken in one run, with the memory each needs."""
 
 from __future__ import annotations
 
+import os
+import platform
+import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
-from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
-from llmamdahl.models import CONTEXT_LENGTHS, model_names
-from llmamdahl.simulator import Run, simulate
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
+from llmamdahl.reproduce import NOTEBOOKS, execute
+from llmamdahl.simulator import Run, folds, simulate
+from llmamdahl.store import needed_runs, paper_matmuls
 from llmamdahl.sweep import sweep
 from llmamdahl.systolic import gemm_cost
+from llmamdahl.tables import RESULTS
+
+Lines = list[tuple[str, float, str, str]]
+"""What was timed, the value, its unit, and whether it was `measured` or `extrapolated` from what was."""
+
+WHOLE = Run(1, 2048, 2048, EDGE_TPU)
+"""Simulated whole and by folds: a quarter of a minute and 1.3 GB."""
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def best(function: Callable[[], object], repetitions: int = 7) -> float:
     """Seconds of the fastest of some repetitions, the first not counted."""
     function()
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds(function) for _ in range(repetitions))
 
 
-def paper_sweep() -> float:
-    """Seconds for F of 13 models x 6 context lengths x 2 arrays x 3 dataflows."""
+def paper_sweep() -> Lines:
+    """F of everything in the paper."""
     arrays = [replace(array, dataflow=dataflow) for array in (CLOUD_TPU, EDGE_TPU) for dataflow in Dataflow]
-    return best(lambda: sweep(model_names(), CONTEXT_LENGTHS, arrays))
+    took = best(lambda: sweep(model_names(), CONTEXT_LENGTHS, arrays))
+    return [("`sweep` of the paper: 13 models x 6 lengths x 2 arrays x 3 dataflows", took * 1e3, "ms", "measured")]
 
 
-def million_over_bare() -> float:
-    """Time of `gemm_cost` on a million MatMuls over that of the bare NumPy formula for the same four counts."""
+def design_space() -> Lines:
+    """F of every model of the zoo on many arrays."""
+    sizes = list(product((8, 16, 24, 32, 48, 64, 96, 128, 192, 256), range(8, 168, 8)))
+    arrays = [SystolicArray(rows, cols, dataflow) for rows, cols in sizes for dataflow in Dataflow]
+    lengths = range(512, 512 * 21, 512)
+    took = seconds(lambda: sweep(zoo_names(), lengths, arrays))
+    points = len(zoo_names()) * len(lengths) * len(arrays)
+    what = f"`sweep` of {len(zoo_names())} models x {len(lengths)} lengths x {len(sizes)} arrays x 3 dataflows"
+    return [(what, took, "s", "measured"), ("  designs (F of both metrics) a second", points / took, "", "measured")]
+
+
+def million_over_bare() -> Lines:
+    """`gemm_cost` on a million MatMuls against the bare NumPy formula for the same four counts."""
     m, n, k = np.random.default_rng(0).integers(1, 5000, (3, 1_000_000))
     r, c = EDGE_TPU.rows, EDGE_TPU.cols
 
     def bare() -> tuple[np.ndarray, ...]:
-        folds = -(-m // r) * -(-n // c)
-        return folds * (k + r + c - 2) - 1, -(-n // c) * m * k, -(-m // r) * k * n, m * n + folds * (r + c)
+        number = -(-m // r) * -(-n // c)
+        return number * (k + r + c - 2) - 1, -(-n // c) * m * k, -(-m // r) * k * n, m * n + number * (r + c)
 
-    return best(lambda: gemm_cost(m, n, k, EDGE_TPU)) / best(bare)
+    alone = best(bare)
+    counted = best(lambda: gemm_cost(m, n, k, EDGE_TPU)) / alone
+    with_dram = best(lambda: gemm_cost(m, n, k, EDGE_TPU).ifmap_dram_reads) / alone
+    what = "`gemm_cost` on 10^6 MatMuls, over the bare NumPy formula for cycles and SRAM"
+    return [(what, counted, "x", "measured"), ("  with DRAM counts", with_dram, "x", "measured")]
 
 
-def simulator_over_closed_form() -> float:
-    """Time of SCALE-Sim over that of `gemm_cost` on the same 1 x 2048 x 2048 MatMul, edge array."""
-    start = time.perf_counter()
-    simulate(Run(1, 2048, 2048, EDGE_TPU))
-    return (time.perf_counter() - start) / best(lambda: gemm_cost(1, 2048, 2048, EDGE_TPU), 1000)
+def simulator_over_closed_form() -> Lines:
+    """SCALE-Sim against `gemm_cost` on the same MatMul, and against itself fold by fold."""
+    dims = WHOLE.m, WHOLE.n, WHOLE.k
+    whole = seconds(lambda: simulate(WHOLE))
+    by_folds = seconds(lambda: [simulate(fold) for fold, _ in folds(WHOLE)])
+    cost = best(lambda: gemm_cost(*dims, WHOLE.array), 1000)
+    with_dram = best(lambda: gemm_cost(*dims, WHOLE.array).ifmap_dram_reads, 1000)
+    matmuls = paper_matmuls()
+    store_whole, store_runs = (sum(run.weight for run in runs) for runs in (matmuls, needed_runs(matmuls)))
+    name = " x ".join(map(str, dims))
+    return [
+        (f"SCALE-Sim over `gemm_cost`, {name}, edge array", whole / cost, "x", "measured"),
+        ("  with DRAM counts", whole / with_dram, "x", "measured"),
+        ("SCALE-Sim whole over its distinct folds, the same MatMul", whole / by_folds, "x", "measured"),
+        ("  the store: 828 whole MatMuls over its 678 runs", store_whole / store_runs, "x", "extrapolated"),
+        ("  hours of the 828 whole, on one core", whole / WHOLE.weight * store_whole / 3600, "h", "extrapolated"),
+    ]
+
+
+def notebook(path: Path) -> Lines:
+    """A stage of `make reproduce`."""
+    return [(f"`make reproduce`: {path.stem}", execute(path), "s", "measured")]
+
+
+def with_memory(timed: Callable[[], Lines]) -> tuple[Lines, float]:
+    """What `timed` says, and the most memory (MB) that this process, or a child of it, held meanwhile."""
+    lines = timed()
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return lines, max(resource.getrusage(each).ru_maxrss for each in who) / 1024
+
+
+def two_digits(value: float) -> str:
+    """`value` to two significant digits, thousands apart.
+
+    >>> two_digits(3_512_345), two_digits(0.0123)
+    ('3,500,000', '0.012')
+    """
+    return f"{float(f'{value:.2g}'):,.10g}"
+
+
+def main() -> None:
+    """`python -m llmamdahl.bench`: print the table of README, and write it to `data/results/bench.csv`."""
+    timed: list[Callable[[], Lines]] = [
+        paper_sweep, million_over_bare, design_space, simulator_over_closed_form
+    ]  # fmt: skip
+    timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    rows = []
+    # each in a process of its own, so that its memory is its own
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for lines, peak in tqdm(pool.map(with_memory, timed), total=len(timed), disable=None):
+            for place, (what, value, unit, how) in enumerate(lines):
+                shown = two_digits(value) + (unit if unit in ("", "x") else f" {unit}")
+                rows.append({"what": what, "value": shown, "how": how, "peak_mb": "" if place else two_digits(peak)})
+    table = pd.DataFrame(rows)
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, pandas {pd.__version__}"
+    table["machine"] = f"{os.cpu_count()} cores of {platform.machine()}, {versions}"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    table.to_csv(RESULTS / "bench.csv", index=False, lineterminator="\n")
+    print("| what | value | how | peak MB |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row.values()) + " |")
 
 
 if __name__ == "__main__":
-    print(f"the paper's sweep, 13 x 6 x 2 x 3:              {paper_sweep() * 1e3:.1f} ms")
-    print(f"gemm_cost over bare NumPy, 10^6 MatMuls:        {million_over_bare():.2f}x")
-    print(f"SCALE-Sim over gemm_cost, 1 x 2048 x 2048:      {simulator_over_closed_form():,.0f}x")
+    main()

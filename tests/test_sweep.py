@@ -38,7 +38,8 @@ def test_every_number_is_made_of_rows_of_the_store(ifmap):
 
 
 def test_the_whole_paper_takes_at_most_50_ms():
-    assert min(paper_sweep() for _ in range(3)) < 0.05
+    ((_, milliseconds, unit, _),) = paper_sweep()
+    assert unit == "ms" and milliseconds < 50
 
 
 @pytest.mark.parametrize("array", [CLOUD_TPU, EDGE_TPU])
