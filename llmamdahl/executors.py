@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from llmamdahl.errors import InputError
@@ -40,24 +41,28 @@ Workers = Callable[[], list[Worker]]
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Executor]:
-    """A pool of `jobs` processes of this machine, which die with this one, however it ends."""
-    pool = ProcessPoolExecutor(jobs, initializer=_start_process)
+    """A pool of `jobs` processes of this machine, which end at once if this one is killed or the block fails."""
+    stay, leave = multiprocessing.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(jobs, initializer=_start_process, initargs=(stay, leave))
     try:
         yield pool
+    except BaseException:
+        leave.close()
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+        leave.close()
 
 
-def _start_process() -> None:
+def _start_process(stay: Connection, leave: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C it dies without a word: the campaign says what is to say
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    leave.close()  # from now on the other process alone has it, and its end is the end of `stay`
+    threading.Thread(target=_end_with, args=(stay,), daemon=True).start()
 
 
-def _die_with_parent() -> None:
-    """Without this, the processes of a pool whose own was killed would wait for work, with their memory, for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with(stay: Connection) -> None:
+    """By itself, a process of a pool whose own was killed would wait for work for ever, and keep its memory."""
+    stay.poll(None)
     os._exit(1)
 
 
