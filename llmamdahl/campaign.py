@@ -110,7 +110,7 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
                 continue
             finished = wait(flying, timeout=LOST_SECONDS, return_when=FIRST_COMPLETED).done
             if not finished and not workers():
-                raise BrokenExecutor(f"no worker was left for {LOST_SECONDS} seconds")
+                raise BrokenExecutor(f"no worker was left for {LOST_SECONDS} seconds (their logs say why)")
             for future in sorted(finished, key=_failed):  # what another run fails at must not cost a result
                 run = flying.pop(future)
                 yield run, future.result()

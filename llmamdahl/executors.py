@@ -70,8 +70,8 @@ def _end_with(stay: Connection) -> None:
 def dask(address: str) -> Iterator[tuple[Executor, Workers]]:
     """The executor of a Dask cluster, and the cluster's workers with their threads and memory limits.
 
-    Scheduler and workers need this package and SCALE-Sim installed, in the same versions of Python and Dask. Dask
-    itself makes a run again whose worker was lost.
+    Every worker needs this package and SCALE-Sim, and the versions of Python and Dask that are here; one without them
+    ends at its first run. Dask itself makes a run again whose worker was lost.
 
     Raises
     ------

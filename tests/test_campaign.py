@@ -275,7 +275,7 @@ def test_20_kills_at_random_moments_lose_nothing(uninterrupted, tmp_path):
             assert process.exitcode == 0
             assert content(store) == content(reference)
             store, seen = tmp_path / str(kills), {}
-    assert resumed >= 3  # the kills came in the middle of campaigns that went on
+    assert resumed >= 10  # the kills came in the middle of campaigns that went on
 
 
 def test_a_kill_before_any_step_on_disk_loses_nothing(uninterrupted, tmp_path):
