@@ -79,7 +79,7 @@ def campaign(
         todo = [run for run in needed_runs(matmuls) if run_key(run) not in runs]
         if todo:
             write_rows(path, list(RUN_COLUMNS), runs.values())  # whole lines, in the columns that are appended below
-            place = nullcontext(executor) if executor else processes(jobs)
+            place = nullcontext(executor) if executor is not None else processes(jobs)
             with place as pool, path.open("a", encoding="utf-8", newline="") as handle:
                 writer = csv.writer(handle, lineterminator="\n")
                 for run, result in _simulated(todo, pool, workers or (lambda: here)):

@@ -20,6 +20,7 @@ from llmamdahl.campaign import campaign
 from llmamdahl.errors import CutOffError, InputError
 from llmamdahl.executors import MEMORY, Worker
 from llmamdahl.hardware import SystolicArray
+from llmamdahl.lock import locked
 from llmamdahl.simulator import Run, simulate
 from llmamdahl.store import needed_runs, paper_matmuls, read_matmuls, read_runs
 
@@ -365,6 +366,29 @@ def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
     third.join()
     assert third.exitcode == 0
     assert content(tmp_path) == content(uninterrupted[0])
+
+
+def test_a_process_that_outlives_a_campaign_does_not_keep_its_lock(tmp_path):
+    """As those of somebody's own executor do."""
+    code = """
+import time
+from llmamdahl.lock import locked
+with locked(store):
+    if os.fork() == 0:
+        held.send(os.getpid())
+    time.sleep(600)
+"""
+    reader, writer = PROCESSES.Pipe(duplex=False)
+    process = started(code, tmp_path, held=writer)
+    outlives = reader.recv()
+    with pytest.raises(InputError, match=f"process {process.pid} on"):
+        with locked(tmp_path):
+            pass
+    process.kill()
+    process.join()
+    with locked(tmp_path):
+        os.kill(outlives, signal.SIGKILL)  # it was still there
+    assert content(tmp_path) == {}
 
 
 @pytest.fixture
