@@ -29,8 +29,8 @@ env: $(ENV)  ## make .venv from requirements.lock (the other targets do it when 
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-extras: $(ENV)  ## add PyTorch, ONNX Runtime, transformers, Playwright (requirements-extras.lock), unless they are there
-	@$(PY) -c 'import onnx, onnxruntime, playwright, torch, transformers' 2>/dev/null || \
+extras: $(ENV)  ## add PyTorch, ONNX Runtime, transformers, Playwright, Dask (requirements-extras.lock), unless they are there
+	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers' 2>/dev/null || \
 		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
@@ -49,8 +49,8 @@ accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 test: $(ENV)  ## doctests, tests, and every notebook through nbval
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
 
-simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=2 sets the processes
-	@$(PY) -m llmamdahl.store $(STORE) $(if $(JOBS),--jobs $(JOBS))
+simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
+	@$(PY) -m llmamdahl.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 witness: $(ENV) build/witness/.complete  ## SCALE-Sim 3.0.0 on random MatMuls beside 2.0.2 and the closed form; MATMULS=2000
 	@$(PY) tests/witness.py $(or $(MATMULS),200)

@@ -1,4 +1,4 @@
-"""The store of what SCALE-Sim said (`data/scalesim/`), and the campaign that fills it.
+"""The store of what SCALE-Sim said (`data/scalesim/`): which runs it holds, and what they add up to.
 
 `runs.csv` holds one line for each run of the simulator. `matmuls.csv` holds one line for each MatMul of the paper's
 models, made of those runs alone: the run of the whole MatMul where it is small enough, the runs of its folds
@@ -7,22 +7,16 @@ otherwise. Nothing in either comes from the closed form.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import os
 import random
-import signal
-import sys
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
-from llmamdahl.errors import CutOffError, InputError, TableError, positive_int
+from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
 from llmamdahl.simulator import (
@@ -35,15 +29,12 @@ from llmamdahl.simulator import (
     folds,
     simulate,
 )
-from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value, write_rows
+from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value
 from llmamdahl.workload import Part, decode_step
 
 STORE = DATA / "scalesim"
 WHOLE_LIMIT = 2_000_000
 """MatMuls of up to this many multiply-accumulates are simulated whole as well as by folds."""
-
-MEMORY = 7_000_000_000
-"""Bytes that the runs in flight may need together."""
 
 RECHECK_WEIGHT = 300_000
 """`Run.weight` of the longest row that `recheck` draws: about two seconds."""
@@ -91,10 +82,11 @@ def needed_runs(matmuls: Iterable[Run]) -> list[Run]:
         runs.update(fold for fold, _ in folds(matmul))
         if matmul.m * matmul.n * matmul.k <= WHOLE_LIMIT:
             runs.add(matmul)
-    return sorted(runs, key=lambda run: (-run.weight, _key(run)))
+    return sorted(runs, key=lambda run: (-run.weight, run_key(run)))
 
 
-def _key(run: Run) -> tuple[Any, ...]:
+def run_key(run: Run) -> tuple[Any, ...]:
+    """What identifies a run: its cells in the columns `KEY`."""
     array = run.array
     sram = (array.ifmap_sram_kb, array.filter_sram_kb, array.ofmap_sram_kb)
     return (run.m, run.n, run.k, array.rows, array.cols, str(array.dataflow), *sram)
@@ -121,8 +113,13 @@ def read_matmuls(store: Path = STORE) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: dict[str, Any]) -> list[Row]:
-    rows = read_rows(path, columns, KEY)
-    require_value(path, rows, "simulator_version", VERSION)
+    advice = "; make simulate STORE=folder starts another store"
+    try:
+        rows = read_rows(path, columns, KEY)
+    except CutOffError as error:  # which a campaign mends: what it cannot mend is said first
+        require_value(path, error.rows, "simulator_version", VERSION, advice)
+        raise
+    require_value(path, rows, "simulator_version", VERSION, advice)
     return rows
 
 
@@ -133,20 +130,20 @@ def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | No
     `number x (m, n, k)`.
     """
     parts = folds(matmul)
-    whole = runs.get(_key(matmul))
+    whole = runs.get(run_key(matmul))
     obtained = obtained or ("whole" if whole else "folds")
     if obtained == "whole":
         if not whole:
             raise InputError(f"the store has no whole run of {matmul}; run `make simulate`")
         counts, parts = {name: whole[name] for name in COUNTS + DRAM_COUNTS + UTILISATIONS}, [(matmul, 1)]
     else:
-        missing = [fold for fold, _ in parts if _key(fold) not in runs]
+        missing = [fold for fold, _ in parts if run_key(fold) not in runs]
         if missing:
             raise InputError(f"the store has no run of {missing[0]}; run `make simulate`")
-        counts = add_up(matmul, [(runs[_key(fold)], number) for fold, number in parts])
+        counts = add_up(matmul, [(runs[run_key(fold)], number) for fold, number in parts])
     return {
         "array": matmul.array.label,
-        **dict(zip(KEY, _key(matmul), strict=True)),
+        **dict(zip(KEY, run_key(matmul), strict=True)),
         **counts,
         "simulator_version": VERSION,
         "obtained": obtained,
@@ -162,7 +159,7 @@ def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
     runs, rows = read_runs(store), []
     for matmul in paper_matmuls():
         parts = folds(matmul)
-        if _key(matmul) in runs and (len(parts) > 1 or parts[0][1] > 1):
+        if run_key(matmul) in runs and (len(parts) > 1 or parts[0][1] > 1):
             whole, folded = (matmul_row(matmul, runs, obtained) for obtained in ("whole", "folds"))
             row = {name: whole[name] for name in ("array", *KEY)}
             row["num_folds"] = sum(number for _, number in parts)
@@ -172,75 +169,6 @@ def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
             averaged = all(f"{whole[name]:.8g}" == f"{folded[name]:.8g}" for name in UTILISATIONS)
             rows.append({**row, "equal": counted and averaged})
     return pd.DataFrame(rows)
-
-
-def campaign(store: Path = STORE, executor: Executor | None = None, jobs: int | None = None) -> int:
-    """Simulate what the store lacks, then write `runs.csv` and `matmuls.csv` in order; returns the runs made.
-
-    Each finished run is appended to `runs.csv` and synced to disk before the next one starts, so that a crash loses
-    the runs in flight and no other. A last line that a crash cut off is dropped and simulated again.
-
-    Parameters
-    ----------
-    executor
-        Where runs are made; by default a pool of `jobs` processes.
-    jobs
-        Runs in flight at once, by default one a core; fewer while they would need more than `MEMORY` together.
-    """
-    store.mkdir(parents=True, exist_ok=True)
-    path = store / "runs.csv"
-    try:
-        runs = read_runs(store)
-    except CutOffError as error:
-        print(f"{error}; it is simulated again", file=sys.stderr)
-        write_rows(path, list(RUN_COLUMNS), error.rows)
-        runs = read_runs(store)
-    matmuls = paper_matmuls()
-    todo = [run for run in needed_runs(matmuls) if _key(run) not in runs]
-    jobs = jobs or os.cpu_count() or 1
-    if todo:
-        if not runs:
-            write_rows(path, list(RUN_COLUMNS), [])
-        # workers die of Ctrl-C without a word; what to do next is said once, by `main`
-        pool = executor or ProcessPoolExecutor(
-            jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
-        )
-        try:
-            with path.open("a", encoding="utf-8", newline="") as handle:
-                writer = csv.writer(handle, lineterminator="\n")
-                for run, result in _simulated(todo, pool, jobs):
-                    row = {**dict(zip(KEY, _key(run), strict=True)), **result, "simulator_version": VERSION}
-                    writer.writerow(format_row(row, RUN_COLUMNS))
-                    handle.flush()
-                    os.fsync(handle.fileno())
-        finally:
-            if executor is None:
-                pool.shutdown(wait=False, cancel_futures=True)
-        runs = read_runs(store)
-    write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
-    write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
-    return len(todo)
-
-
-def _simulated(todo: list[Run], pool: Executor, jobs: int) -> Iterable[tuple[Run, Row]]:
-    """Each run with its result as it comes, the longest first, within `MEMORY`; progress shows in a terminal."""
-    waiting, flying = list(todo), dict[Future[Row], Run]()
-    total = sum(run.weight for run in todo)
-    with tqdm(total=total, disable=None, bar_format="{l_bar}{bar}| {elapsed} so far, {remaining} left{postfix}") as bar:
-        done = 0
-        while waiting or flying:
-            free = MEMORY - sum(run.memory for run in flying.values())
-            fitting = (run for run in waiting if run.memory <= free or not flying)
-            if len(flying) < jobs and (run := next(fitting, None)):
-                waiting.remove(run)
-                flying[pool.submit(simulate, run)] = run
-                continue
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                run = flying.pop(future)
-                yield run, future.result()
-                done += 1
-                bar.update(run.weight)
-                bar.set_postfix_str(f"{done}/{len(todo)} runs")
 
 
 def _made_of_runs(store: Path, runs: dict[tuple[Any, ...], Row]) -> list[Row]:
@@ -274,7 +202,7 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
         drawn = random.sample(short, rows)
         results = list(pool.map(simulate, [run for _, _, again in drawn for run in again]))
     for stored, matmul, again in drawn:
-        made = {_key(run): results.pop(0) for run in again}
+        made = {run_key(run): results.pop(0) for run in again}
         fresh = matmul_row(matmul, made, stored["obtained"])
         table.append(
             {
@@ -294,28 +222,3 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
 
 def _accesses(row: Row) -> int:
     return int(row["ifmap_sram_reads"] + row["filter_sram_reads"] + row["ofmap_sram_writes"])
-
-
-def main() -> None:
-    """`python -m llmamdahl.store [FOLDER] [--jobs N]`: complete the store in FOLDER, by default `data/scalesim`."""
-    parser = argparse.ArgumentParser(description="Complete a store of what SCALE-Sim says of the paper's MatMuls.")
-    parser.add_argument("folder", nargs="?", type=Path, default=STORE, help="data/scalesim unless given")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, by default one a core")
-    options = parser.parse_args()
-    store = options.folder
-    try:
-        made = campaign(store, jobs=positive_int("jobs", options.jobs))
-    except (KeyboardInterrupt, BrokenExecutor) as error:
-        why = "stopped" if isinstance(error, KeyboardInterrupt) else "a worker was killed (out of memory?)"
-        sys.exit(f"{why}; {store / 'runs.csv'} keeps every finished run, and the next start goes on from there")
-    except InputError as error:
-        sys.exit(str(error))
-    frame = read_matmuls(store)
-    print(
-        f"{store}: {made} runs made now, {len(read_runs(store))} in all; {len(frame)} MatMuls, "
-        f"{(frame.obtained == 'whole').sum()} of them simulated whole; SCALE-Sim {VERSION}"
-    )
-
-
-if __name__ == "__main__":
-    main()

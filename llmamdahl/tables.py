@@ -117,10 +117,13 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     """Replace a CSV file in one step: a reader, or a crash, sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(format_row(row, columns) for row in rows)
-        handle.flush()
-        os.fsync(handle.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(format_row(row, columns) for row in rows)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)  # still there if the disk was full

@@ -35,7 +35,7 @@ def test_the_lock_has_exact_pins_and_no_address():
 
 def test_the_lock_pins_everything_that_pyproject_asks_for():
     extras = dict(PROJECT["optional-dependencies"])
-    measure = [name for extra in ("browser", "measure", "oracle") for name in extras.pop(extra)]
+    measure = [name for extra in ("browser", "cluster", "measure", "oracle") for name in extras.pop(extra)]
     asked = [*PROJECT["dependencies"], *(name for names in extras.values() for name in names)]
     for lock, requirements in ((LOCK, asked), (EXTRAS_LOCK, measure)):
         pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}

@@ -1,18 +1,12 @@
-"""The store: its rows from its runs, its refusals, and a campaign that is cut off."""
+"""The store: its rows from its runs, and what it refuses."""
 
 import csv
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 
 import pytest
 
-from llmamdahl import store as store_module
+from llmamdahl.campaign import campaign
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
@@ -21,7 +15,6 @@ from llmamdahl.store import (
     MATMUL_COLUMNS,
     RUN_COLUMNS,
     STORE,
-    campaign,
     matmul_row,
     needed_runs,
     paper_matmuls,
@@ -31,22 +24,6 @@ from llmamdahl.store import (
     whole_and_by_folds,
 )
 from llmamdahl.tables import format_row, write_rows
-
-TINY = [Run(1, 9, 20, SystolicArray(4, 4, dataflow)) for dataflow in ("os", "ws", "is")]
-
-
-class Here(Executor):
-    """Runs what is submitted at once, in this process."""
-
-    def submit(self, function, /, *args, **kwargs):
-        future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(store_module, "paper_matmuls", lambda: TINY)
 
 
 @pytest.fixture
@@ -131,81 +108,6 @@ def test_recheck_notices_a_run_too_long_to_be_drawn(copy):
         recheck(rows=1, store=copy)
 
 
-def test_campaign_fills_a_store(tiny, tmp_path):
-    assert campaign(tmp_path, Here()) == len(needed_runs(TINY))
-    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert campaign(tmp_path, Here()) == 0
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
-    for matmul in TINY:
-        said = simulate(matmul)
-        row = read_matmuls(tmp_path).query("dataflow == @matmul.array.dataflow").iloc[0]
-        assert {name: row[name] for name in said} == said
-
-
-def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
-    campaign(tmp_path, Here())
-    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    path = tmp_path / "runs.csv"
-    path.write_bytes(path.read_bytes()[:-17])
-    assert campaign(tmp_path, Here()) == 1
-    assert "cut off" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
-
-
-def test_a_campaign_that_fails_keeps_its_runs_and_resumes(tiny, tmp_path, monkeypatch):
-    calls = []
-
-    def fails_at_the_third(run):
-        calls.append(run)
-        if len(calls) == 3:
-            raise RuntimeError("the machine is on fire")
-        return simulate(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module, "simulate", fails_at_the_third)
-        with pytest.raises(RuntimeError, match="on fire"):
-            campaign(tmp_path, Here(), jobs=1)
-    assert len(read_runs(tmp_path)) == 2
-    assert not (tmp_path / "matmuls.csv").exists()
-    assert campaign(tmp_path, Here()) == len(needed_runs(TINY)) - 2
-
-
-def test_kill_9_loses_only_the_runs_in_flight(tmp_path):
-    """The real campaign, killed with its workers as soon as it has written some runs, started again, killed again."""
-    seen: dict = {}
-    for _ in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", CHEAPEST_FIRST, str(tmp_path)], start_new_session=True, stderr=subprocess.DEVNULL
-        )
-        path, deadline = tmp_path / "runs.csv", time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if path.exists() and path.read_bytes().count(b"\n") > len(seen) + 5:
-                break
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        try:
-            now = read_runs(tmp_path)
-        except CutOffError as error:
-            now = {tuple(row[name] for name in store_module.KEY): row for row in error.rows}
-        assert len(now) >= len(seen) + 5
-        assert seen.items() <= now.items()
-        seen = now
-    stored = read_runs()
-    assert all(stored[key] == row for key, row in seen.items())
-
-
-CHEAPEST_FIRST = """
-import sys
-from pathlib import Path
-from llmamdahl import store
-
-longest_first = store.needed_runs
-store.needed_runs = lambda matmuls: longest_first(matmuls)[::-1]
-store.campaign(Path(sys.argv[1]))
-"""
-
-
 def damage(path, edit):
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     edit(lines)
@@ -252,7 +154,7 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
     assert (caught.value.path, caught.value.line, len(caught.value.rows)) == (path, line, good)
     if caught.type is not CutOffError:
         with pytest.raises(TableError):
-            campaign(copy, Here())
+            campaign(copy)
     assert path.read_bytes() == damaged  # reading, and a campaign that is refused, leave the file as it is
 
 
@@ -260,13 +162,13 @@ def test_no_store(tmp_path):
     with pytest.raises(TableError, match=r"matmuls\.csv, line 1: no such file"):
         read_matmuls(tmp_path)
     with pytest.raises(InputError, match="the store has no run of"):
-        matmul_row(TINY[0], {})
+        matmul_row(Run(1, 9, 20, EDGE_TPU), {})
 
 
 def test_another_simulator_version_is_refused(monkeypatch):
     monkeypatch.setattr("llmamdahl.simulator.version", lambda package: "3.0.0")
     with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
-        simulate(TINY[0])
+        simulate(Run(1, 9, 20, EDGE_TPU))
 
 
 @pytest.mark.parametrize("bad", [0, 1.5, float("nan")])

@@ -1,0 +1,474 @@
+"""The campaign: what it makes, and that nothing stored is lost or damaged, whatever stops it."""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
+
+import pytest
+
+from llmamdahl import campaign as campaign_module
+from llmamdahl.campaign import campaign
+from llmamdahl.errors import CutOffError, InputError
+from llmamdahl.executors import MEMORY, Worker
+from llmamdahl.hardware import SystolicArray
+from llmamdahl.lock import locked
+from llmamdahl.simulator import Run, simulate
+from llmamdahl.store import needed_runs, paper_matmuls, read_matmuls, read_runs
+
+TINY = [Run(1, 9, 20, SystolicArray(4, 4, dataflow)) for dataflow in ("os", "ws", "is")]
+
+SEVERAL = """
+import multiprocessing, os
+multiprocessing.set_start_method("fork", force=True)  # the default where it did not come from a forkserver
+os.setpgid(0, 0)
+from llmamdahl import campaign as campaign_module
+from llmamdahl.hardware import SystolicArray
+from llmamdahl.simulator import Run
+
+campaign_module.paper_matmuls = lambda: [
+    Run(m, n, 40, SystolicArray(4, 4, flow)) for m in (1, 2, 3) for n in (9, 14, 21) for flow in ("os", "ws", "is")
+]
+"""
+"""What a process of its own runs first: it has a group of its own, and 27 MatMuls in place of the paper's."""
+
+PROCESSES = multiprocessing.get_context("forkserver")  # each starts at once, from a process that has no threads
+PROCESSES.set_forkserver_preload(["llmamdahl.campaign", "scalesim.single_layer_sim", "scalesim.topology_utils"])
+
+
+class Here(Executor):
+    """Runs what is submitted at once, in this process."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(campaign_module, "paper_matmuls", lambda: TINY)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def started(code, store, **names):
+    """A process in which `SEVERAL` and then `code` run; they know `store` and `names`."""
+    names |= {"store": store}
+    process = PROCESSES.Process(target=exec, args=(f"{SEVERAL}\n{code}", names))
+    process.start()
+    return process
+
+
+def command(store, first=""):
+    """`make simulate` on `SEVERAL`, after the lines `first`: its exit status, and what it says on stderr."""
+    said = store.with_suffix(".said")
+    process = started(f"import sys\nsys.stderr = open({str(said)!r}, 'w')\n{first}\n{COMMAND}", store)
+    process.join()
+    return process.exitcode, said.read_text(encoding="utf-8")
+
+
+def killed(process):
+    """Kill the whole group, unless the process has ended by itself; whether it was killed."""
+    if process.exitcode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not made its group yet
+            process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def finished_rows(folder):
+    if not (folder / "runs.csv").exists():
+        return {}
+    try:
+        return read_runs(folder)  # which refuses a duplicate and a damaged line
+    except CutOffError as error:
+        return {tuple(row[name] for name in campaign_module.KEY): row for row in error.rows}
+
+
+CAMPAIGN = "campaign_module.campaign(store, jobs=2)"
+
+COMMAND = """
+sys.argv = ["campaign", str(store), "--jobs", "2"]
+campaign_module.main()
+"""
+
+INSTEAD = """
+def simulate(run):
+    {}
+
+simulate.__module__ = "llmamdahl.campaign"  # where the processes of a pool, being forks, find it
+campaign_module.simulate = simulate
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A store of `SEVERAL` made in one go, and the seconds that took."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    started("", folder).join()  # from here on they start at once
+    start = time.monotonic()
+    process = started(CAMPAIGN, folder)
+    process.join()
+    assert process.exitcode == 0
+    return folder, time.monotonic() - start
+
+
+def test_campaign_fills_a_store(tiny, tmp_path):
+    assert campaign(tmp_path, Here()) == len(needed_runs(TINY))
+    first = content(tmp_path)
+    assert set(first) == {"runs.csv", "matmuls.csv"}
+    assert campaign(tmp_path, Here()) == 0
+    assert content(tmp_path) == first
+    for matmul in TINY:
+        said = simulate(matmul)
+        row = read_matmuls(tmp_path).query("dataflow == @matmul.array.dataflow").iloc[0]
+        assert {name: row[name] for name in said} == said
+
+
+def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
+    campaign(tmp_path, Here())
+    whole = content(tmp_path)
+    path = tmp_path / "runs.csv"
+    path.write_bytes(path.read_bytes()[:-17])
+    assert campaign(tmp_path, Here()) == 1
+    assert "cut off" in capsys.readouterr().err
+    assert content(tmp_path) == whole
+
+
+def test_columns_in_another_order_are_appended_to_in_ours(tiny, tmp_path):
+    campaign(tmp_path, Here())
+    whole = content(tmp_path)
+    lines = [line.split(",") for line in whole["runs.csv"].decode().splitlines()]
+    moved = [",".join([*cells[1:], cells[0]]) for cells in lines[:4]]
+    (tmp_path / "runs.csv").write_text("\n".join(moved) + "\n", encoding="utf-8")
+    assert campaign(tmp_path, Here()) == len(lines) - 4
+    assert content(tmp_path) == whole
+
+
+def test_a_campaign_that_fails_keeps_its_runs_and_resumes(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def fails_at_the_third(run):
+        calls.append(run)
+        if len(calls) == 3:
+            raise RuntimeError("the machine is on fire")
+        return simulate(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(campaign_module, "simulate", fails_at_the_third)
+        with pytest.raises(RuntimeError, match="on fire"):
+            campaign(tmp_path, Here(), jobs=1)
+    assert len(read_runs(tmp_path)) == 2
+    assert not (tmp_path / "matmuls.csv").exists()
+    assert campaign(tmp_path, Here()) == len(needed_runs(TINY)) - 2
+
+
+def test_a_run_that_fails_costs_no_other_that_ended_with_it(tiny, tmp_path):
+    class First(Here):
+        """Of the runs in flight, the first fails and the others have ended well."""
+
+        def submit(self, function, /, *args, **kwargs):
+            if not submitted:
+                future = Future()
+                future.set_exception(BrokenProcessPool("killed"))
+            else:
+                future = super().submit(function, *args, **kwargs)
+            submitted.append(future)
+            return future
+
+    submitted: list = []
+    with pytest.raises(BrokenProcessPool):
+        campaign(tmp_path, First(), jobs=5)
+    assert len(submitted) == 5
+    assert len(read_runs(tmp_path)) == 4
+
+
+@pytest.fixture
+def in_flight(monkeypatch):
+    """A campaign of the paper's runs whose results are made up, on `workers`: what was in flight at each start."""
+
+    def watch(store, **workers):
+        flying, seen = {}, []
+
+        class Slow(Executor):
+            def submit(self, function, /, run):
+                future = Future()
+                flying[future] = run
+                seen.append(list(flying.values()))
+                return future
+
+        def wait(futures, **_):
+            assert set(futures) == set(flying)
+            first = next(iter(flying))
+            del flying[first]
+            first.set_result(result)
+            return SimpleNamespace(done={first})
+
+        monkeypatch.setattr(campaign_module, "wait", wait)
+        monkeypatch.setattr(campaign_module, "matmul_row", lambda *_: dict.fromkeys(campaign_module.MATMUL_COLUMNS))
+        campaign(store, Slow(), **workers)
+        return seen
+
+    result = simulate(TINY[0])
+    return watch
+
+
+def test_longest_first_within_the_memory_of_this_machine(in_flight, tmp_path):
+    paper = needed_runs(paper_matmuls())
+    seen = in_flight(tmp_path, jobs=40)
+    assert seen[0] == paper[:1]
+    assert {run for runs in seen for run in runs} == set(paper) and len(seen) == len(paper)
+    assert max(len(runs) for runs in seen) == 40
+    assert max(sum(run.memory for run in runs) for runs in seen) <= MEMORY
+
+
+def test_any_worker_of_a_cluster_can_hold_the_largest_runs_in_flight(in_flight, tmp_path):
+    seen = in_flight(tmp_path, workers=lambda: [Worker(2, 5_000_000_000), Worker(1, 4_000_000_000)])
+    assert max(len(runs) for runs in seen) == 3
+    for runs in seen:
+        largest, *others = sorted((run.memory for run in runs), reverse=True)
+        assert largest <= 4_000_000_000
+        assert largest + max(others, default=0) <= 5_000_000_000
+
+
+@pytest.mark.parametrize(("memory", "said"), [(0, "0.0"), (3_900_000_000, "3.9")])
+def test_a_worker_too_small_for_a_run_is_refused_before_the_first(in_flight, tmp_path, memory, said):
+    workers = [Worker(1, 9_000_000_000), Worker(1, memory)]
+    with pytest.raises(InputError, match=rf"memory: a run needs 3\.\d+ GB, and every worker .* one has {said}"):
+        in_flight(tmp_path, workers=lambda: workers)
+    assert read_runs(tmp_path) == {}
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5])
+def test_bad_jobs(tmp_path, bad):
+    with pytest.raises(InputError, match=f"jobs: {bad} is not a positive whole number"):
+        campaign(tmp_path, jobs=bad)
+
+
+def test_20_kills_at_random_moments_lose_nothing(uninterrupted, tmp_path):
+    """Campaigns, killed with their workers at random moments and started again; each ends as if it never was."""
+    reference, seconds = uninterrupted
+    stored, moment = read_runs(reference), random.Random(6)
+    kills, resumed, store, seen = 0, 0, tmp_path / "0", {}
+    while kills < 20 or seen:
+        process = started(CAMPAIGN, store)
+        process.join(moment.uniform(0, seconds / 2) if kills < 20 else None)
+        if killed(process):
+            kills += 1
+            now = finished_rows(store)
+            assert seen.items() <= now.items() <= stored.items()
+            resumed += len(seen) < len(now)
+            seen = now
+        else:
+            assert process.exitcode == 0
+            assert content(store) == content(reference)
+            store, seen = tmp_path / str(kills), {}
+    assert resumed >= 10  # the kills came in the middle of campaigns that went on
+
+
+def test_a_kill_before_any_step_on_disk_loses_nothing(uninterrupted, tmp_path):
+    """One kill before each sync, replacement and removal of a file, those of the final rewriting included."""
+    stored, whole = (kind(uninterrupted[0]) for kind in (read_runs, content))
+    code = """
+import os, signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+def counted(step):
+    def one(*args, **kwargs):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*args, **kwargs)
+    return one
+
+os.fsync, Path.replace, Path.unlink = map(counted, (os.fsync, Path.replace, Path.unlink))
+campaign_module.campaign(store, ThreadPoolExecutor(1), jobs=1)
+"""
+    base = tmp_path / "base"  # all but the last rows, so that few steps are of the same kind
+    base.mkdir()
+    lines = whole["runs.csv"].splitlines(keepends=True)
+    (base / "runs.csv").write_bytes(b"".join(lines[:-3]))
+    (base / "matmuls.csv").write_bytes(b"of before\n")
+    before, step, seen = read_runs(base), 0, set()
+    while True:
+        step += 1
+        store = tmp_path / str(step)
+        shutil.copytree(base, store)
+        process = started(f"left = {step}\n{code}", store)
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        now = finished_rows(store)
+        assert before.items() <= now.items() <= stored.items()
+        assert (store / "matmuls.csv").read_bytes() in (b"of before\n", whole["matmuls.csv"])
+        seen.add((len(now) - len(before), *sorted(re.sub(r"\d+", "PID", name) for name in content(store))))
+        resumed = started(CAMPAIGN, store)
+        resumed.join()
+        assert resumed.exitcode == 0
+        assert content(store) == whole
+    assert content(store) == whole
+    assert step > 10
+    files = (".lock", "matmuls.csv", "runs.csv")
+    # a draft of the first rewriting, each of three rows, a draft of either file in the final rewriting, all done
+    drafts = {(0, ".lock", ".runs.csv.PID", *files[1:]), (3, ".lock", ".runs.csv.PID", *files[1:])}
+    assert drafts | {(3, ".lock", ".matmuls.csv.PID", *files[1:])} | {(rows, *files) for rows in range(4)} <= seen
+
+
+def at_work(store):
+    """A campaign that does not end, its two processes at work; and a pipe that they hold the other end of."""
+    reader, writer = PROCESSES.Pipe(duplex=False)
+    process = started(INSTEAD.format("held.send(1); import time; time.sleep(600)") + CAMPAIGN, store, held=writer)
+    writer.close()
+    assert reader.recv() == reader.recv() == 1
+    return process, reader
+
+
+def test_a_campaign_killed_alone_takes_its_processes_along(tmp_path):
+    process, reader = at_work(tmp_path)
+    process.kill()
+    assert reader.poll(10)
+    with pytest.raises(EOFError):  # nobody holds the other end any more
+        reader.recv()
+
+
+def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
+    first, _ = at_work(tmp_path)
+    before = content(tmp_path)
+    start = time.monotonic()
+    refused = subprocess.run(
+        [sys.executable, "-m", "llmamdahl.campaign", str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
+    assert refused.returncode == 1
+    assert re.fullmatch(rf"{tmp_path}: process {first.pid} on \S+ is at work here; .*\n", refused.stderr)
+    assert time.monotonic() - start < 10
+    with pytest.raises(InputError, match=f"process {first.pid} on"):
+        campaign(tmp_path, Here())
+    assert content(tmp_path) == before
+    first.kill()
+    first.join()
+    third = started(CAMPAIGN, tmp_path)  # at once, although the first had no time to clean up
+    third.join()
+    assert third.exitcode == 0
+    assert content(tmp_path) == content(uninterrupted[0])
+
+
+def test_a_process_that_outlives_a_campaign_does_not_keep_its_lock(tmp_path):
+    """As those of somebody's own executor do."""
+    code = """
+import time
+from llmamdahl.lock import locked
+with locked(store):
+    if os.fork() == 0:
+        held.send(os.getpid())
+    time.sleep(600)
+"""
+    reader, writer = PROCESSES.Pipe(duplex=False)
+    process = started(code, tmp_path, held=writer)
+    outlives = reader.recv()
+    with pytest.raises(InputError, match=f"process {process.pid} on"):
+        with locked(tmp_path):
+            pass
+    process.kill()
+    process.join()
+    with locked(tmp_path):
+        os.kill(outlives, signal.SIGKILL)  # it was still there
+    assert content(tmp_path) == {}
+
+
+@pytest.fixture
+def most(uninterrupted, tmp_path):
+    """A store that lacks the last ten runs."""
+    store = tmp_path / "store"
+    shutil.copytree(uninterrupted[0], store)
+    lines = (store / "runs.csv").read_bytes().splitlines(keepends=True)
+    (store / "runs.csv").write_bytes(b"".join(lines[:-10]))
+    return store
+
+
+KEPT = r".*; every finished run is kept, and the next start goes on from there\n"
+
+
+def test_a_killed_worker_is_told(uninterrupted, most):
+    before = read_runs(most)
+    assert command(most, INSTEAD.format("os.kill(os.getpid(), 9)")) == (1, Said(f"a worker was killed{KEPT}"))
+    assert read_runs(most) == before
+    assert command(most) == (0, "")
+    assert content(most) == content(uninterrupted[0])
+
+
+class Said(str):
+    """Equal to what this expression matches whole."""
+
+    def __eq__(self, other):
+        return re.fullmatch(str(self), other) is not None
+
+    __hash__ = str.__hash__
+
+
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+
+
+def test_a_full_disk(uninterrupted, most):
+    before = content(most)
+    size = len(before["runs.csv"])
+    too_large = Said(rf"{most}: \[Errno 27\] File too large{KEPT}")
+    assert command(most, LIMIT.format(size - 1)) == (1, too_large)  # no room to rewrite it
+    assert content(most) == before
+    assert command(most, LIMIT.format(size + 40)) == (1, too_large)  # no room for one more row
+    after = content(most)
+    assert after.keys() == before.keys()
+    assert after["matmuls.csv"] == before["matmuls.csv"]
+    assert after["runs.csv"][:size] == before["runs.csv"]
+    assert len(after["runs.csv"]) == size + 40  # a line cut off
+    status, said = command(most)
+    assert (status, said.count("\n")) == (0, 1)
+    assert "the last line is cut off (no newline at its end); it is simulated again" in said
+    assert content(most) == content(uninterrupted[0])
+
+
+def test_a_read_only_store(most):
+    before = content(most)
+    most.chmod(0o555)
+    as_nobody = """
+from pathlib import Path
+os.chdir(store)
+store = Path(".")
+if os.geteuid() == 0:  # whom permissions do not stop
+    os.seteuid(65534)
+"""
+    assert command(most, as_nobody) == (1, Said(rf"\.: \[Errno 13\] Permission denied: '\.lock'{KEPT}"))
+    most.chmod(0o755)
+    assert content(most) == before
+
+
+def test_a_row_of_another_simulator_version(most):
+    path = most / "runs.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:6], lines[6].replace("2.0.2", "3.0.0"), *lines[7:], "1,2"]), encoding="utf-8")
+    before = content(most)
+    refused = Said(r".*/runs\.csv, line 7: simulator_version: 3\.0\.0 is not 2\.0\.2; make simulate STORE=folder .*\n")
+    assert command(most) == (1, refused)  # and the last line, which is cut off, stays too
+    assert content(most) == before
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    status, said = command(tmp_path / "file")
+    assert (status, said.count("\n")) == (1, 1) and "File exists" in said
+    assert (tmp_path / "file").read_bytes() == b"mine"

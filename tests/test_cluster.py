@@ -1,0 +1,179 @@
+"""A campaign on a real Dask cluster on loopback: the rows of a process pool, whatever happens to its workers."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import contextmanager
+
+import pytest
+
+from llmamdahl import campaign as campaign_module
+from llmamdahl import executors
+from llmamdahl.campaign import campaign
+from llmamdahl.errors import InputError
+from llmamdahl.executors import Worker, dask
+from llmamdahl.hardware import SystolicArray
+from llmamdahl.simulator import Run
+from llmamdahl.store import needed_runs
+
+if not os.environ.get("REQUIRE_EXTRAS"):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed: make extras")
+
+MATMULS = [Run(1, n, k, SystolicArray(8, 8, flow)) for n in (30, 44) for k in (90, 200) for flow in ("os", "ws", "is")]
+
+
+@pytest.fixture(autouse=True)
+def matmuls(monkeypatch):
+    monkeypatch.setattr(campaign_module, "paper_matmuls", lambda: MATMULS)
+
+
+def client_of(address):
+    from distributed import Client  # here: pytest would take a file that cannot be imported for one without tests
+
+    return Client(address, set_as_default=False)
+
+
+@contextmanager
+def cluster(folder, number, **scheduler_options):
+    """The address of a scheduler with this `number` of workers of one thread and 8 GB, and their processes."""
+    file = folder / "scheduler.json"
+    file.unlink(missing_ok=True)
+    deadline, made = time.monotonic() + 60, []
+
+    def dask_command(*arguments, **environment):
+        command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        made.append(subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, **quiet))
+
+    def wait_until(ready):
+        while not ready():
+            assert time.monotonic() < deadline and all(process.poll() is None for process in made)
+            time.sleep(0.05)
+
+    try:
+        dask_command(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), **scheduler_options
+        )
+        wait_until(lambda: file.exists() and file.read_text(encoding="utf-8").endswith("}"))
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+        for _ in range(number):
+            dask_command("worker", address, "--nthreads", "1", "--no-nanny", "--memory-limit", "8GB")
+        with client_of(address) as client:
+            wait_until(lambda: len(client.scheduler_info()["workers"]) == number)
+        yield address, made
+    finally:
+        for process in made:
+            process.kill()
+            process.wait()
+
+
+class Through(Executor):
+    """Another executor, with something done before each submission."""
+
+    def __init__(self, executor, before):
+        self.executor, self.before, self.submitted = executor, before, []
+
+    def submit(self, function, /, run):
+        self.before(len(self.submitted))
+        self.submitted.append(run)
+        return self.executor.submit(function, run)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("cluster"), 2) as made:
+        yield made
+
+
+@pytest.fixture
+def processes_store(tmp_path):
+    campaign(tmp_path / "processes", jobs=2)
+    return content(tmp_path / "processes")
+
+
+def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processes_store):
+    address, (_, victim, other) = two_workers
+    with client_of(address) as client:
+        pids = client.run(os.getpid)
+        assert set(pids.values()) == {victim.pid, other.pid}
+        name = next(name for name, pid in pids.items() if pid == victim.pid)
+
+        def kill_in_the_middle(submitted):
+            if submitted >= 10 and victim.poll() is None and client.processing()[name]:
+                victim.kill()
+                victim.wait()
+                killed.append(submitted)
+
+        killed: list = []
+        with dask(address) as (executor, workers):
+            assert workers() == [Worker(1, 6_400_000_000)] * 2
+            through = Through(executor, kill_in_the_middle)
+            made = campaign(tmp_path / "cluster", through, workers=workers)
+            assert workers() == [Worker(1, 6_400_000_000)]
+    runs = needed_runs(MATMULS)
+    assert 10 <= killed[0] < len(runs) - 10
+    assert made == len(runs)
+    assert sorted(through.submitted, key=str) == sorted(runs, key=str)  # each once: it is Dask that makes one again
+    assert content(tmp_path / "cluster") == processes_store
+
+
+def test_the_command(tmp_path, two_workers, processes_store, monkeypatch, capsys):
+    address, _ = two_workers
+    monkeypatch.setattr(sys, "argv", ["campaign", str(tmp_path / "cluster"), "--scheduler", address])
+    campaign_module.main()
+    assert f"{len(needed_runs(MATMULS))} runs made now" in capsys.readouterr().out
+    assert content(tmp_path / "cluster") == processes_store
+
+
+def test_an_executor_of_ones_own_client(tmp_path, two_workers, processes_store):
+    with client_of(two_workers[0]) as client:
+        campaign(tmp_path / "cluster", client.get_executor(), jobs=3)
+    assert content(tmp_path / "cluster") == processes_store
+
+
+def test_a_run_that_takes_its_workers_along(tmp_path):
+    class Deadly(Through):
+        def submit(self, function, /, run):
+            return self.executor.submit(os._exit, 1)
+
+    with cluster(tmp_path, 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
+        with pytest.raises(BrokenExecutor, match="a run was lost with its worker several times"):
+            with dask(address) as (executor, workers):
+                campaign(tmp_path / "store", Deadly(executor, None), workers=workers)
+    with cluster(tmp_path, 1) as (address, _), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(campaign_module, "LOST_SECONDS", 1)
+        with pytest.raises(BrokenExecutor, match="no worker was left for 1 seconds"):
+            with dask(address) as (executor, workers):
+                campaign(tmp_path / "store", Deadly(executor, None), workers=workers)
+
+
+def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
+    with cluster(tmp_path, 1) as (address, (scheduler, _)):
+        with pytest.raises(BrokenExecutor, match=f"the Dask scheduler at {address} is gone"):
+            with dask(address) as (executor, workers):
+                before = Through(executor, lambda submitted: scheduler.kill() if submitted == 9 else None)
+                campaign(tmp_path / "store", before, workers=workers)
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 1)
+    with cluster(tmp_path, 0) as (address, _):
+        with pytest.raises(InputError, match=f"scheduler: {address} has no worker; start one: dask worker {address}"):
+            with dask(address):
+                pass
+    start = time.monotonic()
+    with pytest.raises(InputError, match=rf"scheduler: none answers at {address} \(Timed out"):
+        with dask(address):
+            pass
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("bad", ["", "here", "localhost:8786", "tcp://localhost", "tcp://localhost:one", "ftp://a:1"])
+def test_bad_address(bad):
+    with pytest.raises(InputError, match=r"scheduler: '.*' is not an address such as tcp://host:8786"):
+        with dask(bad):
+            pass
