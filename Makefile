@@ -40,7 +40,7 @@ lab: $(ENV)  ## open the notebooks in JupyterLab
 reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
 	@$(PY) -m llmamdahl.reproduce
 
-verify: $(ENV)  ## reproduce, then compare notebooks, results and figure data with what was there
+verify: $(ENV)  ## reproduce into build/verify/, and name every cell and value that is not as committed
 	@$(PY) -m llmamdahl.reproduce --verify
 
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
