@@ -14,7 +14,7 @@ ENV := .venv/.complete
 PY := .venv/bin/python
 endif
 
-.PHONY: help env extras lab reproduce verify accept test simulate measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept report test fuzz simulate measure bench lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -46,8 +46,14 @@ verify: $(ENV)  ## reproduce into build/verify/, and name every cell and value t
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 	@$(PY) -m llmamdahl.reproduce --accept
 
+report: $(ENV)  ## notebooks, paper items, figures and errata as one HTML file, build/report.html, that needs no network
+	@$(PY) -m llmamdahl.report
+
 test: $(ENV)  ## doctests, tests, and every notebook through nbval
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
+
+fuzz: $(ENV)  ## 10000 new random inputs to every public function; FUZZ_EXAMPLES=1000 sets the number
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one, JOBS=2 sets the processes
 	@$(PY) -m llmamdahl.store $(STORE) $(if $(JOBS),--jobs $(JOBS))
