@@ -1,5 +1,6 @@
 """decode_step, prefill and sweep, against operations and counts summed from a model's sizes."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -120,17 +121,22 @@ def few(strategy, most=2):
     return st.lists(strategy, min_size=1, max_size=most)
 
 
-def in_a(kind):
-    """A list as a list, a tuple, a generator or an array of the same."""
-    return {"list": list, "tuple": tuple, "generator": lambda values: (value for value in values), "array": as_array}[
-        kind
-    ]
-
-
 def as_array(values):
     made = np.empty(len(values), dtype=object)
     made[:] = values
     return made
+
+
+KINDS = {"list": list, "tuple": tuple, "generator": lambda values: (value for value in values), "array": as_array}
+"""A list of good values, handed over in some other form."""
+
+
+def members(values):
+    """What is listed, or None if nothing is."""
+    try:
+        return None if isinstance(values, str | bytes) else list(values) or None
+    except TypeError:
+        return None
 
 
 @fuzz
@@ -138,26 +144,20 @@ def as_array(values):
     one_in(10, few(one_in(10, st.one_of(st.sampled_from(NAMES[:20]), decoders())))),
     one_in(10, few(one_in(10, st.one_of(SMALL, SMALL, SMALL, SMALL, EDGES, SIZES)))),
     one_in(10, few(one_in(10, small_arrays))),
-    st.sampled_from(["list", "tuple", "generator", "array"]),
+    st.sampled_from(sorted(KINDS)),
     one_in(20, st.sampled_from(["reported", "corrected"])),
     one_in(20, st.sampled_from(["activations", "weights"])),
 )
 def test_sweep(names, lengths, designs, kind, counting, ifmap):
-    given_lists = [names, lengths, designs]
-    listed = [isinstance(values, list) and values for values in given_lists]
-    passed = [in_a(kind)(values) if good else values for values, good in zip(given_lists, listed, strict=True)]
+    given_lists = [list(values) if isinstance(values, Iterator) else values for values in (names, lengths, designs)]
+    passed = [KINDS[kind](values) if isinstance(values, list) else values for values in given_lists]
     known = "model context_length array counting ifmap sweep cycles reads writes"
     frame = answer(lambda: sweep(*passed, counting=counting, ifmap=ifmap), known)
-    if not all(listed):
-        # a set of lengths, a Series of them or the like may do as well; then the whole cannot be told apart here
-        assert frame is REFUSED or not isinstance(names if not listed[0] else lengths, str | bytes)
-        return
-    good = all(isinstance(name, Decoder) or (isinstance(name, str) and name in NAMES) for name in names)
-    good = (
-        good and all(as_size(length) for length in lengths) and all(isinstance(one, SystolicArray) for one in designs)
-    )
-    good = good and counting in ("reported", "corrected") if isinstance(counting, str) else False
-    good = good and ifmap in ("activations", "weights") if isinstance(ifmap, str) else False
+    names, lengths, designs = map(members, given_lists)
+    good = None not in (names, lengths, designs) and isinstance(counting, str) and isinstance(ifmap, str)
+    good = good and counting in ("reported", "corrected") and ifmap in ("activations", "weights")
+    good = good and all(isinstance(name, Decoder) or (isinstance(name, str) and name in NAMES) for name in names)
+    good = good and all(map(as_size, lengths)) and all(isinstance(one, SystolicArray) for one in designs)
     if good:
         decoder = [name if isinstance(name, Decoder) else get_model(name) for name in names]
         sizes, labels = [as_size(length) for length in lengths], [(one.label, one.dataflow) for one in designs]
