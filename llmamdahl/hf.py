@@ -174,7 +174,8 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> Decode
     architectures = found.get("architectures", [])
     if not isinstance(architectures, list):
         raise found.error("architectures", "is not a list of class names")
-    if architectures and not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in architectures):
+    ends = ("ForCausalLM", "LMHeadModel", "Model")
+    if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
         raise found.error("architectures", "has no LM head; a ForCausalLM is needed")
     try:
         fields = FORMATS[kind](found)

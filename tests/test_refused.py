@@ -69,6 +69,7 @@ def decoder(**changes):
         (lambda: from_hf_config({**LLAMA, "hidden_size": PAIR}), "config: hidden_size: array"),
         (lambda: from_hf_config({**LLAMA, 7: 1}), "config: 7 is not a key of a config.json"),
         (lambda: from_hf_config({**LLAMA, "hidden_size": -UNPRINTABLE}), "llama: hidden_size: int that is too long"),
+        (lambda: from_hf_config({**LLAMA, "architectures": [UNPRINTABLE]}), "architectures: .* has no LM head"),
         (lambda: from_hf_config({**MOE, "num_hidden_layers": 10**12}), "num_hidden_layers: 10+ is more than any model"),
         (lambda: from_hf_config({**MOE, "mlp_only_layers": ["a"]}), "mlp_only_layers: .* is not a list of layers"),
         (lambda: from_hf_config({**MOE, "mlp_only_layers": [PAIR]}), "mlp_only_layers: .* is not a list of layers"),
