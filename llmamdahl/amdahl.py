@@ -50,7 +50,7 @@ def ceiling(fraction: ArrayLike) -> Number:
 def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> Number:
     """S_partial = F / (1/S_total - (1 - F)): Equation (5) solved for the part's speedup.
 
-    Returns `inf` where the target is the ceiling itself, and 1 where the target is 1, whatever F.
+    Returns `inf` where the target is the ceiling itself, 1 where the target is 1, and the target where F = 1.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> N
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         budget = np.where(target == limit, 0, 1 / target - (1 - share))  # of the time, what the improved part may take
         partial = np.where(budget > 0, share / budget, np.inf)
-    return _plain(np.where(target == 1, 1.0, partial))
+    return _plain(np.where((target == 1) | (share == 1), target, partial))
 
 
 def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> Number:

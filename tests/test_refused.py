@@ -89,6 +89,11 @@ def test_a_target_of_1_needs_no_improvement():
     assert amdahl.required_partial_speedup([1e-17, 0.3, 0, 1], 1).tolist() == [1, 1, 1, 1]  # the first gave inf
 
 
+def test_a_part_that_is_the_whole_needs_the_target_itself():
+    targets = [5e-324, 0.3, 49.0, 1.7976931348623153e308, np.inf]  # the first gave 0, the fourth inf
+    assert amdahl.required_partial_speedup(1, targets).tolist() == targets
+
+
 def test_any_number_of_layers_takes_no_longer():
     few, many = (decode_step(decoder(num_layers=number), 8) for number in (2, 10**30))
     assert [(mm.name, mm.m, mm.n, mm.k) for mm in few] == [(mm.name, mm.m, mm.n, mm.k) for mm in many]
