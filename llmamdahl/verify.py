@@ -20,7 +20,7 @@ from llmamdahl.store import KEY, MATMUL_COLUMNS, RUN_COLUMNS, STORE, matmul_row,
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import ROOT, Row, write_rows
 
-FOLDERS = ("data", "figures", "notebooks")
+FOLDERS = ("data", "figures", "llmamdahl", "notebooks")
 """What is compared, but for PNGs: a figure is its CSV, and a notebook holds its pictures."""
 
 SHOWN = 5
