@@ -14,7 +14,7 @@ ENV := .venv/.complete
 PY := .venv/bin/python
 endif
 
-.PHONY: help env extras lab reproduce verify accept test simulate witness measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness measure bench lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -40,14 +40,20 @@ lab: $(ENV)  ## open the notebooks in JupyterLab
 reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
 	@$(PY) -m llmamdahl.reproduce
 
-verify: $(ENV)  ## reproduce, then compare notebooks, results and figure data with what was there
+verify: $(ENV)  ## reproduce into build/verify/, and name every cell and value that is not as committed
 	@$(PY) -m llmamdahl.reproduce --verify
 
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 	@$(PY) -m llmamdahl.reproduce --accept
 
+report: $(ENV)  ## notebooks, paper items, figures and errata as one HTML file, build/report.html, that needs no network
+	@$(PY) -m llmamdahl.report
+
 test: $(ENV)  ## doctests, tests, and every notebook through nbval
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
+
+fuzz: $(ENV)  ## 10000 new random inputs to every public function; FUZZ_EXAMPLES=1000 sets the number
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
 	@$(PY) -m llmamdahl.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))

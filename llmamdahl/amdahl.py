@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from llmamdahl.errors import InputError
+from llmamdahl.errors import InputError, shown
 
 Number = Any  # a float, or a float array of the broadcast shape of the arguments
 
@@ -48,7 +50,7 @@ def ceiling(fraction: ArrayLike) -> Number:
 def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> Number:
     """S_partial = F / (1/S_total - (1 - F)): Equation (5) solved for the part's speedup.
 
-    Returns `inf` where the target is the ceiling itself, and 1 where F = 0 and the target is 1.
+    Returns `inf` where the target is the ceiling itself, 1 where the target is 1, and the target where F = 1.
 
     Raises
     ------
@@ -67,10 +69,10 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> N
         part, wanted, most = (float(values.ravel()[where]) for values in (share, target, limit))
         bound = f"at most the ceiling 1/(1-F) = {most:g}" if part else "1, since no part is improved"
         raise InputError(f"total_speedup: {wanted:g} is out of reach for F = {part:g}; it can be {bound}")
-    budget = np.where(target == limit, 0, 1 / target - (1 - share))  # of the time, what the improved part may take
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        budget = np.where(target == limit, 0, 1 / target - (1 - share))  # of the time, what the improved part may take
         partial = np.where(budget > 0, share / budget, np.inf)
-    return _plain(np.where(share == 0, 1.0, partial))
+    return _plain(np.where((target == 1) | (share == 1), target, partial))
 
 
 def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> Number:
@@ -168,9 +170,18 @@ def _broadcast(share: Number, field: str, value: ArrayLike) -> tuple[Number, Num
 
 def _numbers(field: str, value: ArrayLike) -> Number:
     try:
-        return np.asarray(value, dtype=float)
+        values = np.asanyarray(value)
+        if values.dtype == object:  # Fraction, Decimal, an int above 64 bits
+            known = all(isinstance(one, Real | Decimal) and not isinstance(one, bool) for one in values.ravel())
+        else:
+            known = values.dtype.kind in "iuf" and not np.ma.is_masked(values)
+        if known:
+            return np.asarray(values, dtype=float)
+    except OverflowError:
+        raise InputError(f"{field}: {shown(value)} is too large for a float") from None
     except (TypeError, ValueError):
-        raise InputError(f"{field}: {value!r} is not a number") from None
+        pass
+    raise InputError(f"{field}: {shown(value)} is not a number, or an array of them")
 
 
 def _checked(field: str, values: Number, good: Number, right: str) -> Number:

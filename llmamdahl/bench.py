@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
-from llmamdahl.reproduce import NOTEBOOKS, execute
+from llmamdahl.reproduce import BUILD, NOTEBOOKS, execute
 from llmamdahl.simulator import Run, folds, simulate
 from llmamdahl.store import needed_runs, paper_matmuls
 from llmamdahl.sweep import sweep
@@ -102,7 +102,7 @@ def simulator_over_closed_form() -> Lines:
 
 def notebook(path: Path) -> Lines:
     """A stage of `make reproduce`."""
-    return [(f"`make reproduce`: {path.stem}", execute(path), "s", "measured")]
+    return [(f"`make reproduce`: {path.stem}", execute(path, BUILD.parent / "bench"), "s", "measured")]
 
 
 def with_memory(timed: Callable[[], Lines]) -> tuple[Lines, float]:

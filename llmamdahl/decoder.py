@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Any
 
-from llmamdahl.errors import InputError, instance, positive_int, whole_number
+from llmamdahl.errors import InputError, instance, positive_int, sequence, whole_number
 
 Windows = tuple[int | None, ...]
 """For each layer how many tokens a query sees at most, or None for all."""
@@ -166,6 +166,7 @@ class Decoder:
     tied_embeddings: bool = False
 
     def __post_init__(self) -> None:
+        instance("name", self.name, str)
         self._fill_in()
         _check_numbers(f"{self.name}: ", self)
         self._check_attention()
@@ -220,7 +221,7 @@ class Decoder:
     def _check_layers(self) -> None:
         if self.fused_gate_up and not self.gated_ffn:
             raise InputError(f"{self.name}: fused_gate_up: True without a gate; set gated_ffn")
-        windows = _sequence(f"{self.name}: windows", self.windows)
+        windows = sequence(f"{self.name}: windows", self.windows)
         if windows and len(windows) != self.num_layers:
             raise InputError(
                 f"{self.name}: windows: {len(windows)} are given for {self.num_layers} layers; "
@@ -230,23 +231,16 @@ class Decoder:
         object.__setattr__(self, "windows", tuple(checked) if any(checked) else ())
         dense = [
             whole_number(f"{self.name}: dense_layers", layer)
-            for layer in _sequence(f"{self.name}: dense_layers", self.dense_layers)
+            for layer in sequence(f"{self.name}: dense_layers", self.dense_layers)
         ]
         if self.experts is not None:
             instance(f"{self.name}: experts", self.experts, Experts)
         elif dense:
             raise InputError(f"{self.name}: dense_layers: {dense} in a model without experts; leave it out")
-        for layer in dense:
-            if layer >= self.num_layers or dense.count(layer) > 1:
+        for layer, times in Counter(dense).items():
+            if layer >= self.num_layers or times > 1:
                 raise InputError(
                     f"{self.name}: dense_layers: {layer} is no layer or listed twice; layers are 0 to "
                     f"{self.num_layers - 1}"
                 )
         object.__setattr__(self, "dense_layers", tuple(sorted(dense)))
-
-
-def _sequence(field: str, values: object) -> tuple[Any, ...]:
-    """`values` as a tuple; a single value or a string is none."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"{field}: {values!r} is not a sequence; write ({values!r},)")
-    return tuple(values)

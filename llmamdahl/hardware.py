@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
-from llmamdahl.errors import InputError, one_of, positive_int
+from llmamdahl.errors import InputError, instance, one_of, positive_int
 from llmamdahl.tables import DATA, read_rows
 
 CFG = """\
@@ -74,6 +74,7 @@ class SystolicArray:
             if item.type == "int":
                 object.__setattr__(self, item.name, positive_int(item.name, getattr(self, item.name)))
         object.__setattr__(self, "dataflow", Dataflow(one_of("dataflow", self.dataflow, tuple(Dataflow))))
+        instance("name", self.name, str)
 
     @property
     def label(self) -> str:

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 from llmamdahl.decoder import Decoder, Experts, Latent, Windows
-from llmamdahl.errors import InputError, positive_int, whole_number
+from llmamdahl.errors import InputError, positive_int, shown, whole_number
 
 HARMLESS = frozenset(
     # housekeeping, tokens, generation
@@ -46,6 +47,12 @@ HARMLESS = frozenset(
 )
 """Keys that change no MatMul's shape or number. A `_` key, or one that is off (null, false, 0, empty), changes none."""
 
+JSON = (Number, str, list, tuple, Mapping, type(None))
+"""What the values of a config can be: those of `json`, and numbers of NumPy."""
+
+MAX_LAYERS = 10_000
+"""Of a config: what is listed layer by layer stays short."""
+
 Fields = dict[str, Any]
 
 
@@ -67,11 +74,11 @@ class Config:
         given = [name for name in names if self.values.get(name) is not None]  # null is a default, where it is allowed
         for name in given[1:]:
             if self.values[name] != self.values[given[0]]:
-                raise self.error(name, f"but {given[0]} is {self.values[given[0]]!r}; they are one setting")
+                raise self.error(name, f"but {given[0]} is {shown(self.values[given[0]])}; they are one setting")
         return self.values[given[0]] if given else default
 
     def error(self, key: str, problem: str) -> InputError:
-        return InputError(f"{self.name}: {key}: {self.values.get(key)!r} {problem}")
+        return InputError(f"{self.name}: {key}: {shown(self.values.get(key))} {problem}")
 
     def size(self, keys: str, default: int | None = None) -> int:
         """A whole number >= 1, never null; without a default the key must be there."""
@@ -103,7 +110,8 @@ class Config:
     def layers(self, key: str, size: int) -> list[int]:
         """Layer indices; none if the key is absent."""
         value = self.get(key, [])
-        if not isinstance(value, list) or any(isinstance(layer, bool) or layer not in range(size) for layer in value):
+        layers = range(size)
+        if not isinstance(value, list) or not all(type(layer) is int and layer in layers for layer in value):
             raise self.error(key, f"is not a list of layers, which are 0 to {size - 1}")
         return value
 
@@ -115,11 +123,11 @@ class Config:
     def refuse_the_rest(self) -> None:
         """Refuse a key that nobody has read and that may change what is computed."""
         for key, value in self.values.items():
-            if value and key not in self.read and key not in HARMLESS and not str(key).startswith("_"):
+            if key not in self.read and not _is_harmless(key) and value:
                 kind = self.values["model_type"]
                 raise InputError(
-                    f"{self.name}: {key}: {value!r} is not understood for model_type {kind!r} and may change what is "
-                    "computed; remove the key if you know that it does not"
+                    f"{self.name}: {key}: {shown(value)} is not understood for model_type {kind!r} and may change "
+                    "what is computed; remove the key if you know that it does not"
                 )
 
 
@@ -155,18 +163,19 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> Decode
     for key in ("vision_config", "text_config", "audio_config"):
         if found.values.get(key):
             raise InputError(
-                f"{found.name}: {key}: model_type {kind!r} is a multimodal model, and only decoders of text are "
+                f"{found.name}: {key}: model_type {shown(kind)} is a multimodal model, and only decoders of text are "
                 f"supported; if its text_config has one of these model_types, give that: {', '.join(FORMATS)}"
             )
     if not isinstance(kind, str) or kind not in FORMATS:
-        problem = "is missing" if kind is None else f"{kind!r} is not supported"
+        problem = "is missing" if kind is None else f"{shown(kind)} is not supported"
         raise InputError(f"{found.name}: model_type: {problem}; supported: {', '.join(FORMATS)}")
     if found.get("is_encoder_decoder", False):
         raise found.error("is_encoder_decoder", "is not supported; only decoder-only models are")
     architectures = found.get("architectures", [])
     if not isinstance(architectures, list):
         raise found.error("architectures", "is not a list of class names")
-    if architectures and not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in architectures):
+    ends = ("ForCausalLM", "LMHeadModel", "Model")
+    if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
         raise found.error("architectures", "has no LM head; a ForCausalLM is needed")
     try:
         fields = FORMATS[kind](found)
@@ -176,19 +185,30 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> Decode
     return Decoder(found.name, **fields)
 
 
+def _is_harmless(key: str) -> bool:
+    return key in HARMLESS or key.startswith("_")
+
+
 def _loaded(config: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
     if isinstance(config, Mapping):
-        name = config.get("_name_or_path") or config.get("model_type") or "config"
-        return Config(str(name).rstrip("/").split("/")[-1], config)
+        for key, value in config.items():
+            if not isinstance(key, str):
+                raise InputError(f"config: {shown(key)} is not a key of a config.json, which are strings")
+            if not _is_harmless(key) and not isinstance(value, JSON):
+                raise InputError(f"config: {key}: {shown(value)} is nothing that a config.json can hold")
+        names = [config.get(key) for key in ("_name_or_path", "model_type")]
+        name = next((name.rstrip("/").split("/")[-1] for name in names if isinstance(name, str)), "")
+        return Config(name or "config", config)
     if not isinstance(config, str | os.PathLike):
-        raise InputError(f"config: {config!r} is not a path or a dict")
-    path = Path(config)
-    path = path / "config.json" if path.is_dir() else path
+        raise InputError(f"config: {shown(config)} is not a path or a dict")
+    path = Path(os.fsdecode(config))
     try:
+        path = path / "config.json" if path.is_dir() else path
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise InputError(f"config: {str(path)!r}: {reason}; give a config.json, its folder, or a dict") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({why})"
+        raise InputError(f"config: {shown(str(path))}: {reason}; give a config.json, its folder, or a dict") from None
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -206,10 +226,14 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
 
 def _core(config: Config, hidden: str, layers: str, heads: str) -> Fields:
     """The three sizes that no config.json is without."""
-    d = config.size(hidden)
+    d, number = config.size(hidden), config.size(layers)
+    if number > MAX_LAYERS:
+        raise InputError(
+            f"{config.name}: {layers.split()[0]}: {number} is more than any model has; at most {MAX_LAYERS}"
+        )
     return {
         "hidden_size": d,
-        "num_layers": config.size(layers),
+        "num_layers": number,
         "num_heads": config.size(heads),
         "embedding_size": d,
     }
@@ -268,7 +292,8 @@ def _by_layer_type(config: Config, layers: int, window: int | None, default: lis
     names = {"full_attention": False, "sliding_attention": True}
     sliding = default
     if types is not None:
-        if not isinstance(types, list) or len(types) != layers or any(str(kind) not in names for kind in types):
+        known = isinstance(types, list) and all(isinstance(kind, str) and kind in names for kind in types)
+        if not known or len(types) != layers:
             raise config.error("layer_types", f"is not a list of {layers} layers, each {' or '.join(names)}")
         sliding = [names[kind] for kind in types]
     if any(sliding) and window is None:

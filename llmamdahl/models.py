@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from llmamdahl.decoder import Decoder, Experts, Latent
-from llmamdahl.errors import InputError, one_of
+from llmamdahl.errors import InputError, one_of, shown
 from llmamdahl.hf import from_hf_config
 from llmamdahl.tables import DATA, Columns, Row, boolean, optional_int, read_rows
 
@@ -116,17 +116,18 @@ def get_model(name: str) -> Decoder:
         An unknown name, or `opt-66b-printed`: Table 2 prints h = 76, and 9216/76 is not a whole number.
     """
     true = {row["name"]: row for row in table2_true()}
-    base = str(name).removesuffix(PRINTED)
+    known = name if isinstance(name, str) else ""
+    base = known.removesuffix(PRINTED)
     if base in true:
         row = true[base]
         made = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
         model = Decoder(**made, tied_embeddings=TIED[row["family"]])
         return model if base == name else _as_printed(model, name)
     others = {row["name"]: row for row in (*zoo(), *zoo("benchmarked"))}
-    if name in others:
-        return _of_the_zoo(others[name])
+    if known in others:
+        return _of_the_zoo(others[known])
     raise InputError(
-        f"model: {name!r} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
+        f"model: {shown(name)} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
         f"{', '.join(others)}"
     )
 

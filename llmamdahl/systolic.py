@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmamdahl.dram import dram_counts
-from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, one_of, positive_int
+from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, one_of, positive_int, shown
 from llmamdahl.hardware import Dataflow, SystolicArray
 
 Count = Any  # an int, or an integer array of the broadcast shape of m, n and k
@@ -150,9 +150,15 @@ def _counts(dims: Sequence[Count], array: SystolicArray, counting: str) -> tuple
 
 def _dimension(name: str, value: ArrayLike) -> Any:
     """A positive int, or an int64 array of them."""
-    if np.ndim(value) == 0:
-        return positive_int(name, value.item() if isinstance(value, np.ndarray) else value)
-    values = np.asarray(value)
+    try:
+        values = np.asanyarray(value)
+    except ValueError:
+        raise InputError(f"{name}: {shown(value)} is not a rectangular array of whole numbers") from None
+    if values.ndim == 0:
+        return positive_int(name, value)
+    if np.ma.is_masked(values):
+        raise InputError(f"{name}: {shown(value)} has masked elements; leave them out")
+    values = np.asarray(values)
     if values.dtype.kind not in "iu":
         raise InputError(f"{name}: an array of {values.dtype} is not an array of whole numbers; use an integer dtype")
     if values.size and values.min() < 1:

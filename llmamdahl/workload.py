@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -171,7 +171,7 @@ def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
     """All layers, and what is around them; equal MatMuls of layers that differ elsewhere are one entry."""
     found: dict[tuple[str, int, int, int], MatMul] = {}
-    for (window, sparse), layers in Counter(_kinds(model)).items():
+    for (window, sparse), layers in _kinds(model).items():
         for matmul in _block(model, replace(step, layers=layers), window, sparse):
             key = matmul.name, matmul.m, matmul.n, matmul.k
             known = found.get(key)
@@ -191,10 +191,13 @@ def _kind(model: Decoder, layer: int) -> tuple[int | None, bool]:
     return window, model.experts is not None and layer not in model.dense_layers
 
 
-def _kinds(model: Decoder) -> Iterable[tuple[int | None, bool]]:
-    if not model.windows and not model.dense_layers:
-        return [_kind(model, 0)] * model.num_layers
-    return [_kind(model, layer) for layer in range(model.num_layers)]
+def _kinds(model: Decoder) -> dict[tuple[int | None, bool], int]:
+    """The number of layers of each kind, in the order in which the kinds appear."""
+    if model.windows:
+        return Counter(_kind(model, layer) for layer in range(model.num_layers))
+    dense = len(model.dense_layers) if model.experts else model.num_layers
+    number: dict[tuple[int | None, bool], int] = {(None, True): model.num_layers - dense, (None, False): dense}
+    return {kind: number[kind] for kind in (_kind(model, 0), *number) if number[kind]}
 
 
 def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Iterator[MatMul]:

@@ -300,7 +300,7 @@ def test_prefill_by_hand():
         ({"gated_ffn": False, "fused_gate_up": True}, "fused_gate_up: True without a gate"),
         ({"windows": (16, 16)}, "windows: 2 are given for 4 layers"),
         ({"windows": (16, None, -1, 16)}, "windows: -1 is not a positive whole number"),
-        ({"windows": 16}, r"windows: 16 is not a sequence"),
+        ({"windows": 16}, r"windows: 16 is not a list"),
         ({"experts": 8}, "experts: 8 is not a Experts"),
         ({"dense_layers": (0,)}, r"dense_layers: \[0\] in a model without experts"),
         ({"experts": EXPERTS, "dense_layers": (4,)}, "dense_layers: 4 is no layer or listed twice; layers are 0 to 3"),

@@ -1,0 +1,141 @@
+"""`make report`: the executed notebooks and the paper's items, figures and errata as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from llmamdahl.published import errata
+from llmamdahl.tables import DATA, ROOT, Row, read_rows
+
+TEMPLATE = Path(__file__).with_name("report.html")
+THUMBNAIL = 480
+"""Pixels, width of a figure on the first page; the whole of it is in its notebook."""
+
+
+class Renderer(IPythonRenderer):
+    """Markdown cells as nbconvert renders them, but for formulas, which are MathML, and headings, one level down."""
+
+    def __init__(self) -> None:
+        super().__init__(escape=False, exclude_anchor_links=True)
+
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
+        return f"<h{level + 1}>{text}</h{level + 1}>\n"
+
+    def block_math(self, body: str) -> str:
+        return f'<div class="wide">{convert(_words(body), display="block")}</div>'
+
+    def inline_math(self, body: str) -> str:
+        return str(convert(_words(body)))
+
+
+def _words(formula: str) -> str:
+    """A subscript of several letters is a word, not a product."""
+    return re.sub(r"_\{([A-Za-z]{2,})\}", r"_{\\text{\1}}", formula)
+
+
+def page() -> str:
+    """The report of `notebooks/`, `figures/` and `data/` as they are; a browser shows it without a network."""
+    items = _items()
+    notebooks = [_notebook(path, items) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    shown = {figure: (book, cell) for book in notebooks for cell in book["cells"] for figure in cell["figures"]}
+    figures = []
+    for path in sorted((ROOT / "figures").glob("*.png"), key=lambda path: (not path.stem[7:9].isdigit(), path.stem)):
+        if path.stem in shown:
+            book, cell = shown[path.stem]
+            target, about = f"cell-{cell['id']}", cell["about"]
+        else:  # a screenshot, named after its notebook
+            book = next(book for book in notebooks if book["name"].endswith(path.stem))
+            target, about = book["name"], f"{path.stem}: the panel"
+        figures.append({"target": target, "about": about, "book": book, "picture": _thumbnail(path)})
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        items=items,
+        errata=errata().to_dict("records"),
+        figures=figures,
+        notebooks=notebooks,
+        highlighting=HtmlFormatter(style="default").get_style_defs(".highlight"),
+    )
+
+
+def _items() -> list[Row]:
+    columns = "item about notebook png cells cells_agreeing statements statements_agreeing known_differences".split()
+    rows = read_rows(DATA / "results" / "paper-items.csv", dict.fromkeys(columns, str), key=["item"])
+    for row in rows:
+        row["notebook"] = row["notebook"].removesuffix(".ipynb")
+        row["figure"] = Path(row["png"]).stem if row["png"] else ""
+    return rows
+
+
+def _notebook(path: Path, items: list[Row]) -> Row:
+    """A notebook's name, title and cells, each cell with what the template shows of it."""
+    captions = {row["figure"]: f"{row['item']}: {row['about']}" for row in items if row["figure"]}
+    cells, heading = [], ""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source, outputs = "".join(cell["source"]), cell.get("outputs", [])
+        shown = {"id": cell["id"], "figures": []}
+        if cell["cell_type"] == "markdown":
+            heading = [heading, *re.findall(r"^#+ (.*)", source, re.MULTILINE)][-1]
+            shown["html"] = MarkdownWithMath(renderer=Renderer()).render(source)
+        else:
+            if any("image/png" in output.get("data", {}) for output in outputs):
+                shown["figures"] = re.findall(r'"(figure-[\w-]+)"', source)
+            shown["about"] = "; ".join(captions.get(name, f"{name}: {heading}") for name in shown["figures"])
+            shown["count"], shown["code"] = cell["execution_count"], _highlighted(source)
+            shown["outputs"] = [_output(output, shown["about"]) for output in outputs]
+        cells.append(shown)
+    return {"name": path.stem, "cells": cells}
+
+
+def _highlighted(source: str) -> str:
+    return str(highlight(source, PythonLexer(), HtmlFormatter()))
+
+
+def _output(output: Row, about: str) -> str:
+    """One output as HTML: the picture, the table, or else the text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f'<img alt="{escape(about)}" src="data:image/png;base64,{_joined(data["image/png"]).strip()}">'
+    if "text/html" in data:
+        return re.sub(r"<style.*?</style>", "", _joined(data["text/html"]), flags=re.DOTALL)
+    return f"<pre>{escape(_joined(data.get('text/plain', output.get('text', ''))))}</pre>"
+
+
+def _joined(text: str | list[str]) -> str:
+    """A text of a notebook file, which may be there as a list of lines."""
+    return "".join(text)
+
+
+def _thumbnail(path: Path) -> str:
+    """A figure, smaller, as the address of a picture that holds it."""
+    small = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        picture.convert("RGB").save(small, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
+def main() -> None:
+    """`python -m llmamdahl.report [FILE]`: write the report into FILE, by default `build/report.html`."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(), encoding="utf-8")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

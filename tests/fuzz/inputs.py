@@ -1,0 +1,128 @@
+"""What the tests beside this one try: sizes, arrays, nonsense; `answer`, which calls; and the counts it should give."""
+
+import math
+import os
+import signal
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
+from llmamdahl.workload import Part
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+fuzz = settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES == 200,
+    deadline=None,  # `answer` has its own
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+REFUSED = object()
+
+
+def answer(call, names):
+    """What the call returns, or REFUSED if it is an `InputError` that names one of the arguments."""
+
+    def out_of_time(*_):
+        raise TimeoutError("no answer after ten seconds")
+
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(10)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return call()
+    except InputError as error:
+        message = str(error)
+        assert any(name in message for name in names.split()) and ": " in message and len(message) < 3000, message[
+            :3000
+        ]
+        return REFUSED
+    finally:
+        signal.alarm(0)
+
+
+NONSENSE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(max_size=5),
+    st.binary(max_size=3),
+    st.complex_numbers(),
+    st.floats(),
+    st.integers(max_value=0),
+    st.lists(st.one_of(st.none(), st.text(max_size=2), st.floats(), st.integers()), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+    st.sampled_from(
+        [
+            object(), object, ..., math.nan, math.inf, -math.inf, -0.0, 1.0, 2.5, pd.NA, pd.NaT, np.nan, {1, 2}, set(),
+            frozenset({3}), (), [], [[1, 2], [3]], [[1], [2, [3]]], [None], [[]], -(10**30),
+            [10**30], 10**400, 2**1000, Decimal("0.5"), Decimal("nan"), Fraction(1, 2), Fraction(5), b"ab",
+            bytearray(b"ab"), memoryview(b"ab"), range(0), len, int, np.bool_(True), np.float32(2), np.float64(0.5),
+            np.datetime64("2020-01-01"), np.timedelta64(5, "s"), np.array([]), np.array("os"), np.array(["1", "2"]),
+            np.array([1.5]), np.array([0.5 + 1j]), np.array([True]), np.array(True), np.array(["2020"], dtype="M8[Y]"),
+            np.array([3], dtype="m8[s]"), np.array([None, 1]), np.array([[1, 0], [2, 3]]),
+            np.ma.array([1, 2], mask=[0, 1]),
+            np.ma.array(5, mask=True), np.ma.masked, np.zeros(2, dtype=[("a", int)]), pd.Series(["os", "ws"]),
+            pd.Series([1.5, None]), pd.Series([1, None], dtype="Int64"), pd.DataFrame({"a": [0.5]}), "a" * 5000, "\0",
+            "\ud800", "1", "0.5", Path("gpt2"), CLOUD_TPU, Part.PROJECTION, Exception("no"), float, "a\nb",
+        ]
+    ),
+    st.builds(lambda sign: sign * 10**5000, st.sampled_from([1, -1])),  # Python does not print it
+    st.builds(lambda: [10**5000]),
+    st.builds(lambda: (value for value in (1, 2))),
+    st.builds(lambda: iter([0.5])),
+)  # fmt: skip
+"""What no argument should be, and a few things that some may."""
+
+EDGES = st.sampled_from([1, 2, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**30])
+SMALL = st.integers(1, 6000)
+INTS = st.one_of(SMALL, SMALL, SMALL, EDGES)
+NUMPY_INTS = st.sampled_from([np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64])
+SIZES = st.one_of(INTS, INTS, st.builds(lambda kind, value: kind(value), NUMPY_INTS, st.integers(1, 100)), NONSENSE)
+
+
+def as_size(value):
+    """The int >= 1 that a size is, or None."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu" and not np.ma.is_masked(value):
+        return int(value) if value >= 1 else None
+    return int(value) if whole and 1 <= value < 2**1000 else None
+
+
+def one_in(odds, strategy, otherwise=NONSENSE):
+    """Mostly from `strategy`, once in a while nonsense."""
+    return st.integers(1, odds).flatmap(lambda draw: otherwise if draw == 1 else strategy)
+
+
+dataflows = st.sampled_from([*Dataflow, "os", "ws", "is"])
+extents = st.one_of(st.integers(1, 300), st.sampled_from([1, 2**31, 2**62, 10**30]))
+arrays = st.builds(SystolicArray, extents, extents, dataflows)
+small_arrays = st.builds(SystolicArray, st.integers(1, 300), st.integers(1, 300), dataflows)
+
+
+def counts_of(m, n, k, array, counting):
+    """The table of SCALE-Sim's counts for one MatMul, in Python's ints: cycles, ifmap, filter, ofmap."""
+    r, c, corrected = array.rows, array.cols, counting == "corrected"
+
+    def up(size, by):
+        return (size + by - 1) // by
+
+    if array.dataflow == "os":
+        folds = up(m, r) * up(n, c)
+        cycles = folds * (k + r + c - 2 + (r if corrected else 0))
+        accesses = up(n, c) * m * k, up(m, r) * k * n, m * n + (0 if corrected else folds * (r + c))
+    elif array.dataflow == "ws":
+        cycles = up(k, r) * up(n, c) * (m + 2 * r + c - 2)
+        accesses = up(n, c) * m * k, k * n, up(k, r) * m * n
+    else:
+        cycles = up(k, r) * up(m, c) * (n + 2 * r + c - 2)
+        accesses = m * k, up(m, c) * k * n, up(k, r) * m * n
+    return cycles - (not corrected), *accesses

@@ -1,0 +1,109 @@
+"""What `make fuzz` once found: a bare traceback, a hang or a wrong answer, each input now refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmamdahl import amdahl
+from llmamdahl.decoder import Decoder, Experts
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import EDGE_TPU, SystolicArray
+from llmamdahl.models import from_hf_config, get_model
+from llmamdahl.sweep import sweep
+from llmamdahl.systolic import gemm_cost
+from llmamdahl.workload import Part, decode_step
+
+UNPRINTABLE = 10**5000  # Python refuses to print an int of more than 4300 digits
+PAIR = np.array([1, 2])
+MASKED = np.ma.array([1, 2], mask=[0, 1])
+LLAMA = {"model_type": "llama", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6}
+MOE = {**LLAMA, "model_type": "qwen3_moe"}
+
+
+def decoder(**changes):
+    sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size", "max_position")
+    return Decoder(**{"name": "m", **dict.fromkeys(sizes, 2), "embedding_size": 2, "gated_ffn": False, **changes})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SystolicArray(4, 4, np.array(["os", "ws"])), "dataflow: array"),
+        (lambda: SystolicArray(4, 4, pd.Series(["os", "ws"])), "dataflow: 0 "),
+        (lambda: SystolicArray(4, 4, name=7), "name: 7 is not a str"),
+        (lambda: SystolicArray(-UNPRINTABLE, 4), "rows: int that is too long to print is not a positive whole number"),
+        (lambda: SystolicArray(np.ma.array(5, mask=True), 4), "rows: masked_array"),
+        (lambda: gemm_cost(UNPRINTABLE, 1, 1, EDGE_TPU), "m: a number of 16610 bits is too large; 1000 bits are the"),
+        (lambda: gemm_cost([[1, 2], [3]], 1, 1, EDGE_TPU), r"m: \[\[1, 2\], \[3\]\] is not a rectangular array"),
+        (lambda: gemm_cost(1, MASKED, 1, EDGE_TPU), "(?s)n: masked_array.* has masked elements"),
+        (lambda: gemm_cost(1, 1, 1, EDGE_TPU, PAIR), r"counting: array\(\[1, 2\]\) is unknown"),
+        (lambda: get_model(Path("gpt2-xl")), r"model: \w*Path\('gpt2-xl'\) is unknown"),  # it gave Table 2's misprint
+        (lambda: get_model(np.array("gpt2-xl")), "model: array"),
+        (lambda: get_model(UNPRINTABLE), "model: int that is too long to print is unknown"),
+        (lambda: amdahl.ceiling("0.5"), "fraction: '0.5' is not a number"),
+        (lambda: amdahl.ceiling(b"0.5"), "fraction: b'0.5' is not a number"),
+        (lambda: amdahl.ceiling(True), "fraction: True is not a number"),
+        (lambda: amdahl.ceiling(np.array([0.5 + 1j])), "fraction: array"),
+        (lambda: amdahl.ceiling(MASKED / 4), "fraction: masked_array"),
+        (lambda: amdahl.total_speedup(0.5, np.array(["2020"], dtype="M8[Y]")), "partial_speedup: array"),
+        (lambda: amdahl.total_speedup(0.5, np.timedelta64(5, "s")), "partial_speedup: np.timedelta64"),
+        (lambda: amdahl.total_speedup(0.5, 10**400), "partial_speedup: 10+.* is too large for a float"),
+        (lambda: sweep(["gpt2"], np.ones((2, 2), int), [EDGE_TPU]), "context_lengths: .* is not a single value"),
+        (lambda: sweep(["gpt2"], [np.array([1.5]), UNPRINTABLE], [EDGE_TPU]), "context_lengths: .* not a single value"),
+        (lambda: sweep(["gpt2"], np.array(5), [EDGE_TPU]), r"context_lengths: array\(5\) is not a list"),
+        (lambda: sweep(["gpt2"], b"ab", [EDGE_TPU]), "context_lengths: b'ab' is not a list"),  # it gave l = 97 and 98
+        (lambda: sweep(["gpt2"], [1], [EDGE_TPU], ifmap=PAIR), "ifmap: array"),
+        (lambda: decoder(name=PAIR), "name: array"),
+        (lambda: decoder(windows=np.array(5)), r"windows: array\(5\) is not a list"),
+        (lambda: decoder(windows=b"ab"), "windows: b'ab' is not a list"),
+        (lambda: decoder(experts=Experts(2, 1, 8), dense_layers=np.ones((2, 2), int)), "dense_layers: array"),
+        (lambda: Experts(2, 1, 8, 0j), "shared_intermediate_size: 0j is not a whole number >= 0"),
+        (lambda: Experts(2, 1, 8, np.float32(0)), "shared_intermediate_size: np.float32"),
+        (lambda: Experts(2, 1, 8, np.False_), "shared_intermediate_size: np.False_"),
+        (lambda: Experts(2, 1, 8, PAIR), "shared_intermediate_size: array"),
+        (lambda: decode_step(get_model("gpt2"), -UNPRINTABLE), "context_length: int that is too long to print"),
+        (lambda: from_hf_config("a" * 5000), r"config: 'a+\.\.\.: cannot be read \(File name too long\)"),
+        (lambda: from_hf_config({**LLAMA, "unknown": PAIR}), r"config: unknown: array\(\[1, 2\]\) is nothing that"),
+        (lambda: from_hf_config({**LLAMA, "hidden_size": PAIR}), "config: hidden_size: array"),
+        (lambda: from_hf_config({**LLAMA, 7: 1}), "config: 7 is not a key of a config.json"),
+        (lambda: from_hf_config({**LLAMA, "hidden_size": -UNPRINTABLE}), "llama: hidden_size: int that is too long"),
+        (lambda: from_hf_config({**LLAMA, "architectures": [UNPRINTABLE]}), "architectures: .* has no LM head"),
+        (lambda: from_hf_config({**MOE, "num_hidden_layers": 10**12}), "num_hidden_layers: 10+ is more than any model"),
+        (lambda: from_hf_config({**MOE, "mlp_only_layers": ["a"]}), "mlp_only_layers: .* is not a list of layers"),
+        (lambda: from_hf_config({**MOE, "mlp_only_layers": [PAIR]}), "mlp_only_layers: .* is not a list of layers"),
+        (
+            lambda: from_hf_config({**LLAMA, "model_type": "gemma2", "layer_types": [Path("full_attention")] * 4}),
+            "layer_types: .* is not a list of 4 layers",
+        ),
+    ],
+)
+def test_refused(call, message):
+    with pytest.raises(InputError, match=message) as caught:
+        call()
+    assert len(str(caught.value)) < 1500
+
+
+def test_a_target_of_1_needs_no_improvement():
+    assert amdahl.required_partial_speedup([1e-17, 0.3, 0, 1], 1).tolist() == [1, 1, 1, 1]  # the first gave inf
+
+
+def test_a_part_that_is_the_whole_needs_the_target_itself():
+    targets = [5e-324, 0.3, 49.0, 1.7976931348623153e308, np.inf]  # the first gave 0, the fourth inf
+    assert amdahl.required_partial_speedup(1, targets).tolist() == targets
+
+
+def test_any_number_of_layers_takes_no_longer():
+    few, many = (decode_step(decoder(num_layers=number), 8) for number in (2, 10**30))
+    assert [(mm.name, mm.m, mm.n, mm.k) for mm in few] == [(mm.name, mm.m, mm.n, mm.k) for mm in many]
+    layers = {mm.count for mm in many if mm.part is Part.PROJECTION}
+    assert layers == {10**30}
+    mixed = decode_step(decoder(num_layers=10**12, experts=Experts(2, 1, 8), dense_layers=(0, 7)), 8)
+    assert {mm.name: mm.count for mm in mixed if mm.name.endswith("W_O")} == {"W_O": 2, "expert W_O": 10**12 - 2}
+
+
+def test_harmless_keys_may_hold_anything():
+    assert from_hf_config({**LLAMA, "torch_dtype": np.dtype("float16"), "_private": PAIR}) == from_hf_config(LLAMA)
+    assert from_hf_config({**LLAMA, "_name_or_path": PAIR}).name == "llama"
+    assert from_hf_config({**LLAMA, "_name_or_path": "/"}).name == "config"
