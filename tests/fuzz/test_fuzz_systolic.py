@@ -18,13 +18,13 @@ from llmamdahl.systolic import gemm_cost
 @given(st.data())
 def test_systolic_array(data):
     given_values = {
-        "rows": data.draw(one_in(4, SIZES)),
-        "cols": data.draw(one_in(4, SIZES)),
-        "dataflow": data.draw(one_in(4, dataflows)),
-        "ifmap_sram_kb": data.draw(one_in(8, SIZES)),
-        "filter_sram_kb": data.draw(one_in(8, SIZES)),
-        "ofmap_sram_kb": data.draw(one_in(8, SIZES)),
-        "name": data.draw(one_in(4, st.text())),
+        "rows": data.draw(one_in(12, SIZES)),
+        "cols": data.draw(one_in(12, SIZES)),
+        "dataflow": data.draw(one_in(12, dataflows)),
+        "ifmap_sram_kb": data.draw(one_in(12, SIZES)),
+        "filter_sram_kb": data.draw(one_in(12, SIZES)),
+        "ofmap_sram_kb": data.draw(one_in(12, SIZES)),
+        "name": data.draw(one_in(12, st.text())),
     }
     sizes = {name: as_size(value) for name, value in given_values.items() if name not in ("dataflow", "name")}
     flow, name = given_values["dataflow"], given_values["name"]

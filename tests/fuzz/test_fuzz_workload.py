@@ -141,9 +141,9 @@ def members(values):
 
 @fuzz
 @given(
-    one_in(10, few(one_in(10, st.one_of(st.sampled_from(NAMES[:20]), decoders())))),
-    one_in(10, few(one_in(10, st.one_of(SMALL, SMALL, SMALL, SMALL, EDGES, SIZES)))),
-    one_in(10, few(one_in(10, small_arrays))),
+    one_in(20, few(one_in(20, st.one_of(st.sampled_from(NAMES[:20]), decoders())))),
+    one_in(20, few(one_in(20, st.one_of(SMALL, SMALL, SMALL, SMALL, SIZES)))),
+    one_in(20, few(one_in(20, small_arrays))),
     st.sampled_from(sorted(KINDS)),
     one_in(20, st.sampled_from(["reported", "corrected"])),
     one_in(20, st.sampled_from(["activations", "weights"])),
