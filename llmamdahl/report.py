@@ -89,7 +89,7 @@ def _notebook(path: Path, items: list[Row]) -> Row:
         source, outputs = "".join(cell["source"]), cell.get("outputs", [])
         shown = {"id": cell["id"], "figures": []}
         if cell["cell_type"] == "markdown":
-            heading = [heading, *re.findall(r"^#+ (.*)", source, re.MULTILINE)][-1]
+            heading = re.sub(r"[${}]", "", [heading, *re.findall(r"^#+ (.*)", source, re.MULTILINE)][-1])
             shown["html"] = MarkdownWithMath(renderer=Renderer()).render(source)
         else:
             if any("image/png" in output.get("data", {}) for output in outputs):

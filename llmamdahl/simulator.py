@@ -81,8 +81,8 @@ def simulate(run: Run) -> Row:
     Raises
     ------
     InputError
-        Another version than `VERSION` is installed, or the run takes a single cycle (1 x 1 x 1 on a 1 x 1 array),
-        at which the simulator fails.
+        Another version than `VERSION` is installed, or the simulator fails: at a run of a single cycle (1 x 1 x 1 on a
+        1 x 1 array), and where a buffer is filled twice in a cycle.
     """
     installed = version("scalesim")
     if installed != VERSION:
@@ -101,7 +101,11 @@ def simulate(run: Run) -> Row:
     topology.append_layer_entry(["matmul", run.m, run.k, 1, run.k, 1, run.n, 1, 1])
     layer = single_layer_sim()
     layer.set_params(0, config, topology, verbose=False)
-    layer.run()
+    try:
+        layer.run()
+    except ZeroDivisionError:
+        problem = "a buffer is filled twice in one cycle, and SCALE-Sim divides by the cycles between; use more SRAM"
+        raise InputError(f"{run}: {problem}") from None
     try:
         cycles, stalls, *utilisations = layer.get_compute_report_items()
     except ZeroDivisionError:

@@ -29,14 +29,16 @@ class GemmCost:
     filter_sram_reads: Count
     ofmap_sram_writes: Count
     _: KW_ONLY
-    asked: InitVar[tuple[Sequence[Count], SystolicArray, str]]
+    asked: InitVar[tuple[Sequence[Count], SystolicArray, str] | None] = None
 
-    def __post_init__(self, asked: tuple[Sequence[Count], SystolicArray, str]) -> None:
+    def __post_init__(self, asked: tuple[Sequence[Count], SystolicArray, str] | None) -> None:
         self.__dict__["_asked"] = asked
 
     @cached_property
     def _dram_counts(self) -> tuple[Count, Count, Count]:
-        return dram_counts(*self.__dict__["_asked"])
+        if not (asked := self.__dict__["_asked"]):
+            raise InputError("GemmCost: made without gemm_cost, so it is not known whose DRAM counts these would be")
+        return dram_counts(*asked)
 
     @property
     def ifmap_dram_reads(self) -> Count:

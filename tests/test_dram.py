@@ -237,11 +237,15 @@ def test_counts_are_those_of_the_call():
     shown = ["cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes"]
     assert [field.name for field in fields(GemmCost)] == shown
     assert "dram" not in repr(again)
+    by_hand = replace(again, cycles=1)
+    assert by_hand.cycles == 1
+    with pytest.raises(InputError, match="made without gemm_cost"):
+        by_hand.ifmap_dram_reads  # noqa: B018
 
 
 def test_a_buffer_filled_twice_in_a_cycle_is_refused():
     run = Run(3, 1000, 4, SystolicArray(2, 1000, "ws", 1, 1, 1))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(InputError, match="a buffer is filled twice in one cycle"):
         simulate(run)
     cost = gemm_cost(run.m, run.n, run.k, run.array)
     for name in DRAM_COUNTS:

@@ -285,13 +285,17 @@ def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
 
 
 def test_the_parts_sum_to_the_whole():
+    """What else runs on the machine disturbs this now and then; what is left out or counted twice, every time."""
     bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(DEVICE, cache=2**25), ())
-    timings = bench.timings(512)
-    time_all(timings, "cpu", 2.0)
-    at = {(timing.part, timing.attention): min(timing.seconds) for timing in timings}  # what else runs here only adds
-    for form in ("matmul", "fused"):
-        parts = at["projection", ""] + at["attention", form] + at["other", ""]
-        assert 0.7 < parts / at["block", form] < 1.3
+    for _ in range(5):
+        timings = bench.timings(512)
+        time_all(timings, "cpu", 2.0)
+        at = {(timing.part, timing.attention): min(timing.seconds) for timing in timings}
+        sums = {form: at["projection", ""] + at["attention", form] + at["other", ""] for form in ("matmul", "fused")}
+        ratios = [sums[form] / at["block", form] for form in sums]
+        if all(0.7 < ratio < 1.3 for ratio in ratios):
+            return
+    pytest.fail(f"parts over blocks: {ratios}")
 
 
 def test_steady_is_a_narrow_confidence_interval():

@@ -118,7 +118,7 @@ def test_large_counts_that_fit_are_exact():
 
 
 def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
-    assert min(million_over_bare() for _ in range(3)) < 2
+    assert min(million_over_bare()[0][1] for _ in range(3)) < 2
 
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
