@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,7 +127,8 @@ def test_a_run_that_nobody_asked_for(damaged):
 def test_a_changed_closed_form_is_named(damaged, monkeypatch):
     def one_more(*given):
         cost = gemm_cost(*given)
-        return replace(cost, filter_sram_reads=cost.filter_sram_reads + 1)
+        object.__setattr__(cost, "filter_sram_reads", cost.filter_sram_reads + 1)
+        return cost
 
     monkeypatch.setattr(verify, "gemm_cost", one_more)
     found = damaged("runs.csv", lambda rows: None)
