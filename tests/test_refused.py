@@ -60,7 +60,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         (lambda: sweep(["gpt2"], b"ab", [EDGE_TPU]), "context_lengths: b'ab' is not a list"),  # it gave l = 97 and 98
         (lambda: sweep(["gpt2"], [1], [EDGE_TPU], ifmap=PAIR), "ifmap: array"),
         (lambda: sweep([ONES], [1], [SystolicArray(1, 1)]), "arrays: '1x1' with dataflow os counts no cycles"),
-        (lambda: share(ONES, 1, SystolicArray(1, 1)), "array: '1x1' counts no cycles"),
+        (lambda: share(ONES, 1, SystolicArray(1, 1)), "array: it counts no cycles"),
         (lambda: decoder(name=PAIR), "name: array"),
         (lambda: decoder(windows=np.array(5)), r"windows: array\(5\) is not a list"),
         (lambda: decoder(windows=b"ab"), "windows: b'ab' is not a list"),
