@@ -341,6 +341,8 @@ def _totals(matmuls: Iterable[MatMul], array: SystolicArray, metric: str, counti
 def _share(counts: dict[Part, int], unquantized: bool) -> Share:
     projection, attention, rest = (counts[part] for part in (Part.PROJECTION, Part.ATTENTION, Part.UNQUANTIZED))
     whole = projection + attention + (rest if unquantized else 0)
+    if not whole:  # MatMuls of one cycle, each counted as none
+        raise InputError("array: it counts no cycles for all of this, of which F would be a share")
     return Share(projection, attention, rest, projection / whole)
 
 

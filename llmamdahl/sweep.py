@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +54,8 @@ def sweep(
     Raises
     ------
     InputError
-        An empty list, an unknown model, counting or ifmap, a bad context length, arrays that cannot be told apart.
+        An empty list, an unknown model, counting or ifmap, a bad context length, arrays that cannot be told apart, or
+        one on which a whole decode step is reported as 0 cycles.
     CountOverflowError
         A sum above 2**63 - 1.
 
@@ -94,6 +97,10 @@ def sweep(
         cost = gemm_cost(m, n, k, array, counting)
         for metric in METRICS:
             parts = _sums(getattr(cost, metric), count, cell, len(cases))
+            if not parts.any(axis=1).all():  # one element, and MatMuls of one cycle, each counted as none
+                raise InputError(
+                    f"arrays: {label!r} with dataflow {dataflow} counts no {metric}, of which F is a share"
+                )
             frames.append(
                 {
                     "model": [model.name for model, _ in cases],
@@ -106,7 +113,7 @@ def sweep(
                     "fraction": parts[:, 0] / parts.sum(axis=1),
                 }
             )
-    return pd.DataFrame({name: np.concatenate([frame[name] for frame in frames]) for name in COLUMNS})
+    return pd.DataFrame({name: _joined([frame[name] for frame in frames]) for name in COLUMNS})
 
 
 def dataflow_cycles(
@@ -155,6 +162,11 @@ def correction_shift(
     frame = sweep(models, context_lengths, arrays, "reported").rename(columns={"fraction": "reported"})
     frame["corrected"] = sweep(models, context_lengths, arrays, "corrected").fraction
     return frame.drop(columns=["projection", "attention"]).assign(shift=frame.corrected - frame.reported)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Arrays as one array, lists as one list: an array of texts would lose what NumPy takes for padding."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))
 
 
 def _sums(values: np.ndarray, count: np.ndarray, cell: np.ndarray, cases: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from llmamdahl.decoder import Decoder, Experts
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import EDGE_TPU, SystolicArray
 from llmamdahl.models import from_hf_config, get_model
+from llmamdahl.questions import share
 from llmamdahl.sweep import sweep
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
@@ -25,6 +26,9 @@ MOE = {**LLAMA, "model_type": "qwen3_moe"}
 def decoder(**changes):
     sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size", "max_position")
     return Decoder(**{"name": "m", **dict.fromkeys(sizes, 2), "embedding_size": 2, "gated_ffn": False, **changes})
+
+
+ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul is 1 x 1 x 1: F was NaN
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,8 @@ def decoder(**changes):
         (lambda: sweep(["gpt2"], np.array(5), [EDGE_TPU]), r"context_lengths: array\(5\) is not a list"),
         (lambda: sweep(["gpt2"], b"ab", [EDGE_TPU]), "context_lengths: b'ab' is not a list"),  # it gave l = 97 and 98
         (lambda: sweep(["gpt2"], [1], [EDGE_TPU], ifmap=PAIR), "ifmap: array"),
+        (lambda: sweep([ONES], [1], [SystolicArray(1, 1)]), "arrays: '1x1' with dataflow os counts no cycles"),
+        (lambda: share(ONES, 1, SystolicArray(1, 1)), "array: it counts no cycles"),
         (lambda: decoder(name=PAIR), "name: array"),
         (lambda: decoder(windows=np.array(5)), r"windows: array\(5\) is not a list"),
         (lambda: decoder(windows=b"ab"), "windows: b'ab' is not a list"),
@@ -83,6 +89,11 @@ def test_refused(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert len(str(caught.value)) < 1500
+
+
+def test_names_are_kept_to_the_last_character():
+    names = ["a\0", "a"]  # NumPy takes the first's end for padding
+    assert sweep([decoder(name=name) for name in names], [1], [EDGE_TPU]).model[:2].tolist() == names
 
 
 def test_a_target_of_1_needs_no_improvement():
