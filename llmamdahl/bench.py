@@ -62,7 +62,7 @@ def design_space() -> Lines:
     took = seconds(lambda: sweep(zoo_names(), lengths, arrays))
     points = len(zoo_names()) * len(lengths) * len(arrays)
     what = f"`sweep` of {len(zoo_names())} models x {len(lengths)} lengths x {len(sizes)} arrays x 3 dataflows"
-    return [(what, took, "s", "measured"), ("  designs (F of both metrics) a second", points / took, "", "measured")]
+    return [(what, took, "s", "measured"), ("… designs (F of both metrics) a second", points / took, "", "measured")]
 
 
 def million_over_bare() -> Lines:
@@ -78,7 +78,7 @@ def million_over_bare() -> Lines:
     counted = best(lambda: gemm_cost(m, n, k, EDGE_TPU)) / alone
     with_dram = best(lambda: gemm_cost(m, n, k, EDGE_TPU).ifmap_dram_reads) / alone
     what = "`gemm_cost` on 10^6 MatMuls, over the bare NumPy formula for cycles and SRAM"
-    return [(what, counted, "x", "measured"), ("  with DRAM counts", with_dram, "x", "measured")]
+    return [(what, counted, "x", "measured"), ("… with DRAM counts", with_dram, "x", "measured")]
 
 
 def simulator_over_closed_form() -> Lines:
@@ -93,10 +93,10 @@ def simulator_over_closed_form() -> Lines:
     name = " x ".join(map(str, dims))
     return [
         (f"SCALE-Sim over `gemm_cost`, {name}, edge array", whole / cost, "x", "measured"),
-        ("  with DRAM counts", whole / with_dram, "x", "measured"),
+        ("… with DRAM counts", whole / with_dram, "x", "measured"),
         ("SCALE-Sim whole over its distinct folds, the same MatMul", whole / by_folds, "x", "measured"),
-        ("  the store: 828 whole MatMuls over its 678 runs", store_whole / store_runs, "x", "extrapolated"),
-        ("  hours of the 828 whole, on one core", whole / WHOLE.weight * store_whole / 3600, "h", "extrapolated"),
+        ("… the store: 828 whole MatMuls over its 678 runs", store_whole / store_runs, "x", "extrapolated"),
+        ("… hours of the 828 whole, on one core", whole / WHOLE.weight * store_whole / 3600, "h", "extrapolated"),
     ]
 
 
