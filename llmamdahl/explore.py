@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
-from llmamdahl.models import Decoder, from_hf_config, get_model, model_names, zoo_names
+from llmamdahl.models import Decoder, find_model, model_names, zoo_names
 from llmamdahl.questions import share
 
 SPEEDUPS = np.geomspace(1, 100, 60)
@@ -48,15 +47,6 @@ def answer(
         amdahl.ceiling(fraction),
         amdahl.ceiling(1 - fraction),
     )
-
-
-def find_model(text: str) -> Decoder:
-    """A model by its name, or by the path of its config.json or the folder that holds one."""
-    if text in model_names() or text in zoo_names():
-        return get_model(text)
-    if Path(text).exists():
-        return from_hf_config(text)
-    raise InputError(f"model: {text!r} is neither a known model nor a path here; pick a name, or give a config.json")
 
 
 class Panel(widgets.HBox):  # type: ignore[misc]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 from llmamdahl.decoder import Decoder, Experts, Latent
@@ -18,6 +19,7 @@ __all__ = [
     "Decoder",
     "Experts",
     "Latent",
+    "find_model",
     "from_hf_config",
     "get_model",
     "model_names",
@@ -130,6 +132,16 @@ def get_model(name: str) -> Decoder:
         f"model: {shown(name)} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
         f"{', '.join(others)}"
     )
+
+
+def find_model(text: str) -> Decoder:
+    """A model by its name, or by the path of its config.json or the folder that holds one."""
+    known = {row["name"] for row in (*table2_true(), *zoo(), *zoo("benchmarked"))}
+    if text.removesuffix(PRINTED) in known:
+        return get_model(text)
+    if Path(text).exists():
+        return from_hf_config(text)
+    raise InputError(f"model: {text!r} is neither a known model nor a path here; pick a name, or give a config.json")
 
 
 def _as_printed(model: Decoder, name: str) -> Decoder:

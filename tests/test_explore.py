@@ -6,9 +6,9 @@ import pytest
 
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError
-from llmamdahl.explore import Panel, answer, find_model
+from llmamdahl.explore import Panel, answer
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-from llmamdahl.models import get_model
+from llmamdahl.models import find_model, get_model
 from llmamdahl.sweep import sweep
 from llmamdahl.tables import ROOT
 
@@ -66,3 +66,7 @@ def test_what_cannot_be_used_is_said_and_the_numbers_stay():
     assert panel.answer.fraction == answer(get_model("gpt2-xl"), CLOUD_TPU, 2048, 1, 10, 1).fraction
     with pytest.raises(InputError, match="neither a known model"):
         find_model("nope")
+    assert find_model("gpt2-printed") == get_model("gpt2-printed")
+    assert find_model("bitnet-7b-dummy") == get_model("bitnet-7b-dummy")
+    with pytest.raises(InputError, match="9216/76|num_heads: 76"):
+        find_model("opt-66b-printed")
