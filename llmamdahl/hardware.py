@@ -134,6 +134,7 @@ class SystolicArray:
         sizes = {name: getattr(self, name) for name in CFG_KEYS}
         run_name = self.label.replace("%", "%%")  # configparser's escape
         text = CFG.format(run_name=run_name, dataflow=self.dataflow, **sizes)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text, encoding="utf-8")
 
 

@@ -237,10 +237,10 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     `frame` comes from `speedups.predictions`.
     """
     systems, devices = list(dict.fromkeys(frame.system)), list(dict.fromkeys(frame.device))
-    colours = dict(zip(systems, sns.color_palette("colorblind", len(systems)), strict=True))
+    colours = dict(zip(systems, sns.color_palette("tab10", len(systems)), strict=True))
     markers = dict(zip(devices, "osD^vX*P", strict=False))
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.6), sharey=True, layout="constrained")
-    panels = {"predicted": f"predicted {TOTAL}", "ceiling": "ceiling, 1 / (1 - F)"}
+    panels = {"predicted": f"predicted {TOTAL}", "ceiling": "ceiling, 1 / (1 - F), F of time"}
     low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
     for axis, (across, label) in zip(axes, panels.items(), strict=True):
         for (system, device), rows in frame.groupby(["system", "device"], sort=False):
@@ -299,9 +299,9 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
             )
             face = colour if row.kind == "step" else "white"
             strip.plot(row.median, place, "o", color=colour, markerfacecolor=face, markersize=5)
-        strip.set_yticks(
-            range(len(ranges)), [f"{r.system} {r.format}, {r.device}" for r in ranges.itertuples()], size=8
-        )
+        kinds = ranges.kind.map({"step": ", ", "kernel": " kernel, "})
+        names = ranges.system.str.removesuffix(" kernel") + " " + ranges.format + kinds + ranges.device
+        strip.set_yticks(range(len(ranges)), names.tolist(), size=8)
         strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
         strip.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         strip.xaxis.set_major_formatter("{x:g}")

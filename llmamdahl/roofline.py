@@ -13,7 +13,7 @@ from functools import cache
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import InputError, instance, one_of
+from llmamdahl.errors import InputError, instance, one_of, positive_int
 from llmamdahl.models import Decoder
 from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
 from llmamdahl.workload import MatMul, Part, decode_step, prefill, weights_by_part
@@ -74,6 +74,8 @@ class Device:
     int8_tops: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
         for item in fields(self)[1:]:
             value = getattr(self, item.name)
             missing = value is None and item.name != "bandwidth_gb_s"
@@ -91,7 +93,7 @@ class Gain:
     partial_speedup: float
     """S_partial of the projections."""
     ceiling: float
-    """1 / (1 - F)."""
+    """1 / (1 - F): of faster projections alone. S_total can pass it where K and V or the other weights narrow too."""
     total_speedup: float
     """S_total: Equation (5), for several parts where more than the projections changed."""
 
@@ -136,9 +138,9 @@ def matmul_traffic(
 
     The fewest bytes that each can move: every weight, K and V is read once, activations are read and results written
     once by each MatMul, and attention's scores stay on the chip. Query heads that share a K or V share its reading; a
-    decode step with latent attention reads its latents once, for Q·Kᵀ. Time is max(operations / peak, bytes /
-    bandwidth), a MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, all else at
-    the FP16 peak.
+    decode step with latent attention reads its latents once, for Q·Kᵀ. Of experts a batch reads as many as
+    `decode_step` spreads it over, which is the most there can be. Time is max(operations / peak, bytes / bandwidth), a
+    MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, all else at the FP16 peak.
 
     Parameters
     ----------
@@ -160,6 +162,8 @@ def matmul_traffic(
     """
     instance("model", model, Decoder)
     instance("precision", precision, Precision)
+    if isinstance(device, str):
+        raise InputError(f"device: {device!r} is a name; get_device({device!r}) looks it up")
     matmuls = PHASES[one_of("phase", phase, tuple(PHASES))](model, context_length, batch)
     rows = []
     for matmul in matmuls:
@@ -195,6 +199,7 @@ def speedup(
     >>> round(gain.fraction, 3), round(gain.partial_speedup, 2), round(gain.ceiling, 2), round(gain.total_speedup, 2)
     (0.906, 7.98, 10.69, 4.83)
     """
+    _instances(before=before, after=after)
     measure = "bytes" if device is None else "seconds"
     costs = [
         matmul_traffic(model, context_length, precision, batch, device, phase).groupby("part")[measure].sum()
@@ -215,6 +220,8 @@ def footprint(
     instance("precision", precision, Precision)
     weights = weights_by_part(model)
     elements = 0
+    if positive_int("batch", batch) > 1 and context_length is None:
+        raise InputError(f"batch: {batch} without a cache is the same as 1; give context_length")
     if context_length is not None:
         step = decode_step(model, context_length, batch)
         elements = sum(_operands(matmul, model, "decode") for matmul in step if matmul.part is Part.ATTENTION)
@@ -243,12 +250,19 @@ def saving(
     >>> round(gain.partial_speedup, 2), round(gain.total_speedup, 2), round(gain.ceiling, 1)
     (10.13, 7.9, 32.5)
     """
-    if not isinstance(other_bytes, int | float) or not 0 <= other_bytes < math.inf:
+    _instances(before=before, after=after)
+    number = isinstance(other_bytes, int | float) and not isinstance(other_bytes, bool)
+    if not number or not 0 <= other_bytes < math.inf:
         raise InputError(f"other_bytes: {other_bytes!r} is not a number of bytes >= 0")
     costs = [footprint(model, precision, context_length, batch) for precision in (before, after)]
     for cost in costs:
         cost["other"] = other_bytes
     return _gain(*costs)
+
+
+def _instances(**precisions: Precision) -> None:
+    for name, precision in precisions.items():
+        instance(name, precision, Precision)
 
 
 def _gain(before: pd.Series[float], after: pd.Series[float]) -> Gain:

@@ -75,7 +75,7 @@ class _Case:
         return speedup(self.model, self.context_length, self.after, self.before, *where)
 
 
-def published(path: Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
+def published(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
     """The table with its columns (`COLUMNS`), and `measured`: how many times faster, or smaller.
 
     `measured` is `after` against `before` where both are printed, else the printed `speedup`, else missing.
@@ -86,6 +86,7 @@ def published(path: Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
         An unknown unit, a speedup without a baseline, more than 100% left, a prediction without what it needs (a known
         model and device, bits, batch, context length, both numbers), or what `read_rows` refuses; it names the line.
     """
+    path = Path(path)
     rows = read_rows(path, COLUMNS, KEY)
     for line, row in enumerate(rows, start=2):
         try:
@@ -146,6 +147,7 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
         measured - 1), needed_partial_speedup (the S_partial with which Equation (5) gives what was measured, `inf` at
         or above the ceiling), above_ceiling.
     """
+    _table("table", table, "published", "unpredicted")
     rows = table[table.unpredicted == ""]
     gains = [_Case.of(row, unquantized).gain() for row in rows.to_dict("records")]
     predicted = rows.assign(
@@ -160,6 +162,12 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
     ).reset_index(drop=True)
 
 
+def _table(argument: str, frame: object, made_by: str, *columns: str) -> None:
+    missing = [column for column in columns if not isinstance(frame, pd.DataFrame) or column not in frame]
+    if missing:
+        raise InputError(f"{argument}: not a table of `{made_by}`; it has no column {', '.join(missing)}")
+
+
 def summary(predicted: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     """How well `predictions` predict.
 
@@ -169,6 +177,7 @@ def summary(predicted: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
         `by`, cases, devices, measured and predicted (medians), median_error (of the absolute ones), within_20_percent
         (share of the cases), worst (the error farthest from 0), above_ceiling (share of the cases).
     """
+    _table("predicted", predicted, "predictions", "error", *([by] if isinstance(by, str) else by))
     groups = predicted.assign(size=predicted.error.abs()).groupby(by, sort=False)
     return groups.agg(
         cases=("error", "size"),
@@ -194,6 +203,7 @@ def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The rows, with other_gb (10^9 bytes, a device), predicted_with_other and error_with_other.
     """
+    _table("predicted", predicted, "predictions", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "memory"]
     others, gains = [], []
     for row in rows.to_dict("records"):
@@ -216,6 +226,7 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The rows, with gb_s_before, gb_s_after, gb_s_datasheet, share_before (gb_s_before / gb_s_datasheet).
     """
+    _table("predicted", predicted, "predictions", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "decode"]
     rates: dict[str, list[float]] = {"gb_s_before": [], "gb_s_after": [], "gb_s_datasheet": []}
     for row in rows.to_dict("records"):
@@ -244,6 +255,7 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
         5), rival (S_total), error_transferred, error_rival.
     """
     groups = ["device", "system", "format"]
+    _table("predicted", predicted, "predictions", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "decode"]
     sizes = pd.Series({model: num_weights(get_model(model)) for model in rows.model.unique()})
     rank = rows.assign(size=rows.model.map(sizes)).groupby(groups)["size"].rank("dense").astype(int)
@@ -270,6 +282,7 @@ def realised(table: pd.DataFrame) -> pd.DataFrame:
         device, system, format, kind (`step` or `kernel`), cases, low, median (missing where only a range is printed),
         high; sorted by device and low.
     """
+    _table("table", table, "published", "unpredicted")
     groups = ["device", "system", "format"]
     one = table[table.batch == 1]
     steps = predictions(one[one.quantity == "decode"])
@@ -296,6 +309,7 @@ def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
     DataFrame
         model, node, fraction, partial_speedup, ceiling, total_speedup.
     """
+    _table("table", table, "published", "unpredicted")
     rows = table[(table.system == "BitNet") & (table.quantity == "energy") & (table.baseline == "FP16")]
     rows = rows.assign(node=rows.device.str.split().str[0])
     sums = rows.groupby(["model", "node"], sort=False)[["before", "after"]].sum().reset_index()

@@ -180,7 +180,7 @@ def _made_of_runs(store: Path, runs: dict[tuple[Any, ...], Row]) -> list[Row]:
     for line, (row, matmul) in enumerate(zip(rows, matmuls, strict=True), start=2):
         if row != matmul_row(matmul, runs):
             raise TableError(
-                path, line, "not what its runs in runs.csv add up to; run `make simulate`", rows[: line - 2]
+                path, line, "not what its runs in runs.csv add up to; `make verify` names the number", rows[: line - 2]
             )
     return rows
 

@@ -71,9 +71,11 @@ def write_store(folder: Path, store: Path = STORE) -> None:
     """
     runs, matmuls = read_runs(store), paper_matmuls()
     needed = {run_key(run): run for run in needed_runs(matmuls)}
-    rows = [{**dict.fromkeys(RUN_COLUMNS), **runs.get(key, {}), **_known(needed[key])} for key in sorted(needed)]
-    write_rows(folder / "runs.csv", list(RUN_COLUMNS), rows)
-    write_rows(folder / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
+    if missing := sorted(needed.keys() - runs.keys()):
+        raise InputError(f"the store has no run of {needed[missing[0]]}; run `make simulate`")
+    right = {key: {**dict.fromkeys(RUN_COLUMNS), **runs[key], **_known(needed[key])} for key in sorted(needed)}
+    write_rows(folder / "runs.csv", list(RUN_COLUMNS), right.values())
+    write_rows(folder / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, right) for matmul in matmuls])
 
 
 def _known(run: Run) -> Row:

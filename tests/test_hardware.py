@@ -169,3 +169,9 @@ def test_what_is_no_cfg(tmp_path, text):
 def test_a_name_that_is_no_folder(tmp_path, name):
     with pytest.raises(InputError, match=r"name: .* cannot name SCALE-Sim's folder"):
         replace(CLOUD_TPU, name=name).to_scalesim_cfg(tmp_path / "a.cfg")
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    path = tmp_path / "new" / "folder" / "array.cfg"
+    EDGE_TPU.to_scalesim_cfg(path)
+    assert SystolicArray.from_scalesim_cfg(path) == EDGE_TPU

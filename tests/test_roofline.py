@@ -141,6 +141,24 @@ def test_bad_questions():
         speedup(SMALL, 5, W2, batch=64, device=get_device("Tesla V100 SXM2"))
     one = speedup(SMALL, 5, W2, device=get_device("Tesla V100 SXM2"))
     assert one.total_speedup == pytest.approx(speedup(SMALL, 5, W2).total_speedup)
+    for wrong, field in (((2,), "after"), ((W2, 4), "before")):
+        with pytest.raises(InputError, match=f"{field}: . is not a Precision"):
+            speedup(SMALL, 5, *wrong)
+        with pytest.raises(InputError, match=f"{field}: . is not a Precision"):
+            saving(SMALL, *wrong)
+    for batch, problem in (
+        (0, "is not a positive"),
+        (-3.5, "is not a positive"),
+        (8, "without a cache is the same as 1"),
+    ):
+        with pytest.raises(InputError, match=f"batch: {batch} {problem}"):
+            saving(SMALL, W2, batch=batch)
+    with pytest.raises(InputError, match="other_bytes: True"):
+        saving(SMALL, W2, other_bytes=True)
+    with pytest.raises(InputError, match=r"device: 'H200' is a name; get_device\('H200'\) looks it up"):
+        speedup(SMALL, 5, W2, device="H200")
+    with pytest.raises(InputError, match="name: 3 does not name a device"):
+        Device(3, 100)
     with pytest.raises(InputError, match="precision: 2 is not a Precision"):
         matmul_traffic(SMALL, 5, 2)
     with pytest.raises(InputError, match="other_bytes: -5 is not a number of bytes"):
