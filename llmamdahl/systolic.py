@@ -114,7 +114,7 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
         raise InputError(f"m, n, k: shapes {', '.join(map(str, shapes))} do not broadcast against each other") from None
     largest = [dim if isinstance(dim, int) else int(dim.max(initial=1)) for dim in dims]
     most = _counts(largest, array, counting)
-    if max(most[0], sum(most[1:])) > INT64_MAX:
+    if max(most[0] + 1, sum(most[1:])) > INT64_MAX:  # reported cycles are one more on the way
         exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
         for each in zip(*(dim.ravel() for dim in exact), strict=True):
             _refuse_overflow(_counts(each, array, counting))

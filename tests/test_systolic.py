@@ -145,3 +145,10 @@ def test_shapes_must_broadcast():
         gemm_cost(np.array([1, 2]), np.array([1, 2, 3]), 1, EDGE_TPU)
     with pytest.raises(InputError, match="SystolicArray"):
         gemm_cost(1, 1, 1, "cloud")
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "is"])
+def test_the_largest_count_there_can_be(dataflow):
+    array = SystolicArray(2**62, 1, dataflow)
+    cost = gemm_cost(1, 1, np.array([1]), array)
+    assert cost.cycles.tolist() == [2**63 - 1] == [gemm_cost(1, 1, 1, array).cycles]
