@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -249,10 +250,7 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
         end = max(high, 1.2 * frame[across].max())
         axis.plot([low, end], [low, end], color="black", linewidth=1)
         axis.set(xscale="log", yscale="log", xlim=(low, end), ylim=(low, high), xlabel=label)
-        for scale in (axis.xaxis, axis.yaxis):
-            scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-            scale.set_major_formatter("{x:g}")
-            scale.set_minor_locator(NullLocator())
+        _mark_1_2_5(axis.xaxis, axis.yaxis)
         axis.grid(alpha=0.3)
     axes[0].fill_between([low, high], [low / 1.2, high / 1.2], [low / 0.8, high / 0.8], color="black", alpha=0.07)
     axes[0].set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
@@ -287,9 +285,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         ):
             axis.plot(curve.partial_speedup, curve.total_speedup, color=colours[model], label=_described(model)[1])
         axis.set(xscale="log", yscale="log", title=f"{array}, l = {curves.context_length.iloc[0]}")
-        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_locator(NullLocator())
+        _mark_1_2_5(axis.yaxis)
         axis.grid(alpha=0.3)
         for place, row in enumerate(ranges.itertuples()):
             colour = devices[row.device]
@@ -303,9 +299,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         names = ranges.system.str.removesuffix(" kernel") + " " + ranges.format + kinds + ranges.device
         strip.set_yticks(range(len(ranges)), names.tolist(), size=8)
         strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
-        strip.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        strip.xaxis.set_major_formatter("{x:g}")
-        strip.xaxis.set_minor_locator(NullLocator())
+        _mark_1_2_5(strip.xaxis)
         strip.invert_yaxis()
         strip.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"{TOTAL}, speedup of the model")
@@ -385,6 +379,14 @@ def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
     figure.legend(handles=[*handles, outline], loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
     return _done(figure)
+
+
+def _mark_1_2_5(*scales: Axis) -> None:
+    """Ticks of logarithmic scales at 1, 2 and 5 of each decade."""
+    for scale in scales:
+        scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_locator(NullLocator())
 
 
 def _one_design(frame: pd.DataFrame) -> None:

@@ -25,6 +25,10 @@ WIDE = 16
 """Bits of what no format here narrows: attention's activations, and every result as it is written."""
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Precision:
     """Bits of each kind of number; 1.58 (log2 3) and 1.67 (five bits for three weights) are bits too.
@@ -49,8 +53,12 @@ class Precision:
     def __post_init__(self) -> None:
         for item in fields(self):
             bits = getattr(self, item.name)
-            if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 < bits <= 64:
+            if not _is_number(bits) or not 0 < bits <= 64:
                 raise InputError(f"{item.name}: {bits!r} is not a number of bits; it must be above 0 and at most 64")
+
+    def of(self, part: Part) -> float:
+        """Bits of what a part's MatMuls multiply activations with: weights, or K and V."""
+        return {Part.PROJECTION: self.weights, Part.ATTENTION: self.cache, Part.UNQUANTIZED: self.unquantized}[part]
 
 
 FP16 = Precision()
@@ -79,8 +87,7 @@ class Device:
         for item in fields(self)[1:]:
             value = getattr(self, item.name)
             missing = value is None and item.name != "bandwidth_gb_s"
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not missing and not (number and 0 < value < math.inf):
+            if not missing and not (_is_number(value) and 0 < value < math.inf):
                 raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
 
 
@@ -164,14 +171,16 @@ def matmul_traffic(
     instance("precision", precision, Precision)
     if isinstance(device, str):
         raise InputError(f"device: {device!r} is a name; get_device({device!r}) looks it up")
+    if device is not None:
+        instance("device", device, Device)
     matmuls = PHASES[one_of("phase", phase, tuple(PHASES))](model, context_length, batch)
     rows = []
     for matmul in matmuls:
         operations = 2 * matmul.m * matmul.n * matmul.k * matmul.count
-        moved = (_operand_bits(matmul, model, precision, phase) + _activation_bits(matmul, precision)) / 8
+        operands = _operands(matmul, model, phase) * precision.of(matmul.part)
+        moved = (operands + _activation_bits(matmul, precision)) / 8
         row: Row = {"name": matmul.name, "part": str(matmul.part), "operations": operations, "bytes": moved}
         if device is not None:
-            instance("device", device, Device)
             narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
             alone = phase == "decode" and matmul.m == 1
             compute = operations / 1e12 / _peak(device, "int8_tops" if narrow else "fp16_tflops", alone)
@@ -219,18 +228,14 @@ def footprint(
     instance("model", model, Decoder)
     instance("precision", precision, Precision)
     weights = weights_by_part(model)
-    elements = 0
+    elements = {part: weights.get(part, 0) for part in Part}
     if positive_int("batch", batch) > 1 and context_length is None:
         raise InputError(f"batch: {batch} without a cache is the same as 1; give context_length")
     if context_length is not None:
         step = decode_step(model, context_length, batch)
-        elements = sum(_operands(matmul, model, "decode") for matmul in step if matmul.part is Part.ATTENTION)
-    bits = {
-        Part.PROJECTION: weights[Part.PROJECTION] * precision.weights,
-        Part.ATTENTION: elements * precision.cache,
-        Part.UNQUANTIZED: weights[Part.UNQUANTIZED] * precision.unquantized,
-    }
-    return pd.Series({str(part): number / 8 for part, number in bits.items()})
+        cached = (_operands(matmul, model, "decode") for matmul in step if matmul.part is Part.ATTENTION)
+        elements[Part.ATTENTION] = sum(cached)
+    return pd.Series({str(part): number * precision.of(part) / 8 for part, number in elements.items()})
 
 
 def saving(
@@ -251,8 +256,7 @@ def saving(
     (10.13, 7.9, 32.5)
     """
     _instances(before=before, after=after)
-    number = isinstance(other_bytes, int | float) and not isinstance(other_bytes, bool)
-    if not number or not 0 <= other_bytes < math.inf:
+    if not _is_number(other_bytes) or not 0 <= other_bytes < math.inf:
         raise InputError(f"other_bytes: {other_bytes!r} is not a number of bytes >= 0")
     costs = [footprint(model, precision, context_length, batch) for precision in (before, after)]
     for cost in costs:
@@ -286,15 +290,6 @@ def _operands(matmul: MatMul, model: Decoder, phase: str) -> int:
     if model.latent and phase == "decode":  # one latent for all heads; V is a part of it
         return elements // model.num_heads if matmul.name == "Q·Kᵀ" else 0
     return elements * model.num_kv_heads // model.num_heads
-
-
-def _operand_bits(matmul: MatMul, model: Decoder, precision: Precision, phase: str) -> float:
-    bits = {
-        Part.PROJECTION: precision.weights,
-        Part.ATTENTION: precision.cache,
-        Part.UNQUANTIZED: precision.unquantized,
-    }
-    return _operands(matmul, model, phase) * bits[matmul.part]
 
 
 def _activation_bits(matmul: MatMul, precision: Precision) -> float:
