@@ -38,16 +38,16 @@ lab: $(ENV)  ## open the notebooks in JupyterLab
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
-	@$(PY) -m llmamdahl.reproduce
+	@$(PY) -m compendium.reproduce
 
 verify: $(ENV)  ## reproduce into build/verify/, and name every cell and value that is not as committed
-	@$(PY) -m llmamdahl.reproduce --verify
+	@$(PY) -m compendium.reproduce --verify
 
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
-	@$(PY) -m llmamdahl.reproduce --accept
+	@$(PY) -m compendium.reproduce --accept
 
 report: $(ENV)  ## notebooks, paper items, figures and errata as one HTML file, build/report.html, that needs no network
-	@$(PY) -m llmamdahl.report
+	@$(PY) -m compendium.report
 
 test: $(ENV)  ## doctests, tests, and every notebook through nbval
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
@@ -56,7 +56,7 @@ fuzz: $(ENV)  ## 10000 new random inputs to every public function; FUZZ_EXAMPLES
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
-	@$(PY) -m llmamdahl.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+	@$(PY) -m llmamdahl.scalesim.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 witness: $(ENV) build/witness/.complete  ## SCALE-Sim 3.0.0 on random MatMuls beside 2.0.2 and the closed form; MATMULS=2000
 	@$(PY) tests/witness.py $(or $(MATMULS),200)
@@ -69,10 +69,10 @@ build/witness/.complete: requirements-witness.lock
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
-	@$(PY) -m llmamdahl.measure $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
+	@$(PY) -m llmamdahl.device $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
 
 bench: $(ENV)  ## the ratios of README's speed table
-	@$(PY) -m llmamdahl.bench
+	@$(PY) -m compendium.bench
 
 lint: $(ENV)  ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from llmamdahl import amdahl
+from llmamdahl.analysis import share
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, find_model, model_names, zoo_names
-from llmamdahl.questions import share
 
 SPEEDUPS = np.geomspace(1, 100, 60)
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from llmamdahl.errors import InputError
 from llmamdahl.models import PRINTED, get_model, table2_true
-from llmamdahl.published import FAMILY, as_printed
+from llmamdahl.paper.published import FAMILY, as_printed
 from llmamdahl.tables import FIGURES
 
 PANELS = {

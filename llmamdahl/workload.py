@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from llmamdahl.decoder import Decoder, Experts, Latent
 from llmamdahl.errors import InputError, instance, positive_int
+from llmamdahl.models import Decoder, Experts, Latent
 
 
 class Part(StrEnum):

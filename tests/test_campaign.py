@@ -15,14 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmamdahl import campaign as campaign_module
-from llmamdahl.campaign import campaign
 from llmamdahl.errors import CutOffError, InputError
-from llmamdahl.executors import MEMORY, Worker
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.lock import locked
-from llmamdahl.simulator import Run, simulate
-from llmamdahl.store import needed_runs, paper_matmuls, read_matmuls, read_runs
+from llmamdahl.scalesim import campaign as campaign_module
+from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim.executors import MEMORY, Worker
+from llmamdahl.scalesim.lock import locked
+from llmamdahl.scalesim.simulator import Run, simulate
+from llmamdahl.scalesim.store import needed_runs, paper_matmuls, read_matmuls, read_runs
 
 TINY = [Run(1, 9, 20, SystolicArray(4, 4, dataflow)) for dataflow in ("os", "ws", "is")]
 
@@ -30,9 +30,9 @@ SEVERAL = """
 import multiprocessing, os
 multiprocessing.set_start_method("fork", force=True)  # the default where it did not come from a forkserver
 os.setpgid(0, 0)
-from llmamdahl import campaign as campaign_module
+from llmamdahl.scalesim import campaign as campaign_module
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.simulator import Run
+from llmamdahl.scalesim.simulator import Run
 
 campaign_module.paper_matmuls = lambda: [
     Run(m, n, 40, SystolicArray(4, 4, flow)) for m in (1, 2, 3) for n in (9, 14, 21) for flow in ("os", "ws", "is")
@@ -41,7 +41,9 @@ campaign_module.paper_matmuls = lambda: [
 """What a process of its own runs first: it has a group of its own, and 27 MatMuls in place of the paper's."""
 
 PROCESSES = multiprocessing.get_context("forkserver")  # each starts at once, from a process that has no threads
-PROCESSES.set_forkserver_preload(["llmamdahl.campaign", "scalesim.single_layer_sim", "scalesim.topology_utils"])
+PROCESSES.set_forkserver_preload(
+    ["llmamdahl.scalesim.campaign", "scalesim.single_layer_sim", "scalesim.topology_utils"]
+)
 
 
 class Here(Executor):
@@ -109,7 +111,7 @@ INSTEAD = """
 def simulate(run):
     {}
 
-simulate.__module__ = "llmamdahl.campaign"  # where the processes of a pool, being forks, find it
+simulate.__module__ = "llmamdahl.scalesim.campaign"  # where the processes of a pool, being forks, find it
 campaign_module.simulate = simulate
 """
 
@@ -352,7 +354,7 @@ def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
     before = content(tmp_path)
     start = time.monotonic()
     refused = subprocess.run(
-        [sys.executable, "-m", "llmamdahl.campaign", str(tmp_path)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "llmamdahl.scalesim.campaign", str(tmp_path)], capture_output=True, text=True, timeout=30
     )
     assert refused.returncode == 1
     assert re.fullmatch(rf"{tmp_path}: process {first.pid} on \S+ is at work here; .*\n", refused.stderr)
@@ -372,7 +374,7 @@ def test_a_process_that_outlives_a_campaign_does_not_keep_its_lock(tmp_path):
     """As those of somebody's own executor do."""
     code = """
 import time
-from llmamdahl.lock import locked
+from llmamdahl.scalesim.lock import locked
 with locked(store):
     if os.fork() == 0:
         held.send(os.getpid())

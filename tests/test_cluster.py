@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from llmamdahl import campaign as campaign_module
-from llmamdahl import executors
-from llmamdahl.campaign import campaign
 from llmamdahl.errors import InputError
-from llmamdahl.executors import Worker, dask
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.simulator import Run
-from llmamdahl.store import needed_runs
+from llmamdahl.scalesim import campaign as campaign_module
+from llmamdahl.scalesim import executors
+from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim.executors import Worker, dask
+from llmamdahl.scalesim.simulator import Run
+from llmamdahl.scalesim.store import needed_runs
 
 if not os.environ.get("REQUIRE_EXTRAS"):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed: make extras")

@@ -13,11 +13,11 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from llmamdahl.bench import best
+from compendium.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.simulator import DRAM_COUNTS, Run, simulate
-from llmamdahl.store import read_matmuls, read_runs
+from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
+from llmamdahl.scalesim.store import read_matmuls, read_runs
 from llmamdahl.systolic import GemmCost, gemm_cost
 
 LONGEST = 12_000

@@ -1,6 +1,5 @@
 """environment.yml, pyproject.toml and requirements.lock say the same, and this environment is what they say."""
 
-import ast
 import csv
 import importlib
 import os
@@ -65,21 +64,6 @@ def test_environment_yml_reads_the_lock():
 def test_this_environment_is_the_locked_one():
     installed = {line: f"{line.split('==')[0]}=={version(line.split('==')[0])}" for line in LOCK}
     assert list(installed) == list(installed.values())
-
-
-def test_a_module_imports_only_from_those_above_it():
-    """README's list, the left column before the right one."""
-    block = (ROOT / "README.md").read_text(encoding="utf-8").split("## The package")[1].split("```")[1]
-    columns = [[line[start:end].split()[:1] for line in block.splitlines()] for start, end in ((0, 50), (50, None))]
-    order = [name for column in columns for names in column for name in names]
-    package = ROOT / "llmamdahl"
-    assert sorted(order) == sorted(path.name for path in package.glob("*.py") if path.name != "__init__.py")
-    for place, name in enumerate(order):
-        tree = ast.parse((package / name).read_text(encoding="utf-8"))
-        found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-        modules = [node.module.split(".")[1] for node in found if node.module.startswith("llmamdahl.")]
-        modules += [alias.name for node in found if node.module == "llmamdahl" for alias in node.names]
-        assert {f"{module}.py" for module in modules} <= {*order[:place]}, name
 
 
 def test_extras_are_there_where_they_are_required():

@@ -5,11 +5,11 @@ import time
 import pytest
 
 from llmamdahl import amdahl
+from llmamdahl.analysis import sweep
 from llmamdahl.errors import InputError
 from llmamdahl.explore import Panel, answer
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import find_model, get_model
-from llmamdahl.sweep import sweep
 from llmamdahl.tables import ROOT
 
 CONFIG = ROOT / "tests" / "data" / "hf_configs" / "gpt2-xl.json"

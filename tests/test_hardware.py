@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CFG_KEYS, CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder
-from llmamdahl.simulator import COUNTS, Run, simulate, to_scalesim_topology
+from llmamdahl.scalesim.simulator import COUNTS, Run, simulate, to_scalesim_topology
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step
 

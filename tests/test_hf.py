@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmamdahl.hf import FORMATS
 from llmamdahl.models import from_hf_config
+from llmamdahl.models.huggingface import FORMATS
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
 
 if os.environ.get("REQUIRE_EXTRAS"):

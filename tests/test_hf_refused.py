@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from llmamdahl.errors import InputError
-from llmamdahl.hf import FORMATS
 from llmamdahl.models import from_hf_config, get_model
+from llmamdahl.models.huggingface import FORMATS
 from llmamdahl.tables import ROOT
 from llmamdahl.workload import decode_step
 

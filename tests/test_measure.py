@@ -16,13 +16,13 @@ else:
     torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make extras")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make extras")
 
-from llmamdahl import measure as measure_module
-from llmamdahl.block import Block
-from llmamdahl.device import Device
+from llmamdahl.device import timing as measure_module
+from llmamdahl.device.block import Block
+from llmamdahl.device.host import Device
+from llmamdahl.device.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
+from llmamdahl.device.recorded import COLUMNS, KEY, fractions, predictions, read, read_rows_of, roofline, sums
+from llmamdahl.device.timing import DTYPES, MODELS, Bench, Timing, captured, checked, measure, passes, time_all
 from llmamdahl.errors import InputError, TableError
-from llmamdahl.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
-from llmamdahl.measure import DTYPES, MODELS, Bench, Timing, captured, checked, measure, passes, time_all
-from llmamdahl.measured import COLUMNS, KEY, fractions, predictions, read, read_rows_of, roofline, sums
 from llmamdahl.models import get_model
 from llmamdahl.tables import ROOT, write_rows
 
@@ -138,7 +138,7 @@ def test_the_triton_kernel_is_exact_bit_for_bit():
     pytest.importorskip("triton") if not os.environ.get("REQUIRE_EXTRAS") else None
     code = """
 import torch
-from llmamdahl import ternary
+from llmamdahl.device import ternary
 for m, n, k in ((1, 7, 32), (1, 64, 1600), (3, 33, 768), (1, 5, 11008)):
     weight = torch.randint(-1, 2, (n, k), dtype=torch.int8)
     x = torch.randint(-127, 128, (m, k)).float()
@@ -161,7 +161,7 @@ def test_the_triton_kernel_compiles_for_a_gpu_and_uses_its_dot_product():
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from llmamdahl import ternary
+from llmamdahl.device import ternary
 types = "*i32 *fp32 *i32 *i32 *fp16 fp32 i32 i32 constexpr constexpr constexpr".split()
 names = ternary._product.arg_names
 source = ASTSource(ternary._product, dict(zip(names, types)), {"ROWS": 4, "BLOCK": 256, "ASM": True})
@@ -258,7 +258,7 @@ def test_a_gpu_asked_for_and_absent():
     with pytest.raises(InputError, match=r"'cuda' is asked for.*DEVICE=cpu"):
         Device.find("cuda")
     done = subprocess.run(
-        [sys.executable, "-m", "llmamdahl.measure", "--device", "cuda"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "llmamdahl.device", "--device", "cuda"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert done.stderr.startswith("device: 'cuda'")
@@ -280,7 +280,8 @@ def test_bad_arguments():
 
 
 def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
-    code = "import sys, llmamdahl.measure; print({'scalesim', 'seaborn', 'matplotlib', 'papermill'} & set(sys.modules))"
+    unwanted = {"scalesim", "seaborn", "matplotlib", "papermill"}
+    code = f"import sys, llmamdahl.device.timing; print({unwanted} & set(sys.modules))"
     assert run_python(code) == ["set()"]
 
 

@@ -6,8 +6,7 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from llmamdahl.errors import TableError
-from llmamdahl.measured import (
+from llmamdahl.device.recorded import (
     COLUMNS,
     GPU,
     MEASURED,
@@ -25,6 +24,7 @@ from llmamdahl.measured import (
     roofline,
     sums,
 )
+from llmamdahl.errors import TableError
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, model_names
 from llmamdahl.tables import write_rows
 

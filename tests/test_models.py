@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from llmamdahl.analysis import sweep
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray, get_array
 from llmamdahl.models import (
@@ -19,7 +20,6 @@ from llmamdahl.models import (
     zoo_names,
 )
 from llmamdahl.models import zoo as zoo_rows
-from llmamdahl.sweep import sweep
 from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, num_weights, prefill
 
 # Sizes as released: GPT-2's repository gives 124, 355, 774 and 1558 M; LLaMA's paper (Table 2) 6.7 and 13.0 B; OPT's

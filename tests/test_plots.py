@@ -5,13 +5,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from llmamdahl import amdahl, plots, speedups
-from llmamdahl.agreement import agreement
+from llmamdahl import amdahl, plots
+from llmamdahl.analysis import correction_shift, crossovers, dataflow_cycles, fraction_by_array_size, sweep
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
-from llmamdahl.questions import crossovers, fraction_by_array_size
-from llmamdahl.sweep import correction_shift, dataflow_cycles, sweep
+from llmamdahl.paper import speedups
+from llmamdahl.paper.checks import agreement
 
 OPT = model_names("opt")
 

@@ -3,19 +3,19 @@
 import pandas as pd
 import pytest
 
-from llmamdahl.agreement import (
+from llmamdahl.analysis import sweep
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, SystolicArray
+from llmamdahl.paper.checks import (
     CELLS,
     accounted_for,
     agreement,
     figure6_assumptions,
     opt_66b_heads,
-    trace,
     unaccounted,
 )
-from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU, SystolicArray
-from llmamdahl.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
-from llmamdahl.sweep import sweep
+from llmamdahl.paper.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
+from llmamdahl.scalesim.against_store import trace
 from llmamdahl.tables import ROOT
 
 MAP = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]

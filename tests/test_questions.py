@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmamdahl import questions
-from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.models import Decoder, get_model, model_names
-from llmamdahl.questions import (
+from llmamdahl import analysis
+from llmamdahl.analysis import (
     CONTEXT_AXIS,
+    METRICS,
     Share,
     crossover_batch,
     crossover_context_length,
@@ -23,8 +21,11 @@ from llmamdahl.questions import (
     generation_cost,
     prefill_share,
     share,
+    sweep,
 )
-from llmamdahl.sweep import METRICS, sweep
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import Decoder, get_model, model_names
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step, prefill
 
@@ -111,7 +112,7 @@ def test_crossovers_of_the_paper_are_where_the_sweep_says():
 
 def test_never(monkeypatch):
     assert crossover_batch("gpt2", 1, EDGE_TPU) is None
-    monkeypatch.setattr(questions, "decode_step", windowed(decode_step, 128))
+    monkeypatch.setattr(analysis, "decode_step", windowed(decode_step, 128))
     assert crossover_context_length("gpt2", EDGE_TPU) is None
     frame = crossovers(["gpt2"], [EDGE_TPU])
     assert frame.context_length.isna().all()
@@ -124,7 +125,7 @@ def test_never(monkeypatch):
 @pytest.mark.parametrize("window", [7, 20, 10_000])
 def test_generation_is_the_plain_loop(monkeypatch, array, metric, counting, window):
     step = windowed(decode_step, window)
-    monkeypatch.setattr(questions, "decode_step", step)
+    monkeypatch.setattr(analysis, "decode_step", step)
     matmuls = [*prefill(TINY, 12, 2)]
     for length in range(13, 13 + 40):
         matmuls += step(TINY, length, 2)
@@ -139,7 +140,7 @@ def test_generation_is_the_plain_loop(monkeypatch, array, metric, counting, wind
 
 def test_one_token_is_one_step():
     whole, step = generation_cost("gpt2", 30, 1, EDGE_TPU), share("gpt2", 31, EDGE_TPU)
-    before = questions._totals(prefill(get_model("gpt2"), 30, 1), EDGE_TPU, "cycles", "reported")
+    before = analysis._totals(prefill(get_model("gpt2"), 30, 1), EDGE_TPU, "cycles", "reported")
     assert whole.attention == before[Part.ATTENTION] + step.attention
     assert whole.unquantized == before[Part.UNQUANTIZED] + step.unquantized
 
@@ -155,7 +156,7 @@ def test_ten_thousand_tokens_take_at_most_100_ms():
 
 def test_attention_of_an_unknown_kind(monkeypatch):
     strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
-    monkeypatch.setattr(questions, "decode_step", lambda *_: (strange,))
+    monkeypatch.setattr(analysis, "decode_step", lambda *_: (strange,))
     with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
         generation_cost("gpt2", 1, 1, EDGE_TPU)
 

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 
 from llmamdahl import amdahl
-from llmamdahl.decoder import Decoder, Experts
+from llmamdahl.analysis import share, sweep
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import EDGE_TPU, SystolicArray
-from llmamdahl.models import from_hf_config, get_model
-from llmamdahl.questions import share
-from llmamdahl.sweep import sweep
+from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from llmamdahl.published import errata, paper_items
-from llmamdahl.report import main, page
+from compendium.report import main, page
+from llmamdahl.paper.published import errata, paper_items
 from llmamdahl.tables import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from llmamdahl import measured, roofline
+from llmamdahl import roofline
+from llmamdahl.device import recorded
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.models import Decoder, Experts, get_model, model_names
 from llmamdahl.roofline import FP16, Device, Precision, footprint, get_device, matmul_traffic, saving, speedup
@@ -32,7 +33,7 @@ def test_bytes_of_a_decode_step_by_hand():
 
 def test_bytes_of_what_is_measured():
     """The recorded `kilobytes` are counted from PyTorch's own tensors, in `block.py`: of weights, K and V."""
-    rows = measured.read()
+    rows = recorded.read()
     rows = rows[(rows.dtype == "bfloat16") & (rows.weights == "bfloat16") & rows.part.isin(["projection", "attention"])]
     for row in rows.drop_duplicates(["model", "context_length", "part"]).itertuples():
         model = get_model(row.model)

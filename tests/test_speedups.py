@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from llmamdahl import amdahl, speedups
+from llmamdahl import amdahl
 from llmamdahl.errors import InputError, TableError
-from llmamdahl.published import PUBLISHED
+from llmamdahl.paper import speedups
+from llmamdahl.paper.published import PUBLISHED
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from llmamdahl.campaign import campaign
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
-from llmamdahl.simulator import DRAM_COUNTS, Run, folds, simulate
-from llmamdahl.store import (
+from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, folds, simulate
+from llmamdahl.scalesim.store import (
     MATMUL_COLUMNS,
     RUN_COLUMNS,
     STORE,
@@ -166,7 +166,7 @@ def test_no_store(tmp_path):
 
 
 def test_another_simulator_version_is_refused(monkeypatch):
-    monkeypatch.setattr("llmamdahl.simulator.version", lambda package: "3.0.0")
+    monkeypatch.setattr("llmamdahl.scalesim.simulator.version", lambda package: "3.0.0")
     with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
         simulate(Run(1, 9, 20, EDGE_TPU))
 

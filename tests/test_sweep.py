@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from compendium.bench import paper_sweep
 from llmamdahl import amdahl
-from llmamdahl.bench import paper_sweep
+from llmamdahl.analysis import COLUMNS, METRICS, dataflow_cycles, sweep
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
-from llmamdahl.store import read_matmuls
-from llmamdahl.sweep import COLUMNS, METRICS, dataflow_cycles, sweep
+from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.workload import Part, decode_step
 
 READINGS = [name for base in model_names() for name in (base, base + PRINTED) if name != "opt-66b-printed"]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmamdahl.agreement import closed_form_against_store
-from llmamdahl.bench import million_over_bare
+from compendium.bench import million_over_bare
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.simulator import COUNTS, Run, add_up, folds, simulate
+from llmamdahl.scalesim.against_store import closed_form_against_store
+from llmamdahl.scalesim.simulator import COUNTS, Run, add_up, folds, simulate
 from llmamdahl.systolic import GemmCost, gemm_cost
 
 sizes = st.integers(1, 24)

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from llmamdahl import published, verify
-from llmamdahl.agreement import agreement
-from llmamdahl.store import KEY, STORE
+from compendium import verify
+from llmamdahl.errors import InputError
+from llmamdahl.paper import published
+from llmamdahl.paper.checks import agreement
+from llmamdahl.scalesim import store
+from llmamdahl.scalesim.store import KEY, STORE, write_store
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import ROOT
 
@@ -45,7 +48,7 @@ def damaged(tmp_path, monkeypatch):
         rows = table((STORE / name).read_bytes())
         change(rows)
         (tmp_path / "store" / name).write_bytes(text(rows))
-        verify.write_store(tmp_path / "made", tmp_path / "store")
+        write_store(tmp_path / "made", tmp_path / "store")
         return verify.moved(stored(tmp_path / "store"), stored(tmp_path / "made"))
 
     return edit
@@ -111,7 +114,7 @@ def test_a_key_that_changed_is_named(damaged, key, line):
 
     try:
         found = damaged("runs.csv", change)
-    except verify.InputError as error:  # it was a fold, and is missed
+    except InputError as error:  # it was a fold, and is missed
         assert re.search(r"the store has no run of Run\(m=|runs\.csv, line \d+: duplicate of line", str(error))
     else:
         assert [
@@ -130,7 +133,7 @@ def test_a_changed_closed_form_is_named(damaged, monkeypatch):
         object.__setattr__(cost, "filter_sram_reads", cost.filter_sram_reads + 1)
         return cost
 
-    monkeypatch.setattr(verify, "gemm_cost", one_more)
+    monkeypatch.setattr(store, "gemm_cost", one_more)
     found = damaged("runs.csv", lambda rows: None)
     assert len([line for line in found if "runs.csv" in line]) == 678
     assert len([line for line in found if "matmuls.csv" in line]) == 828
@@ -288,5 +291,5 @@ def test_what_a_run_did_not_write_is_missing(tmp_path, monkeypatch):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "stray.csv").write_text("a\n")
     assert "reproduced: figures/stray.csv: is new" in verify.faults(files, copies, tmp_path)
-    monkeypatch.setattr(verify, "read_runs", lambda store: {})
+    monkeypatch.setattr(store, "read_runs", lambda store: {})
     assert any(line.startswith("reproduced: the store: ") for line in verify.faults(files, copies, tmp_path))

@@ -83,7 +83,7 @@ def main(number):
     """Print which counts differ, and return how many do."""
     from test_dram import drawn
 
-    from llmamdahl import simulator
+    from llmamdahl.scalesim import simulator
     from llmamdahl.systolic import gemm_cost
 
     names = simulator.COUNTS + simulator.DRAM_COUNTS

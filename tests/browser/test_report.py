@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from llmamdahl.report import page as report
+from compendium.report import page as report
 from llmamdahl.tables import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

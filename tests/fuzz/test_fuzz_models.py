@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import EDGES, NONSENSE, REFUSED, answer, as_size, fuzz, one_in
 
-from llmamdahl.decoder import Decoder, Experts, Latent
 from llmamdahl.errors import InputError
-from llmamdahl.models import from_hf_config, get_model, model_names, zoo_names
+from llmamdahl.models import Decoder, Experts, Latent, from_hf_config, get_model, model_names, zoo_names
 from llmamdahl.tables import DATA, ROOT
 
 TABLES = {

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import EDGES, REFUSED, SIZES, SMALL, answer, as_size, counts_of, fuzz, one_in, small_arrays
 
-from llmamdahl.decoder import Decoder, Experts, Latent
+from llmamdahl.analysis import COLUMNS, METRICS, sweep
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.models import get_model, model_names, zoo_names
-from llmamdahl.sweep import COLUMNS, METRICS, sweep
+from llmamdahl.models import Decoder, Experts, Latent, get_model, model_names, zoo_names
 from llmamdahl.workload import Part, decode_step, prefill
 
 NAMES = [*model_names(), *zoo_names()]

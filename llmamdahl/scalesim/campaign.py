@@ -15,10 +15,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llmamdahl.errors import CutOffError, InputError, positive_int
-from llmamdahl.executors import MEMORY, Worker, Workers, dask, processes
-from llmamdahl.lock import locked
-from llmamdahl.simulator import VERSION, Run, simulate
-from llmamdahl.store import (
+from llmamdahl.scalesim.executors import MEMORY, Worker, Workers, dask, processes
+from llmamdahl.scalesim.lock import locked
+from llmamdahl.scalesim.simulator import VERSION, Run, simulate
+from llmamdahl.scalesim.store import (
     KEY,
     MATMUL_COLUMNS,
     RUN_COLUMNS,
@@ -141,7 +141,7 @@ def _fit(runs: list[Run], workers: list[Worker]) -> bool:
 
 
 def main() -> None:
-    """`python -m llmamdahl.campaign [FOLDER] [--jobs N | --scheduler ADDRESS]`: complete the store in FOLDER."""
+    """`python -m llmamdahl.scalesim.campaign`, `make simulate`: complete the store in a folder."""
     parser = argparse.ArgumentParser(description="Complete a store of what SCALE-Sim says of the paper's MatMuls.")
     parser.add_argument("folder", nargs="?", type=Path, default=STORE, help="data/scalesim unless given")
     where = parser.add_mutually_exclusive_group()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llmamdahl import verify
+from compendium import verify
 from llmamdahl.errors import InputError
-from llmamdahl.published import paper_items
-from llmamdahl.store import recheck
+from llmamdahl.paper.published import paper_items
+from llmamdahl.scalesim.store import recheck
 from llmamdahl.tables import OUTPUT, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -70,7 +70,7 @@ def print_items(seconds: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """`python -m llmamdahl.reproduce [--verify | --accept]`."""
+    """`python -m compendium.reproduce [--verify | --accept]`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--verify", action="store_true", help="write into build/verify/ and compare with the commit")

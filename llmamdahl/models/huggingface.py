@@ -10,8 +10,8 @@ from numbers import Number
 from pathlib import Path
 from typing import Any
 
-from llmamdahl.decoder import Decoder, Experts, Latent, Windows
 from llmamdahl.errors import InputError, positive_int, shown, whole_number
+from llmamdahl.models.decoder import Decoder, Experts, Latent, Windows
 
 HARMLESS = frozenset(
     # housekeeping, tokens, generation

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llmamdahl.lowbit import Linear
+from llmamdahl.device.lowbit import Linear
 from llmamdahl.models import PRINTED, Decoder, table2_true
 
 Cache = tuple[Tensor, Tensor]

@@ -12,7 +12,7 @@ import pandas as pd
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.models import Decoder, get_model
-from llmamdahl.published import PUBLISHED
+from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.roofline import PHASES, Gain, Precision, footprint, get_device, matmul_traffic, saving, speedup
 from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
 from llmamdahl.workload import num_weights

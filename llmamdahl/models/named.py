@@ -9,25 +9,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from llmamdahl.decoder import Decoder, Experts, Latent
 from llmamdahl.errors import InputError, one_of, shown
-from llmamdahl.hf import from_hf_config
+from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.tables import DATA, Columns, Row, boolean, optional_int, read_rows
-
-__all__ = [
-    "PRINTED",
-    "Decoder",
-    "Experts",
-    "Latent",
-    "find_model",
-    "from_hf_config",
-    "get_model",
-    "model_names",
-    "table2_printed",
-    "table2_true",
-    "zoo",
-    "zoo_names",
-]
 
 CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 """l of Table 2 and of every figure."""

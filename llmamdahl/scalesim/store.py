@@ -19,7 +19,7 @@ import pandas as pd
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
-from llmamdahl.simulator import (
+from llmamdahl.scalesim.simulator import (
     COUNTS,
     DRAM_COUNTS,
     UTILISATIONS,
@@ -29,7 +29,8 @@ from llmamdahl.simulator import (
     folds,
     simulate,
 )
-from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value
+from llmamdahl.systolic import gemm_cost
+from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value, write_rows
 from llmamdahl.workload import Part, decode_step
 
 STORE = DATA / "scalesim"
@@ -149,6 +150,41 @@ def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | No
         "obtained": obtained,
         "runs": " + ".join(f"{number} x ({run.m}, {run.n}, {run.k})" for run, number in parts),
     }
+
+
+def write_store(folder: Path, store: Path = STORE) -> None:
+    """Write into `folder` the store as it has to be: any one number of it follows from others, and is put right.
+
+    Every count of a run is the closed form's. Of a run that fills the array once, the utilisations are its MACs over
+    what the array could have done. The other runs stand whole in `matmuls.csv` too. Each line of that is made anew of
+    its runs.
+
+    Raises
+    ------
+    InputError
+        A store that cannot be read (`TableError`), or lacks a run.
+    """
+    runs, matmuls = read_runs(store), paper_matmuls()
+    needed = {run_key(run): run for run in needed_runs(matmuls)}
+    if missing := sorted(needed.keys() - runs.keys()):
+        raise InputError(f"the store has no run of {needed[missing[0]]}; run `make simulate`")
+    right = {key: {**dict.fromkeys(RUN_COLUMNS), **runs[key], **_known(needed[key])} for key in sorted(needed)}
+    write_rows(folder / "runs.csv", list(RUN_COLUMNS), right.values())
+    write_rows(folder / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, right) for matmul in matmuls])
+
+
+def _known(run: Run) -> Row:
+    """What follows, without the simulator, of what it says of a run."""
+    cost = gemm_cost(run.m, run.n, run.k, run.array)
+    row = dict(zip(KEY, run_key(run), strict=True))
+    row |= {name: getattr(cost, name, 0) for name in COUNTS + DRAM_COUNTS}  # no stalls
+    if len(parts := folds(run)) > 1 or parts[0][1] > 1:
+        return row
+    rows, cols, time = run.spatial
+    elements, macs = run.array.rows * run.array.cols, rows * cols * time
+    stepped = row["cycles"] + 1 + (run.array.dataflow != "os") * (run.array.rows - 1)  # of the array, by the simulator
+    shares = macs / (row["cycles"] * elements), rows * cols / elements, macs / (stepped * elements)
+    return row | {name: float(f"{100 * share:.10g}") for name, share in zip(UTILISATIONS, shares, strict=True)}
 
 
 def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:

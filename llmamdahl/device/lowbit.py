@@ -132,7 +132,7 @@ class Ternary(Linear):
         self.dtype = weight.dtype
         values = self._values(weight)
         if weight.is_cuda:
-            from llmamdahl import ternary
+            from llmamdahl.device import ternary
 
             self.weight = ternary.pack(values)
             self.bytes = self.weight.nbytes
@@ -145,14 +145,14 @@ class Ternary(Linear):
     def prepare(self, x: Tensor) -> Any:
         if not x.is_cuda:
             return {"x": x.float().numpy()}
-        from llmamdahl import ternary
+        from llmamdahl.device import ternary
 
         return ternary.quantize(x)
 
     def __call__(self, prepared: Any) -> Tensor:
         if isinstance(prepared, dict):
             return torch.from_numpy(self.session.run(None, prepared)[0]).to(self.dtype)
-        from llmamdahl import ternary
+        from llmamdahl.device import ternary
 
         return ternary.product(prepared, self.weight, self.scale, self.dtype)
 

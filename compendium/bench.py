@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from compendium.reproduce import BUILD, NOTEBOOKS, execute
+from llmamdahl.analysis import sweep
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
-from llmamdahl.reproduce import BUILD, NOTEBOOKS, execute
-from llmamdahl.simulator import Run, folds, simulate
-from llmamdahl.store import needed_runs, paper_matmuls
-from llmamdahl.sweep import sweep
+from llmamdahl.scalesim.simulator import Run, folds, simulate
+from llmamdahl.scalesim.store import needed_runs, paper_matmuls
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import RESULTS
 
@@ -122,7 +122,7 @@ def two_digits(value: float) -> str:
 
 
 def main() -> None:
-    """`python -m llmamdahl.bench`: print the table of README, and write it to `data/results/bench.csv`."""
+    """`python -m compendium.bench`: print the table of README, and write it to `data/results/bench.csv`."""
     timed: list[Callable[[], Lines]] = [
         paper_sweep, million_over_bare, design_space, simulator_over_closed_form
     ]  # fmt: skip

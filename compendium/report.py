@@ -19,7 +19,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from llmamdahl.published import errata
+from llmamdahl.paper.published import errata
 from llmamdahl.tables import DATA, ROOT, Row, read_rows
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -130,7 +130,7 @@ def _thumbnail(path: Path) -> str:
 
 
 def main() -> None:
-    """`python -m llmamdahl.report [FILE]`: write the report into FILE, by default `build/report.html`."""
+    """`python -m compendium.report [FILE]`: write the report into FILE, by default `build/report.html`."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(), encoding="utf-8")

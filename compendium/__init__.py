@@ -1,0 +1,1 @@
+"""What only this repository needs: `make reproduce`, `verify`, `report`, `bench`."""

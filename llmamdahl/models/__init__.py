@@ -1,0 +1,31 @@
+"""Models: their hyperparameters, by name or from a Hugging Face `config.json`."""
+
+from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.models.huggingface import from_hf_config
+from llmamdahl.models.named import (
+    CONTEXT_LENGTHS,
+    PRINTED,
+    find_model,
+    get_model,
+    model_names,
+    table2_printed,
+    table2_true,
+    zoo,
+    zoo_names,
+)
+
+__all__ = [
+    "CONTEXT_LENGTHS",
+    "PRINTED",
+    "Decoder",
+    "Experts",
+    "Latent",
+    "find_model",
+    "from_hf_config",
+    "get_model",
+    "model_names",
+    "table2_printed",
+    "table2_true",
+    "zoo",
+    "zoo_names",
+]

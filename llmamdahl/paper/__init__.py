@@ -1,0 +1,1 @@
+"""What the paper and others have published, and how far our numbers agree."""
