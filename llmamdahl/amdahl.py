@@ -1,29 +1,31 @@
-"""Amdahl's Law of LLMs (Section 3.3, Equation 5): its value, its limit, its inverse, and several improved parts."""
+"""Amdahl's Law of LLMs (Section 3.3, Equation 5): its value, its limit, its inverse, and several improved parts.
+
+Every function takes numbers or arrays that broadcast against each other, and returns a float or a float array.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl.errors import InputError, shown
 
-Number = Any  # a float, or a float array of the broadcast shape of the arguments
+Floats: TypeAlias = NDArray[np.float64]
 
 
-def total_speedup(fraction: ArrayLike, partial_speedup: ArrayLike) -> Number:
+def total_speedup(fraction: ArrayLike, partial_speedup: ArrayLike) -> float | Floats:
     """S_total = 1 / (1 - F + F / S_partial), Equation (5).
 
     Parameters
     ----------
     fraction
-        F in [0, 1], the improved part's share of the whole: of cycles, memory accesses or latency. Array or number.
+        F in [0, 1], the improved part's share of the whole: of cycles, memory accesses, bytes or seconds.
     partial_speedup
-        S_partial > 0, how many times faster the part becomes; `inf` gives the ceiling.
+        S_partial > 0: how many times faster the part becomes; `inf` gives the ceiling.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def total_speedup(fraction: ArrayLike, partial_speedup: ArrayLike) -> Number:
         return _plain(1 / ((1 - share) + share / partial))
 
 
-def ceiling(fraction: ArrayLike) -> Number:
+def ceiling(fraction: ArrayLike) -> float | Floats:
     """1 / (1 - F): what S_total approaches as S_partial grows without bound; `inf` for F = 1.
 
     >>> ceiling(0.75), ceiling(1)
@@ -47,7 +49,7 @@ def ceiling(fraction: ArrayLike) -> Number:
     return total_speedup(fraction, np.inf)
 
 
-def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> Number:
+def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> float | Floats:
     """S_partial = F / (1/S_total - (1 - F)): Equation (5) solved for the part's speedup.
 
     Returns `inf` where the target is the ceiling itself, 1 where the target is 1, and the target where F = 1.
@@ -70,20 +72,21 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> N
         bound = f"at most the ceiling 1/(1-F) = {most:g}" if part else "1, since no part is improved"
         raise InputError(f"total_speedup: {wanted:g} is out of reach for F = {part:g}; it can be {bound}")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        budget = np.where(target == limit, 0, 1 / target - (1 - share))  # of the time, what the improved part may take
+        # the share of the time that is left for the improved part
+        budget = np.where(target == limit, 0, 1 / target - (1 - share))
         partial = np.where(budget > 0, share / budget, np.inf)
     return _plain(np.where((target == 1) | (share == 1), target, partial))
 
 
-def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> Number:
+def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> float | Floats:
     """S_total = 1 / sum(F_i / S_i): Equation (5) for several parts, each improved by its own factor.
 
     Parameters
     ----------
     fractions
-        F_i of every part along the last axis, the untouched ones too: together they are the whole, 1.
+        F_i of every part along the last axis, unimproved parts included; they add up to 1.
     speedups
-        S_i > 0 of each part, 1 for an untouched one, `inf` for one that vanishes.
+        S_i > 0 of each part: 1 for an unimproved part, `inf` for one that vanishes.
 
     Raises
     ------
@@ -98,23 +101,24 @@ def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> Number:
         return _plain(1 / remaining.sum(axis=-1))
 
 
-def next_part(fractions: ArrayLike, speedups: ArrayLike) -> Any:
-    """Index of the bottleneck: the part with the most time left, F_i / S_i, so the one to improve next.
+def next_part(fractions: ArrayLike, speedups: ArrayLike) -> int | NDArray[np.int64]:
+    """Index of the bottleneck, the part with the most time left (F_i / S_i): the one to improve next.
 
-    Arguments and refusals as in `combined_speedup`; of parts that are level, the first. An int, or an integer array.
+    Parameters and errors as in `combined_speedup`. The first of several parts with equal time left. Returns an int, or
+    an integer array.
 
-    >>> next_part([0.7, 0.3], [[1, 1], [2, 1], [3, 1]])  # F = 0.7: at 3x projections, attention has become it
+    >>> next_part([0.7, 0.3], [[1, 1], [2, 1], [3, 1]])  # F = 0.7: attention, once projections are 3x faster
     array([0, 0, 1])
     """
     bottleneck = np.argmax(_remaining(fractions, speedups), axis=-1)
     return bottleneck if bottleneck.ndim else int(bottleneck)
 
 
-def bottleneck_shift(fraction: ArrayLike) -> Number:
-    """S_partial = F / (1 - F): there F/S_partial = 1 - F, and beyond it the rest is the bottleneck.
+def bottleneck_shift(fraction: ArrayLike) -> float | Floats:
+    """S_partial = F / (1 - F), at which F/S_partial = 1 - F: beyond it the rest of the model is the bottleneck.
 
-    At this S_partial the model is at half its ceiling. Below 1 (F < 1/2) the rest is the bottleneck from the start;
-    `inf` for F = 1.
+    At this S_partial the model has half its ceiling. A value below 1 (F < 1/2) means that the rest is the bottleneck
+    from the start; `inf` for F = 1.
 
     >>> bottleneck_shift(0.75), bottleneck_shift(1)
     (3.0, inf)
@@ -124,25 +128,7 @@ def bottleneck_shift(fraction: ArrayLike) -> Number:
         return _plain(share / (1 - share))
 
 
-def curves(fractions: pd.DataFrame, partial_speedups: ArrayLike) -> pd.DataFrame:
-    """Equation (5) for each part of each row of a sweep (Figures 5, 7, 11 and 12).
-
-    Returns
-    -------
-    DataFrame
-        model, context_length, array, dataflow, metric, part (`projection`: F is its share; `attention`: 1 - F),
-        partial_speedup, total_speedup.
-    """
-    speedups = np.atleast_1d(_positive("partial_speedup", partial_speedups))
-    keys = ["model", "context_length", "array", "dataflow", "metric"]
-    points = fractions[[*keys, "fraction"]].merge(pd.DataFrame({"part": ["projection", "attention"]}), how="cross")
-    points["fraction"] = points.fraction.where(points.part == "projection", 1 - points.fraction)
-    points = points.merge(pd.DataFrame({"partial_speedup": speedups}), how="cross")
-    points["total_speedup"] = total_speedup(points.fraction.to_numpy(), points.partial_speedup.to_numpy())
-    return points.drop(columns="fraction")
-
-
-def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Number:
+def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Floats:
     """F_i / S_i, an array with the parts along its last axis."""
     shares, factors = _broadcast(np.atleast_1d(_fraction(fractions, "fractions")), "speedups", speedups)
     whole = shares.sum(axis=-1)
@@ -150,25 +136,26 @@ def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Number:
     return shares / factors
 
 
-def _fraction(value: ArrayLike, field: str = "fraction") -> Number:
+def _fraction(value: ArrayLike, field: str = "fraction") -> Floats:
     share = _numbers(field, value)
     return _checked(field, share, (share >= 0) & (share <= 1), "between 0 and 1")
 
 
-def _positive(field: str, value: ArrayLike) -> Number:
+def _positive(field: str, value: ArrayLike) -> Floats:
     number = _numbers(field, value)
     return _checked(field, number, number > 0, "above 0")
 
 
-def _broadcast(share: Number, field: str, value: ArrayLike) -> tuple[Number, Number]:
+def _broadcast(share: Floats, field: str, value: ArrayLike) -> tuple[Floats, Floats]:
     speedup = _positive(field, value)
     try:
-        return tuple(np.broadcast_arrays(share, speedup))  # type: ignore[return-value]
+        first, second = np.broadcast_arrays(share, speedup)
     except ValueError:
         raise InputError(f"{field}: shape {speedup.shape} does not broadcast against F's, {share.shape}") from None
+    return first, second
 
 
-def _numbers(field: str, value: ArrayLike) -> Number:
+def _numbers(field: str, value: ArrayLike) -> Floats:
     try:
         values = np.asanyarray(value)
         if values.dtype == object:  # Fraction, Decimal, an int above 64 bits
@@ -184,13 +171,13 @@ def _numbers(field: str, value: ArrayLike) -> Number:
     raise InputError(f"{field}: {shown(value)} is not a number, or an array of them")
 
 
-def _checked(field: str, values: Number, good: Number, right: str) -> Number:
+def _checked(field: str, values: Floats, good: NDArray[np.bool_], right: str) -> Floats:
     if not good.all():
         bad = values.ravel()[int(np.argmin(good))]
         raise InputError(f"{field}: {bad} is not {right}")
     return values
 
 
-def _plain(values: Number) -> Number:
+def _plain(values: Floats) -> float | Floats:
     """A Python float for a scalar, the array otherwise."""
     return values if np.ndim(values) else float(values)

@@ -1,111 +1,174 @@
-"""Questions about a model on an array, answered by solving: when attention overtakes, what a generation costs."""
+"""Questions about a model on an array or a device: what share its parts have, where attention overtakes, and sweeps.
+
+Every function takes the same keywords with the same defaults, which are the paper's; `share` explains them.
+"""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl import amdahl
 from llmamdahl.errors import CountOverflowError, InputError, instance, listed, one_of, positive_int
-from llmamdahl.hardware import Dataflow, SystolicArray
-from llmamdahl.models import Decoder, get_model
-from llmamdahl.systolic import gemm_cost
-from llmamdahl.workload import MatMul, Part, decode_step, prefill
+from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
+from llmamdahl.models import Decoder, find_model
+from llmamdahl.roofline import FP16, Gain, Precision, bytes_moved, gain, seconds
+from llmamdahl.systolic import Counting, gemm_cost
+from llmamdahl.workload import MatMul, Part, Phase, matmuls, whole
+
+Metric: TypeAlias = Literal["cycles", "memory_accesses", "bytes", "seconds"]
+"""What a part costs: on an array cycles or SRAM accesses (exact whole numbers), on a device seconds, on both bytes."""
+
+METRICS: tuple[Metric, ...] = ("cycles", "memory_accesses")
+"""The metrics of an array: the two panels of Figures 4, 6, 9 and 10."""
+
+COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
+"""Of a sweep; `unquantized` stands before `fraction` where the LM head and its like are in the whole."""
 
 LONGEST_CONTEXT = 2**30
-"""Tokens up to which a crossover is looked for."""
+"""Tokens up to which a crossover is searched."""
 
 LARGEST_BATCH = 2**16
-"""Sequences up to which a crossover is looked for."""
+"""Sequences up to which a crossover is searched."""
 
 CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k"}
-"""The dimension of each attention MatMul that counts the tokens attended to (Table 1)."""
+"""The dimension of each attention MatMul that is the number of tokens attended to (Table 1)."""
+
+
+class Settings(TypedDict, total=False):
+    """The keywords that the functions of this module share; `share` explains them."""
+
+    batch: int
+    phase: Phase
+    metric: Metric | None
+    counting: Counting
+    precision: Precision | None
+    baseline: Precision
+    unquantized: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What each part costs (cycles or memory accesses, exact), and the fraction F that goes with it."""
+    """What each part costs, F, and what a change of precision gains.
 
-    projection: int
-    attention: int
-    unquantized: int
+    Costs are exact ints for `cycles` and `memory_accesses`, floats for `bytes` and `seconds`.
+    """
+
+    model: str
+    context_length: int
+    hardware: str
+    """Label of the array or device; empty for bytes without either."""
+    dataflow: str
+    """Of an array; empty for a device."""
+    metric: Metric
+    projection: float
+    attention: float
+    unquantized: float
+    whole: str
+    """The parts that F is a share of: `projection + attention`, or also `+ unquantized` (LM head, router)."""
     fraction: float
+    """F = projection / whole."""
+    ceiling: float
+    """1 / (1 - F): the limit of S_total for faster projections."""
+    precision: Precision | None = None
+    """What the bit widths change to, if they change."""
+    partial_speedup: float = 1.0
+    """S_partial of the projections for that change; 1 without one."""
+    total_speedup: float = 1.0
+    """S_total of the whole for that change."""
+    bound: dict[str, str] = field(default_factory=dict)
+    """On a device: whether `memory` or `arithmetic` bounds most of each part's seconds, before the change."""
+
+    def row(self) -> dict[str, str | float]:
+        """A row as `sweep` has it."""
+        names = [*COLUMNS[:-1], *(["unquantized"] if "unquantized" in self.whole else []), "fraction"]
+        names += ["partial_speedup", "total_speedup"] if self.precision else []
+        return {name: getattr(self, "hardware" if name == "array" else name) for name in names}
 
 
 def share(
     model: str | Decoder,
     context_length: int,
-    array: SystolicArray,
+    hardware: str | Hardware | None,
+    *,
     batch: int = 1,
-    metric: str = "cycles",
-    counting: str = "reported",
+    phase: Phase = "decode",
+    metric: Metric | None = None,
+    counting: Counting = "reported",
+    precision: Precision | None = None,
+    baseline: Precision = FP16,
     unquantized: bool = False,
 ) -> Share:
-    """The parts of one decode step of the whole model, and F.
+    """The parts of one decode step (or prefill) of the whole model, F, the ceiling, and S_partial and S_total.
 
     Parameters
     ----------
     model
-        A name for `get_model`, or a `Decoder`.
-    context_length, batch
-        As in `decode_step`.
+        A name (`get_model`), a `Decoder`, or the path of a `config.json`.
+    context_length
+        l, tokens attended to; the prompt's tokens for the phase `"prefill"`.
+    hardware
+        A `SystolicArray`, a `Device`, or a name (`find_hardware`): `"cloud"`, `"128x128"`, `"A100 80GB"`. None for
+        bytes alone.
+    batch
+        Sequences computed together.
+    phase
+        `"decode"` (one new token for each sequence) or `"prefill"` (a prompt for each).
     metric
-        `"cycles"` or `"memory_accesses"`.
+        On an array `"cycles"` (default), `"memory_accesses"` or `"bytes"`; on a device `"seconds"` (default) or
+        `"bytes"`. Bytes and seconds are those of `roofline.matmul_traffic`.
     counting
-        `"reported"` or `"corrected"`, as in `gemm_cost`.
+        Of an array: `"reported"` or `"corrected"`, as in `gemm_cost`.
+    precision
+        What the bit widths change to. Cycles and accesses of an array do not depend on bits (SCALE-Sim's word is one
+        byte), so there S_partial = 1.
+    baseline
+        Bit widths before the change.
     unquantized
         False: F = projection / (projection + attention), the paper's. True: the weights that stay in high precision
-        are part of the whole, F = projection / (projection + attention + unquantized).
+        (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized).
 
     Raises
     ------
     InputError
-        An unknown model, metric or counting; a context length or batch that is not a positive whole number.
+        An unknown model, hardware, phase, metric or counting; a metric that the hardware does not have; a context
+        length or batch that is not a positive whole number.
 
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> round(share("opt-350m", 2048, CLOUD_TPU).fraction, 3)
+    >>> round(share("opt-350m", 2048, "cloud").fraction, 3)  # Figure 4
     0.371
-    >>> round(share("opt-350m", 2048, CLOUD_TPU, unquantized=True).fraction, 3)
+    >>> round(share("opt-350m", 2048, "cloud", unquantized=True).fraction, 3)
     0.354
+    >>> found = share("llama-7b", 2048, "A100 80GB", precision=Precision(weights=2, activations=8))
+    >>> round(found.fraction, 3), round(found.partial_speedup, 2), round(found.total_speedup, 2), found.bound
+    (0.923, 7.98, 5.2, {'projection': 'memory', 'attention': 'memory'})
     """
-    step = decode_step(_decoder(model), context_length, batch)
-    return _share(_totals(step, array, metric, counting), unquantized)
-
-
-def prefill_share(
-    model: str | Decoder,
-    tokens: int,
-    array: SystolicArray,
-    batch: int = 1,
-    metric: str = "cycles",
-    counting: str = "reported",
-    unquantized: bool = False,
-) -> Share:
-    """The parts of a prefill of `tokens` tokens, and F; other parameters and refusals as in `share`.
-
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> round(prefill_share("opt-350m", 2048, CLOUD_TPU).fraction, 3)
-    0.371
-    """
-    return _share(_totals(prefill(_decoder(model), tokens, batch), array, metric, counting), unquantized)
+    case = _Case.of(
+        model, hardware, batch=batch, phase=phase, metric=metric, counting=counting, precision=precision,
+        baseline=baseline, unquantized=unquantized,
+    )  # fmt: skip
+    return case.share(context_length)
 
 
 def crossover_context_length(
-    model: str | Decoder,
-    array: SystolicArray,
-    metric: str = "cycles",
-    counting: str = "reported",
-    batch: int = 1,
+    model: str | Decoder, hardware: str | Hardware | None, **settings: Unpack[Settings]
 ) -> int | None:
-    """The smallest context length at which attention has overtaken the projections: F <= 1/2.
+    """The smallest context length at which F <= 1/2: the rest of the whole has overtaken the projections.
 
-    Exact: attention never costs less at a longer context, and projections cost the same at every one.
+    Without `unquantized` the rest is attention. The answer is exact: in a decode step attention never costs less at a
+    longer context, and projections cost the same at every one.
+
+    Parameters
+    ----------
+    model, hardware, settings
+        As in `share`; the phase is decode.
 
     Returns
     -------
@@ -117,27 +180,26 @@ def crossover_context_length(
     InputError
         As `share`.
 
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> crossover_context_length("opt-350m", CLOUD_TPU)
+    >>> crossover_context_length("opt-350m", "cloud")
     1025
     """
-    decoder = _decoder(model)
-    return _overtaking(lambda length: share(decoder, length, array, batch, metric, counting), LONGEST_CONTEXT)
+    return _Case.of(model, hardware, **settings).crossover_context_length()
 
 
 def crossover_batch(
-    model: str | Decoder,
-    context_length: int,
-    array: SystolicArray,
-    metric: str = "cycles",
-    counting: str = "reported",
+    model: str | Decoder, context_length: int, hardware: str | Hardware | None, **settings: Unpack[Settings]
 ) -> int | None:
-    """The smallest batch at which attention has overtaken the projections: F <= 1/2.
+    """The smallest batch at which F <= 1/2.
 
     A batch shares the weights, so the projections' cycles stay nearly flat until it fills the array, while attention
     grows in proportion. F is not monotone in the batch: the projections jump with every further fold, so F can rise
-    above 1/2 again at a larger batch. The answer is the smallest batch all the same, and exact: it rests only on the
-    fact that neither part costs less in a larger batch.
+    above 1/2 again at a larger batch. The answer is the smallest batch all the same. It is exact, because it rests only
+    on the fact that no part costs less in a larger batch.
+
+    Parameters
+    ----------
+    model, context_length, hardware, settings
+        As in `share`, without `batch`.
 
     Returns
     -------
@@ -149,154 +211,226 @@ def crossover_batch(
     InputError
         As `share`.
 
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> crossover_batch("opt-6.7b", 2048, CLOUD_TPU)
+    >>> crossover_batch("opt-6.7b", 2048, "cloud")
     4
     """
-    decoder = _decoder(model)
-    return _overtaking(lambda batch: share(decoder, context_length, array, batch, metric, counting), LARGEST_BATCH)
-
-
-def crossovers(
-    models: Iterable[str | Decoder],
-    arrays: Iterable[SystolicArray],
-    counting: str = "reported",
-    batch: int = 1,
-) -> pd.DataFrame:
-    """`crossover_context_length` of every model, array and metric.
-
-    Returns
-    -------
-    DataFrame
-        model, max_position (the longest context it was trained for), array, dataflow, metric, context_length (whole
-        numbers, missing where attention never overtakes).
-
-    Raises
-    ------
-    InputError
-        As `share`; an empty list, models of one name, or arrays alike in label and dataflow.
-    """
-    decoders = [_decoder(model) for model in listed("models", models)]
-    listed("models", [model.name for model in decoders])
-    designs = listed("arrays", arrays, distinct=False)
-    for array in designs:
-        instance("arrays", array, SystolicArray)
-    listed("arrays", [f"{array.label}, {array.dataflow}" for array in designs])
-    rows = [
-        {
-            "model": model.name,
-            "max_position": model.max_position,
-            "array": array.label,
-            "dataflow": str(array.dataflow),
-            "metric": metric,
-            "context_length": crossover_context_length(model, array, metric, counting, batch),
-        }
-        for array in designs
-        for metric in METRICS
-        for model in decoders
-    ]
-    return pd.DataFrame(rows).astype({"context_length": "Int64"})
-
-
-def compare(
-    models: Iterable[str], arrays: Iterable[SystolicArray], question: Callable[[str, SystolicArray], object]
-) -> pd.DataFrame:
-    """The answer to a question of a model and an array for each of them: models down, arrays across.
-
-    >>> from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-    >>> compare(["opt-6.7b"], [CLOUD_TPU, EDGE_TPU], lambda model, array: crossover_batch(model, 2048, array))
-              cloud  edge
-    opt-6.7b      4    10
-    """
-    names, designs = listed("models", models), listed("arrays", arrays)
-    return pd.DataFrame({array.label: [question(name, array) for name in names] for array in designs}, index=names)
+    if "batch" in settings:
+        raise InputError(f"batch: {settings['batch']} is given, but the batch is what is searched; leave it out")
+    case = _Case.of(model, hardware, **settings)
+    return _overtaking(lambda batch: replace(case, batch=batch).share(context_length), LARGEST_BATCH)
 
 
 def generation_cost(
     model: str | Decoder,
     prompt_tokens: int,
+    hardware: str | Hardware | None,
+    *,
     new_tokens: int,
-    array: SystolicArray,
-    batch: int = 1,
-    metric: str = "cycles",
-    counting: str = "reported",
-    unquantized: bool = False,
+    **settings: Unpack[Settings],
 ) -> Share:
     """The parts of a whole generation, and F: a prefill of the prompt, then a decode step for each new token.
 
-    The decode steps have context lengths prompt_tokens + 1 to prompt_tokens + new_tokens. Other parameters as in
-    `share`.
+    The decode steps have context lengths prompt_tokens + 1 to prompt_tokens + new_tokens; the last of them is the
+    `context_length` of the answer.
+
+    Parameters
+    ----------
+    model, hardware, settings
+        As in `share`, without `phase`.
 
     Raises
     ------
     InputError
         As `share`; a number of tokens that is not a positive whole number.
 
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> round(generation_cost("opt-6.7b", 512, 10_000, CLOUD_TPU).fraction, 3)
+    >>> round(generation_cost("opt-6.7b", 512, "cloud", new_tokens=10_000).fraction, 3)
     0.572
     """
-    decoder = _decoder(model)
+    if "phase" in settings:
+        raise InputError(f"phase: {settings['phase']!r} is given, but a generation has both phases; leave it out")
+    case = _Case.of(model, hardware, **settings)
     prompt, new = positive_int("prompt_tokens", prompt_tokens), positive_int("new_tokens", new_tokens)
-    before = prefill(decoder, prompt, batch)
-    last = decode_step(decoder, prompt + new, batch)
-    fixed = [replace(matmul, count=matmul.count * new) for matmul in last if matmul.part is not Part.ATTENTION]
-    counts = _totals([*before, *fixed], array, metric, counting)
-    lengths = np.arange(prompt + 1, prompt + new + 1)
-    for matmul in last:
-        if matmul.part is Part.ATTENTION:
-            counts[Part.ATTENTION] += _over_lengths(matmul, lengths, array, metric, counting)
-    return _share(counts, unquantized)
+
+    def costs(precision: Precision) -> _Costs:
+        found = _Costs()
+        replace(case, phase="prefill").add(found, precision, prompt)
+        for matmul in matmuls(case.model, prompt + new, batch=case.batch):
+            if matmul.part is Part.ATTENTION:  # the only part that depends on the context length
+                case.add_matmul(found, precision, _over_lengths(matmul, prompt + 1, prompt + new))
+            else:
+                case.add_matmul(found, precision, replace(matmul, count=matmul.count * new))
+        return found
+
+    return case.share_of(prompt + new, costs)
+
+
+def sweep(
+    models: Iterable[str | Decoder],
+    context_lengths: Iterable[int],
+    arrays: Iterable[str | Hardware],
+    *,
+    ifmap: Literal["activations", "weights"] = "activations",
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """`share` for every combination of models, context lengths and arrays or devices, as one tidy table.
+
+    Parameters
+    ----------
+    models
+        Names, `Decoder`s or paths, as in `share`.
+    context_lengths
+        l, tokens attended to.
+    arrays
+        Systolic arrays, devices or names of either; two with the same label and dataflow are rejected.
+    ifmap
+        Which operand an array's ifmap memory holds: `"activations"` (Section 3.2 puts weights, K and V into the weight
+        memory) or `"weights"` (the order in which Table 1 writes the products).
+    settings
+        As in `share`. Without a `metric`, arrays have `cycles` and `memory_accesses`, devices `seconds` and `bytes`.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, array (label of the array or device), dataflow, metric, projection, attention,
+        fraction; with `unquantized`, a column of that name before `fraction`. F is the projections' share of the parts
+        listed. With `precision`, partial_speedup and total_speedup follow.
+
+    Raises
+    ------
+    InputError
+        As `share`; an empty list, hardware that cannot be told apart, or an array that counts no cycles.
+    CountOverflowError
+        A sum above 2**63 - 1.
+
+    >>> sweep(["opt-350m"], [2048], ["cloud"]).loc[0, "fraction"].round(3)
+    np.float64(0.371)
+    """
+    one_of("ifmap", ifmap, ("activations", "weights"))
+    decoders, places = _models(models), _places(arrays)
+    lengths = [positive_int("context_length", length) for length in listed("context_lengths", context_lengths)]
+    workload: _Workload | None = None
+    tables: list[dict[str, Column]] = []
+    for place in places:
+        cases = _by_metric(_Case.of(decoders[0], place, **settings), settings)
+        if isinstance(place, SystolicArray) and cases[0].metric in METRICS:
+            workload = workload or _Workload.of(decoders, lengths, cases[0], ifmap)  # the same for every array
+            tables += workload.tables(cases)
+        else:
+            each = [replace(case, model=model) for case in cases for model in decoders]
+            shares = pd.DataFrame([case.share(length).row() for case in each for length in lengths])
+            tables.append({str(name): column.tolist() for name, column in shares.items()})
+    return pd.DataFrame({name: _joined([table[name] for table in tables]) for name in tables[0]})
+
+
+def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: ArrayLike) -> pd.DataFrame:
+    """Equation (5) for faster projections and for faster attention (Figures 5, 7, 11 and 12).
+
+    Parameters
+    ----------
+    shares
+        What `share`, `generation_cost` or `sweep` returns: each part's cost, so that each part's F is its own share of
+        the whole.
+    partial_speedups
+        S_partial of the part that becomes faster.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, array, dataflow, metric, whole (the parts it is made of), part (`projection` or
+        `attention`: the one that becomes faster), partial_speedup, total_speedup.
+
+    Raises
+    ------
+    InputError
+        A table without the parts' costs, S_partial <= 0 or NaN.
+
+    >>> curves(share("opt-350m", 2048, "cloud"), [1, 100]).total_speedup.round(2).tolist()
+    [1.0, 1.58, 1.0, 2.65]
+    """
+    if isinstance(shares, pd.DataFrame):
+        frame = shares
+    else:
+        frame = pd.DataFrame([each.row() for each in ([shares] if isinstance(shares, Share) else shares)])
+    keys = ["model", "context_length", "array", "dataflow", "metric"]
+    if missing := [name for name in (*keys, "projection", "attention", "fraction") if name not in frame]:
+        raise InputError(f"shares: column {', '.join(missing)} is missing; give what `share` or `sweep` returns")
+    speedups = pd.DataFrame({"partial_speedup": np.atleast_1d(np.asarray(partial_speedups))})
+    rest = frame.get("unquantized", 0) / (frame.projection / frame.fraction)
+    of_part = {"projection": frame.fraction, "attention": 1 - frame.fraction - rest}
+    kinds = whole(unquantized="unquantized" in frame)
+    points = frame[keys].assign(whole=" + ".join(kinds)).merge(pd.DataFrame({"part": [*of_part]}), how="cross")
+    points["fraction"] = np.stack([*of_part.values()], axis=1).ravel()
+    points = points.merge(speedups, how="cross")
+    points["total_speedup"] = amdahl.total_speedup(points.fraction.to_numpy(), points.partial_speedup.to_numpy())
+    return points.drop(columns="fraction")
+
+
+def crossovers(
+    models: Iterable[str | Decoder], arrays: Iterable[str | Hardware], **settings: Unpack[Settings]
+) -> pd.DataFrame:
+    """`crossover_context_length` of every model, array or device, and metric; arguments as in `sweep`.
+
+    Returns
+    -------
+    DataFrame
+        model, max_position (the longest context it was trained for), array, dataflow, metric, whole (the parts that F
+        is a share of), context_length (whole numbers, missing where F never falls to 1/2).
+
+    >>> crossovers(["opt-350m"], ["cloud", "A100 80GB"], unquantized=True).context_length.tolist()
+    [873, 5443, 5606, 5606]
+    """
+    decoders, rows = _models(models), []
+    for place in _places(arrays):
+        for case in _by_metric(_Case.of(decoders[0], place, **settings), settings):
+            for model in decoders:
+                rows.append(
+                    {
+                        "model": model.name,
+                        "max_position": model.max_position,
+                        **_labels(place),
+                        "metric": case.metric,
+                        "whole": " + ".join(whole(case.unquantized)),
+                        "context_length": replace(case, model=model).crossover_context_length(),
+                    }
+                )
+    return pd.DataFrame(rows).astype({"context_length": "Int64"})
 
 
 def fraction_by_batch(
     models: Iterable[str | Decoder],
     context_length: int,
+    hardware: str | Hardware,
+    *,
     batches: Iterable[int],
-    array: SystolicArray,
-    metric: str = "cycles",
-    counting: str = "reported",
+    **settings: Unpack[Settings],
 ) -> pd.DataFrame:
-    """F of a decode step and its ceiling against the number of sequences decoded together.
+    """F and its ceiling against the number of sequences decoded together; other arguments as in `share`.
 
     Returns
     -------
     DataFrame
-        model, context_length, batch, array, dataflow, metric, fraction, ceiling: 1 / (1 - F).
+        The columns of `sweep` with batch after context_length, and ceiling: 1 / (1 - F).
 
-    Raises
-    ------
-    InputError
-        As `share`; an empty list, a model or batch listed twice.
+    >>> fraction_by_batch(["opt-6.7b"], 2048, "cloud", batches=[1, 8]).fraction.round(3).tolist()
+    [0.778, 0.305]
     """
-    decoders = [_decoder(model) for model in listed("models", models)]
-    listed("models", [model.name for model in decoders])
-    instance("array", array, SystolicArray)
-    rows = [
-        {
-            "model": model.name,
-            "context_length": context_length,
-            "batch": batch,
-            "array": array.label,
-            "dataflow": str(array.dataflow),
-            "metric": metric,
-            "fraction": share(model, context_length, array, batch, metric, counting).fraction,
-        }
-        for model in decoders
-        for batch in listed("batches", batches)
-    ]
-    frame = pd.DataFrame(rows)
-    return frame.assign(ceiling=amdahl.ceiling(frame.fraction.to_numpy()))
+    decoders, sizes = _models(models), listed("batches", batches)
+    case = _Case.of(decoders[0], hardware, **settings)
+    found = [replace(case, model=model, batch=batch).share(context_length) for model in decoders for batch in sizes]
+    frame = pd.DataFrame([{**each.row(), "ceiling": each.ceiling} for each in found])
+    frame.insert(2, "batch", sizes * len(decoders))
+    return frame
 
 
 def fraction_by_array_size(
     model: str | Decoder,
     context_length: int,
     sizes: Iterable[int],
+    *,
     dataflow: Dataflow | str = Dataflow.OS,
-    counting: str = "reported",
+    **settings: Unpack[Settings],
 ) -> pd.DataFrame:
-    """F and its ceiling against the size of a square array, at one context length: what a 1-bit model wants.
+    """F and its ceiling against the size of a square array, at one context length.
 
     Parameters
     ----------
@@ -313,225 +447,279 @@ def fraction_by_array_size(
     InputError
         As `sweep`; a size that is not a positive whole number.
 
-    >>> frame = fraction_by_array_size("opt-6.7b", 2048, [32, 128]).query("metric == 'cycles'")
+    >>> frame = fraction_by_array_size("opt-6.7b", 2048, [32, 128], metric="cycles")
     >>> frame[["size", "fraction", "ceiling"]].round(3).values.tolist()
     [[32.0, 0.906, 10.653], [128.0, 0.859, 7.115]]
     """
     checked = [positive_int("sizes", size) for size in listed("sizes", sizes)]
-    arrays = [SystolicArray(size, size, dataflow) for size in checked]
-    frame = sweep([model], [context_length], arrays, counting)
-    frame.insert(3, "size", np.repeat(checked, len(METRICS)))
+    frame = sweep([model], [context_length], [SystolicArray(size, size, dataflow) for size in checked], **settings)
+    frame.insert(3, "size", np.repeat(checked, len(frame) // len(checked)))
     return frame.assign(ceiling=amdahl.ceiling(frame.fraction.to_numpy()))
 
 
-def _decoder(model: str | Decoder) -> Decoder:
-    decoder = get_model(model) if isinstance(model, str) else model
-    instance("model", decoder, Decoder)
-    return decoder
+def compare(
+    models: Iterable[str], arrays: Iterable[Hardware], question: Callable[[str, Hardware], object]
+) -> pd.DataFrame:
+    """The answer to a question of a model and an array for each of them: models down, arrays across.
 
-
-def _totals(matmuls: Iterable[MatMul], array: SystolicArray, metric: str, counting: str) -> dict[Part, int]:
-    one_of("metric", metric, METRICS)
-    counts = dict.fromkeys(Part, 0)  # Python's ints: these sums cannot overflow
-    for matmul in matmuls:
-        cost = gemm_cost(matmul.m, matmul.n, matmul.k, array, counting)
-        counts[matmul.part] += int(getattr(cost, metric)) * matmul.count
-    return counts
-
-
-def _share(counts: dict[Part, int], unquantized: bool) -> Share:
-    projection, attention, rest = (counts[part] for part in (Part.PROJECTION, Part.ATTENTION, Part.UNQUANTIZED))
-    whole = projection + attention + (rest if unquantized else 0)
-    if not whole:  # MatMuls of one cycle, each counted as none
-        raise InputError("array: it counts no cycles for all of this, of which F would be a share")
-    return Share(projection, attention, rest, projection / whole)
-
-
-def _overtaking(parts: Callable[[int], Share], bound: int) -> int | None:
-    """The smallest x from 1 to `bound` at which attention >= projection; neither may decrease as x grows.
-
-    Below the x where attention reaches what the projections cost now, it is less than that, so less than what they
-    cost there: all these x are out, and the search goes on at that one.
+    >>> from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
+    >>> compare(["opt-6.7b"], [CLOUD_TPU, EDGE_TPU], lambda model, array: crossover_batch(model, 2048, array))
+              cloud  edge
+    opt-6.7b      4    10
     """
+    names, designs = listed("models", models), listed("arrays", arrays)
+    return pd.DataFrame({array.label: [question(name, array) for name in names] for array in designs}, index=names)
+
+
+class _Costs:
+    """What each part costs, and of seconds how many are bound by memory."""
+
+    def __init__(self) -> None:
+        self.parts: dict[Part, float] = dict.fromkeys(Part, 0)  # ints stay ints: these sums cannot overflow
+        self.memory_bound: dict[Part, float] = dict.fromkeys(Part, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A checked question but for the context length."""
+
+    model: Decoder
+    hardware: Hardware | None
+    batch: int
+    phase: Phase
+    metric: Metric
+    counting: Counting
+    precision: Precision | None
+    baseline: Precision
+    unquantized: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: str | Decoder,
+        hardware: str | Hardware | None,
+        *,
+        batch: int = 1,
+        phase: Phase = "decode",
+        metric: Metric | None = None,
+        counting: Counting = "reported",
+        precision: Precision | None = None,
+        baseline: Precision = FP16,
+        unquantized: bool = False,
+    ) -> _Case:
+        place = None if hardware is None else find_hardware(hardware)
+        known = _metrics(place)
+        one_of("metric", known[0] if metric is None else metric, (*known, "bytes") if known == METRICS else known)
+        one_of("phase", phase, get_args(Phase))
+        one_of("counting", counting, get_args(Counting))
+        for name, bits in {"precision": precision or baseline, "baseline": baseline}.items():
+            instance(name, bits, Precision)
+        whole(unquantized)
+        decoder = find_model(model)
+        return cls(decoder, place, batch, phase, metric or known[0], counting, precision, baseline, unquantized)
+
+    def share(self, context_length: int) -> Share:
+        """The answer at a context length."""
+
+        def costs(precision: Precision) -> _Costs:
+            found = _Costs()
+            self.add(found, precision, context_length)
+            return found
+
+        return self.share_of(context_length, costs)
+
+    def crossover_context_length(self) -> int | None:
+        """The public function of this name."""
+        one_of("phase", self.phase, ("decode",))
+        return _overtaking(self.share, LONGEST_CONTEXT)
+
+    def add(self, costs: _Costs, precision: Precision, context_length: int) -> None:
+        """Add all MatMuls of a decode step, or of a prefill."""
+        for matmul in matmuls(self.model, context_length, batch=self.batch, phase=self.phase):
+            self.add_matmul(costs, precision, matmul)
+
+    def add_matmul(self, costs: _Costs, precision: Precision, matmul: MatMul) -> None:
+        """Add a MatMul, or several: n or k can be an array of sizes."""
+        part = matmul.part
+        if isinstance(self.hardware, SystolicArray) and self.metric in METRICS:
+            cost = gemm_cost(matmul.m, matmul.n, matmul.k, self.hardware, counting=self.counting)
+            costs.parts[part] += _total(getattr(cost, self.metric)) * matmul.count
+        elif isinstance(self.hardware, Device) and self.metric == "seconds":
+            arithmetic, memory = seconds(matmul, self.model, precision, self.phase, self.hardware)
+            slower = np.maximum(arithmetic, memory)
+            costs.parts[part] += _total(slower)
+            costs.memory_bound[part] += _total(np.where(memory >= arithmetic, slower, 0))
+        else:
+            costs.parts[part] += _total(bytes_moved(matmul, self.model, precision, self.phase))
+
+    def share_of(self, context_length: int, costs: Callable[[Precision], _Costs]) -> Share:
+        """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
+        before, parts = costs(self.baseline), whole(self.unquantized)
+        total = sum(before.parts[part] for part in parts)
+        if not total:  # MatMuls of one cycle, each reported as none
+            raise InputError("hardware: it counts no cycles for any of this, so there is no F")
+        gained = self._gain(before, costs)
+        bound = {
+            str(part): "memory" if 2 * before.memory_bound[part] >= before.parts[part] else "arithmetic"
+            for part in (parts if self.metric == "seconds" else ())
+        }
+        fraction = before.parts[Part.PROJECTION] / total
+        return Share(
+            model=self.model.name,
+            context_length=context_length,
+            hardware=self.hardware.label if self.hardware else "",
+            dataflow=str(self.hardware.dataflow) if isinstance(self.hardware, SystolicArray) else "",
+            metric=self.metric,
+            **{str(part): before.parts[part] for part in Part},
+            whole=" + ".join(parts),
+            fraction=fraction,
+            ceiling=float(amdahl.ceiling(fraction)),
+            precision=self.precision,
+            partial_speedup=gained.partial_speedup,
+            total_speedup=gained.total_speedup,
+            bound=bound,
+        )
+
+    def _gain(self, before: _Costs, costs: Callable[[Precision], _Costs]) -> Gain:
+        if self.metric in METRICS or self.precision is None:  # counts do not depend on bits
+            return gain([1.0], [1.0])
+        after, parts = costs(self.precision), whole(self.unquantized)
+        return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
+
+
+Column: TypeAlias = "list[str] | list[int] | list[float] | NDArray[np.int64] | NDArray[np.float64]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Workload:
+    """The MatMuls of every model at every context length, as arrays, so that an array's costs are computed at once."""
+
+    cases: list[tuple[str, int]]
+    parts: tuple[Part, ...]
+    dims: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    count: NDArray[np.int64]
+    cell: NDArray[np.int64]  # place of each MatMul's part in the flattened (case, part) table
+
+    @classmethod
+    def of(cls, models: list[Decoder], lengths: list[int], case: _Case, ifmap: str) -> _Workload:
+        cases, parts = [(model, length) for model in models for length in lengths], whole(case.unquantized)
+        steps = [
+            (len(parts) * place + parts.index(mm.part), mm)
+            for place, (model, length) in enumerate(cases)
+            for mm in matmuls(model, length, batch=case.batch, phase=case.phase)
+            if mm.part in parts
+        ]
+        try:
+            m, n, k, count = np.array([(mm.m, mm.n, mm.k, mm.count) for _, mm in steps], dtype=np.int64).T
+        except OverflowError:
+            raise CountOverflowError("sweep: a dimension or a number of MatMuls is above 2**63 - 1") from None
+        dims = (m, n, k) if ifmap == "activations" else (n, m, k)
+        cell = np.array([cell for cell, _ in steps])
+        return cls([(model.name, length) for model, length in cases], parts, dims, count, cell)
+
+    def tables(self, cases: list[_Case]) -> list[dict[str, Column]]:
+        """The columns of a sweep on one array, a table for each case's metric."""
+        array = cases[0].hardware
+        assert isinstance(array, SystolicArray)
+        cost = gemm_cost(*self.dims, array, counting=cases[0].counting)
+        models, lengths = zip(*self.cases, strict=True)
+        tables: list[dict[str, Column]] = []
+        for case in cases:
+            sums = self._sums(getattr(cost, case.metric))
+            if not sums.any(axis=1).all():  # MatMuls of one cycle, each reported as none
+                raise InputError(
+                    f"arrays: {array.label!r} with dataflow {array.dataflow} counts no {case.metric}, so there is no F"
+                )
+            labels = {**_labels(array), "metric": str(case.metric)}
+            table: dict[str, Column] = {"model": list(models), "context_length": list(lengths)}
+            table |= {name: [text] * len(models) for name, text in labels.items()}
+            table |= {str(part): sums[:, place] for place, part in enumerate(self.parts)}
+            table["fraction"] = sums[:, 0] / sums.sum(axis=1)
+            if case.precision:  # counts do not depend on bits
+                table |= {name: np.ones(len(models)) for name in ("partial_speedup", "total_speedup")}
+            tables.append(table)
+        return tables
+
+    def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sum of values x count of each part of each case, of shape (cases, parts)."""
+        shape = len(self.cases), len(self.parts)
+        rough = np.bincount(self.cell, weights=values.astype(float) * self.count, minlength=math.prod(shape))
+        if (rough.reshape(shape).sum(axis=1) > 0.999 * 2**63).any():
+            raise CountOverflowError("sweep: the counts of a whole decode step add up to more than 2**63 - 1")
+        sums = np.zeros(math.prod(shape), dtype=np.int64)
+        np.add.at(sums, self.cell, values * self.count)
+        return sums.reshape(shape)
+
+
+def _models(models: Iterable[str | Decoder]) -> list[Decoder]:
+    decoders = [find_model(model) for model in listed("models", models)]
+    listed("models", [model.name for model in decoders])
+    return decoders
+
+
+def _places(arrays: Iterable[str | Hardware]) -> list[Hardware]:
+    """Arrays and devices that a table can tell apart."""
+    places = [find_hardware(array) for array in listed("arrays", arrays, distinct=False)]
+    labels = [", ".join(filter(None, _labels(place).values())) for place in places]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"arrays: {label!r} is listed {labels.count(label)} times; give each its own name")
+    return places
+
+
+def _labels(place: Hardware) -> dict[str, str]:
+    return {"array": place.label, "dataflow": str(place.dataflow) if isinstance(place, SystolicArray) else ""}
+
+
+def _metrics(place: Hardware | None) -> tuple[Metric, ...]:
+    """The metrics that a sweep of this hardware has; the first is the default of `share`."""
+    if place is None:
+        return ("bytes",)
+    return METRICS if isinstance(place, SystolicArray) else ("seconds", "bytes")
+
+
+def _by_metric(case: _Case, settings: Settings) -> list[_Case]:
+    """The case with the metric that was asked for, or with every metric of its hardware."""
+    metrics = (case.metric,) if settings.get("metric") else _metrics(case.hardware)
+    return [replace(case, metric=metric) for metric in metrics]
+
+
+def _overtaking(share: Callable[[int], Share], bound: int) -> int | None:
+    """The smallest x from 1 to `bound` at which F <= 1/2; no part may decrease as x grows.
+
+    Until x reaches the value where the rest of the whole costs what the projections cost now, the rest costs less than
+    that, so less than the projections cost there: all these x are excluded, and the search continues at that value.
+    """
+
+    def rest(found: Share) -> float:
+        return found.attention + (found.unquantized if "unquantized" in found.whole else 0)
+
     x = 1
-    while x <= bound and (now := parts(x)).attention < now.projection:
-        x = bisect_left(range(bound + 1), now.projection, lo=x + 1, key=lambda other: parts(other).attention)
+    while x <= bound and rest(now := share(x)) < now.projection:
+        x = bisect_left(range(bound + 1), now.projection, lo=x + 1, key=lambda other: rest(share(other)))
     return x if x <= bound else None
 
 
-def _over_lengths(matmul: MatMul, lengths: np.ndarray, array: SystolicArray, metric: str, counting: str) -> int:
-    """What an attention MatMul of the longest of these context lengths costs over all of them, together.
+def _over_lengths(matmul: MatMul, first: int, last: int) -> MatMul:
+    """An attention MatMul of context length `last` at all lengths from `first`: its context dimension is an array.
 
-    Its context dimension there is the longest length, or the layer's window if that is shorter; at another length it
-    is the smaller of the two.
+    That dimension is the last length, or the layer's window if that is shorter; at another length it is the smaller of
+    the two.
     """
     if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
         raise InputError(f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}")
-    dims = {"m": matmul.m, "n": matmul.n, "k": matmul.k}
-    dims[axis] = np.minimum(lengths, dims[axis])
-    cost = gemm_cost(**dims, array=array, counting=counting)
-    each: list[int] = getattr(cost, metric).tolist()  # Python's ints, as in `_totals`
-    return sum(each) * matmul.count
+    lengths = np.minimum(np.arange(first, last + 1), getattr(matmul, axis))
+    return replace(matmul, **{axis: lengths})
 
 
-METRICS = ("cycles", "memory_accesses")
-"""The two panels of Figures 4, 6, 9 and 10."""
-
-COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
-
-
-def sweep(
-    models: Iterable[str | Decoder],
-    context_lengths: Iterable[int],
-    arrays: Iterable[SystolicArray],
-    counting: str = "reported",
-    ifmap: str = "activations",
-) -> pd.DataFrame:
-    """Cost of a decode step's projections and attention, whole model, for every combination.
-
-    Parameters
-    ----------
-    models
-        Names for `get_model`, or `Decoder`s.
-    context_lengths
-        l, tokens attended to.
-    arrays
-        Systolic arrays, each with its own dataflow; two alike in label and dataflow are refused.
-    counting
-        `"reported"` or `"corrected"`, as in `gemm_cost`.
-    ifmap
-        Which operand the ifmap memory holds: `"activations"` (Section 3.2 puts weights, K and V into the weight
-        memory) or `"weights"` (the order in which Table 1 writes the products).
-
-    Returns
-    -------
-    DataFrame
-        One row a model, context length, array and metric (`cycles`, `memory_accesses`): the counts of both parts and
-        F = projection / (projection + attention), a number in [0, 1].
-
-    Raises
-    ------
-    InputError
-        An empty list, an unknown model, counting or ifmap, a bad context length, arrays that cannot be told apart, or
-        one on which a whole decode step is reported as 0 cycles.
-    CountOverflowError
-        A sum above 2**63 - 1.
-
-    >>> from llmamdahl.hardware import CLOUD_TPU
-    >>> sweep(["opt-350m"], [2048], [CLOUD_TPU]).loc[0, "fraction"].round(3)
-    np.float64(0.371)
-    """
-    one_of("ifmap", ifmap, ("activations", "weights"))
-    decoders = [get_model(model) if isinstance(model, str) else model for model in listed("models", models)]
-    for model in decoders:
-        instance("models", model, Decoder)
-    listed("models", [model.name for model in decoders])
-    lengths, arrays = listed("context_lengths", context_lengths), listed("arrays", arrays, distinct=False)
-    for array in arrays:  # alike in size, they may still differ in name
-        instance("arrays", array, SystolicArray)
-    labels = [(array.label, str(array.dataflow)) for array in arrays]
-    for label, dataflow in labels:
-        if labels.count((label, dataflow)) > 1:
-            raise InputError(f"arrays: several are {label!r} with dataflow {dataflow}; give each its own name")
-
-    cases = [(model, length) for model in decoders for length in lengths]
-    steps = [
-        (case, matmul)
-        for case, (model, length) in enumerate(cases)
-        for matmul in decode_step(model, length)
-        if matmul.part is not Part.UNQUANTIZED
-    ]
-    try:
-        m, n, k, count = np.array([(mm.m, mm.n, mm.k, mm.count) for _, mm in steps], dtype=np.int64).T
-    except OverflowError:
-        raise CountOverflowError("sweep: a dimension or a number of MatMuls is above 2**63 - 1") from None
-    if ifmap == "weights":
-        m, n = n, m
-    # column 0 projection, column 1 attention of each case
-    cell = np.array([2 * case + (matmul.part is Part.ATTENTION) for case, matmul in steps])
-
-    frames = []
-    for array, (label, dataflow) in zip(arrays, labels, strict=True):
-        cost = gemm_cost(m, n, k, array, counting)
-        for metric in METRICS:
-            parts = _sums(getattr(cost, metric), count, cell, len(cases))
-            if not parts.any(axis=1).all():  # one element, and MatMuls of one cycle, each counted as none
-                raise InputError(
-                    f"arrays: {label!r} with dataflow {dataflow} counts no {metric}, of which F is a share"
-                )
-            frames.append(
-                {
-                    "model": [model.name for model, _ in cases],
-                    "context_length": [length for _, length in cases],
-                    "array": [label] * len(cases),
-                    "dataflow": [dataflow] * len(cases),
-                    "metric": [metric] * len(cases),
-                    "projection": parts[:, 0],
-                    "attention": parts[:, 1],
-                    "fraction": parts[:, 0] / parts.sum(axis=1),
-                }
-            )
-    return pd.DataFrame({name: _joined([frame[name] for frame in frames]) for name in COLUMNS})
+def _total(values: ArrayLike) -> float:
+    """The sum of a number or an array in Python's numbers, whose ints cannot overflow."""
+    total: float = sum(np.atleast_1d(values).tolist())
+    return total
 
 
-def dataflow_cycles(
-    models: Iterable[str | Decoder],
-    context_lengths: Iterable[int],
-    array: SystolicArray,
-    counting: str = "reported",
-    ifmap: str = "activations",
-) -> pd.DataFrame:
-    """Total cycles of a decode step, whole model, in each dataflow (Figure 8), and which of them is the fastest.
-
-    Returns
-    -------
-    DataFrame
-        model, context_length, array, ifmap, counting, os, ws, is (cycles), fastest (`os`, `ws` or `is`; tied ones are
-        joined by `=`).
-    """
-    instance("array", array, SystolicArray)
-    names = [str(dataflow) for dataflow in Dataflow]
-    arrays = [replace(array, dataflow=name) for name in names]
-    frame = sweep(models, context_lengths, arrays, counting, ifmap).query("metric == 'cycles'")
-    by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
-    totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(ifmap=ifmap, counting=counting)
-    for name in names:
-        totals[name] = by_dataflow[name].projection + by_dataflow[name].attention
-    least = totals[names].min(axis=1)
-    fastest = [
-        "=".join(name for name in names if row[name] == best)
-        for row, best in zip(totals[names].to_dict("records"), least, strict=True)
-    ]
-    return totals.assign(fastest=fastest)
-
-
-def correction_shift(
-    models: Iterable[str | Decoder], context_lengths: Iterable[int], arrays: Iterable[SystolicArray]
-) -> pd.DataFrame:
-    """How far SCALE-Sim's miscounts move F.
-
-    Returns
-    -------
-    DataFrame
-        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), shift (corrected minus
-        reported).
-    """
-    models, context_lengths, arrays = list(models), list(context_lengths), list(arrays)
-    frame = sweep(models, context_lengths, arrays, "reported").rename(columns={"fraction": "reported"})
-    frame["corrected"] = sweep(models, context_lengths, arrays, "corrected").fraction
-    return frame.drop(columns=["projection", "attention"]).assign(shift=frame.corrected - frame.reported)
-
-
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: list[Column]) -> Column:
     """Arrays as one array, lists as one list: an array of texts would lose what NumPy takes for padding."""
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))
-
-
-def _sums(values: np.ndarray, count: np.ndarray, cell: np.ndarray, cases: int) -> np.ndarray:
-    """Sum of values x count of each part of each case, int64 of shape (cases, 2)."""
-    rough = np.bincount(cell, weights=values.astype(float) * count, minlength=2 * cases).reshape(cases, 2)
-    if (rough.sum(axis=1) > 0.999 * 2**63).any():
-        raise CountOverflowError("sweep: the counts of a whole decode step add up to more than 2**63 - 1")
-    sums = np.zeros(2 * cases, dtype=np.int64)
-    np.add.at(sums, cell, values * count)
-    return sums.reshape(cases, 2)
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return list(chain.from_iterable(parts))

@@ -1,11 +1,12 @@
 """SCALE-Sim's double buffers in its stall-free mode, in closed form: the words that cross between SRAM and DRAM.
 
-The rules are those of SCALE-Sim 2.0.2: of `memory/read_buffer_estimate_bw.py`, `memory/write_buffer.py` and, for what
-the array asks for, `compute/systolic_compute_*.py`. `tests/test_dram.py` holds them to runs of it.
+The rules are those of SCALE-Sim 2.0.2: `memory/read_buffer_estimate_bw.py`, `memory/write_buffer.py` and, for the order
+in which the array requests operands, `compute/systolic_compute_*.py`. `tests/test_dram.py` checks them against runs of
+it.
 
 *Reads.* An operand's buffer has 50 active sets of floor(SRAM bytes / 100) words each. A word that is not in them is
-fetched, and when they are full they are forgotten, all at once. The array asks for an operand in blocks, and passes
-over each block one or several times before the next:
+fetched. When they are full, all of them are emptied at once. The array requests an operand in blocks, and passes over
+each block one or several times before the next:
 
 ========  =======================================  =============================================
 dataflow  ifmap                                    filter
@@ -15,50 +16,66 @@ ws        m x k in ceil(n / cols) passes           k x n in one pass
 is        m x k in one pass                        k x n in ceil(m / cols) passes
 ========  =======================================  =============================================
 
-A pass meets each word of its block once, so the order within it does not matter. A block that fills the buffer is
-fetched in every pass. A smaller one is fetched once; but where the buffer, already holding earlier blocks, becomes full
-on the way, the words up to there are fetched again in the next pass.
+A pass requests each word of its block once, so the order within a pass does not matter. Hence:
 
-*Writes.* Results are laid into lines of `cols` words. When one word more than half the SRAM is waiting, the line in
-hand is closed, null addresses filling it up, and as many lines as make up half the SRAM are drained. A drain counts its
-last line without nulls, every other line in full. If `cols` divides half the SRAM, the one word more becomes a line of
-its own, with which the second drain begins: its cols - 1 nulls are counted as writes. That happens once, for the drains
-after it come at full lines. If `cols` does not divide it, or equals it, every closed line ends a drain.
+- An operand with one pass is fetched once.
+- A block that fills the buffer is fetched in every pass.
+- A smaller block is fetched once. But if the buffer, which still holds earlier blocks, becomes full during its first
+  pass, the words requested up to that point are lost and fetched again in its second pass. After that the buffer holds
+  this block alone. So with h = ceil(buffer / block) - 1 blocks held, every h-th block is interrupted, after
+  buffer - h x block of its words.
+
+*Writes.* Results are put into lines of `cols` words. When one word more than half the SRAM is waiting, the current line
+is closed and filled up with null addresses, and as many lines as make up half the SRAM are drained. A drain counts its
+last line without nulls and every other line in full. If `cols` divides half the SRAM, the one word more becomes a line
+of its own, with which the second drain begins: its cols - 1 nulls are counted as writes. That happens once, because
+later drains come at full lines. If `cols` does not divide it, or equals it, every closed line ends a drain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError
 from llmamdahl.hardware import Dataflow, SystolicArray
 
+Words: TypeAlias = NDArray[np.int64]
+"""Numbers of words, in arrays that broadcast."""
+
+DramCounts: TypeAlias = tuple[int | Words, int | Words, int | Words]
+"""Words of ifmap read, of filter read, of ofmap written."""
+
 
 class Demand(NamedTuple):
-    """What the array asks of one operand: blocks of words, each in a number of passes."""
+    """What the array requests of one operand: blocks of words, each in a number of passes."""
 
-    in_a_cycle: Any  # the most words
-    block: Any
-    num_blocks: Any = 1
-    last: Any = 0  # words of a smaller block after the others, if any
-    passes: Any = 1
+    in_a_cycle: Words  # the most words requested in one cycle
+    block: Words
+    num_blocks: Words | int = 1
+    last: Words | int = 0  # words of a smaller block after the others, if any
+    passes: Words | int = 1
 
 
-def dram_counts(dims: Sequence[Any], array: SystolicArray, counting: str) -> tuple[Any, Any, Any]:
-    """Words of ifmap read, of filter read, of ofmap written; `dims` are m, n, k: ints, or int64 arrays that broadcast.
+def dram_counts(dims: Sequence[int | Words], array: SystolicArray, *, null_addresses: bool) -> DramCounts:
+    """Words that cross between SRAM and DRAM for a MatMul.
 
-    Corrected counts leave out the null addresses. What is forgotten and fetched again is the simulator's model of a
-    buffer, no miscount, and stays.
+    Parameters
+    ----------
+    dims
+        m, n and k: ints, or int64 arrays that broadcast.
+    null_addresses
+        Whether null addresses count as writes, as SCALE-Sim reports them. Re-fetches are the simulator's model of a
+        buffer, not a miscount, and count either way.
 
     Raises
     ------
     InputError
-        The array can ask for more words in one cycle than the buffer of an operand holds. The simulator fails where a
-        buffer is filled twice in a cycle (it divides by the cycles between), and has no counts then.
+        The array can request more words in one cycle than the buffer of an operand holds. If a buffer is filled twice
+        in a cycle, SCALE-Sim divides by zero and has no counts.
     CountOverflowError
         More than 2**63 - 1 words written.
     """
@@ -75,7 +92,7 @@ def dram_counts(dims: Sequence[Any], array: SystolicArray, counting: str) -> tup
         ifmap, filter_ = Demand(_least(m, c), m * k), Demand(_least(k, r, n), k * n, passes=-(-m // c))
         results = -(-k // r) * (m * n)
     reads = _fetched(ifmap, "ifmap_sram_kb", array), _fetched(filter_, "filter_sram_kb", array)
-    writes = results if counting == "corrected" else _drained(results, array)
+    writes = _drained(results, array) if null_addresses else results
     shape = np.broadcast_shapes(m.shape, n.shape, k.shape)
     ifmap_reads, filter_reads, ofmap_writes = (
         np.broadcast_to(count, shape) if shape else int(count) for count in (*reads, writes)
@@ -83,29 +100,38 @@ def dram_counts(dims: Sequence[Any], array: SystolicArray, counting: str) -> tup
     return ifmap_reads, filter_reads, ofmap_writes
 
 
-def _fetched(demand: Demand, sram: str, array: SystolicArray) -> Any:
+def _fetched(demand: Demand, sram: str, array: SystolicArray) -> Words:
     """Words fetched of an operand whose buffer is `sram`, a field of the array."""
     in_a_cycle, block, num_blocks, last, passes = demand
-    sram_kb = getattr(array, sram)
+    buffer = _read_buffer(sram, array, in_a_cycle)
+    # The blocks of full size. `held` of them do not fill the buffer, and the next one is interrupted.
+    fits = block < buffer
+    held = np.maximum(-(-buffer // block) - 1, 1)
+    interruptions, blocks_since = np.divmod(num_blocks - 1, held)
+    fetched_again = interruptions * (buffer - held * block)
+    fetched = np.where(fits, num_blocks * block + fetched_again, passes * num_blocks * block)
+    # The last, smaller block, which finds `inside` words in the buffer and may be interrupted too.
+    inside = np.where(fits, (blocks_since + 1) * block, fetched % buffer)
+    last_again = np.where(inside + last < buffer, 0, buffer - inside)
+    fetched = fetched + np.where(last < buffer, last + last_again, passes * last)
+    # In a single pass no word is requested twice.
+    return np.where(passes == 1, num_blocks * block + last, fetched)
+
+
+def _read_buffer(sram: str, array: SystolicArray, in_a_cycle: Words) -> int:
+    """Words that the read buffer of `sram` holds; rejected if the array can request more in a cycle."""
+    sram_kb: int = getattr(array, sram)
     buffer = min(50 * (1024 * sram_kb // 100), INT64_MAX)
     if np.any(in_a_cycle > buffer):
         most = int(np.max(in_a_cycle))
         raise InputError(
-            f"{sram}: {sram_kb} holds {buffer} words, fewer than the {most} that the array asks for in one cycle; "
+            f"{sram}: {sram_kb} holds {buffer} words, fewer than the {most} that the array requests in one cycle; "
             f"SCALE-Sim can then fail, so DRAM counts need at least {-(-100 * -(-most // 50) // 1024)}"
         )
-    # Blocks that fit in together without filling the buffer; the one after them fills it on its way.
-    held = np.maximum(-(-buffer // block) - 1, 1)
-    times_full, since = np.divmod(num_blocks - 1, held)
-    small = block < buffer
-    words = np.where(small, num_blocks * block + times_full * (buffer - held * block), passes * num_blocks * block)
-    inside = np.where(small, (since + 1) * block, words % buffer)
-    again = np.where(inside + last < buffer, 0, buffer - inside)
-    words = words + np.where(last < buffer, last + again, passes * last)
-    return np.where(passes == 1, num_blocks * block + last, words)
+    return buffer
 
 
-def _drained(results: Any, array: SystolicArray) -> Any:
+def _drained(results: Words, array: SystolicArray) -> Words:
     """Words written, null addresses that are counted as such included."""
     half = 512 * array.ofmap_sram_kb
     if half % array.cols or half == array.cols:
@@ -115,5 +141,7 @@ def _drained(results: Any, array: SystolicArray) -> Any:
     return np.where(results > half + 1, results + (array.cols - 1), results)
 
 
-def _least(*values: Any) -> Any:
-    return reduce(np.minimum, values)
+def _least(first: Words, *others: Words | int) -> Words:
+    for other in others:
+        first = np.minimum(first, other)
+    return first

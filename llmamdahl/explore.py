@@ -1,4 +1,4 @@
-"""A panel for JupyterLab: model, array and workload to set; F, speedup, ceilings and Amdahl's curves to read."""
+"""A panel for JupyterLab: set the model, array and workload; read F, the speedup, the ceilings and Amdahl's curves."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SPEEDUPS = np.geomspace(1, 100, 60)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the panel shows: cycles of both parts, F, and what speeding them up gains."""
+    """What the panel shows: cycles of both parts, F = projection / (projection + attention), and the gains."""
 
-    projection: int
-    attention: int
+    projection: float
+    attention: float
     fraction: float
     total_speedup: float
     ceiling: float
@@ -35,17 +35,16 @@ class Answer:
 def answer(
     model: Decoder, array: SystolicArray, context_length: int, batch: int, projection: float, attention: float
 ) -> Answer:
-    """The panel's numbers, of reported cycles, with the parts `projection` and `attention` times as fast."""
-    counts = share(model, context_length, array, batch=batch)
-    fraction = counts.fraction
-    total = amdahl.combined_speedup([fraction, 1 - fraction], [projection, attention])
+    """The panel's numbers in reported cycles, if the parts run `projection` and `attention` times as fast."""
+    found = share(model, context_length, array, batch=batch)
+    total = amdahl.combined_speedup([found.fraction, 1 - found.fraction], [projection, attention])
     return Answer(
-        counts.projection,
-        counts.attention,
-        fraction,
+        found.projection,
+        found.attention,
+        found.fraction,
         float(total),
-        amdahl.ceiling(fraction),
-        amdahl.ceiling(1 - fraction),
+        found.ceiling,
+        float(amdahl.ceiling(1 - found.fraction)),
     )
 
 
@@ -80,7 +79,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         super().__init__([left, widgets.VBox([self.text, self.image])])
 
     def __repr__(self) -> str:
-        """What a notebook keeps of the panel once it is closed."""
+        """The text that a saved notebook shows in place of the panel."""
         now = self.answer
         return f"F = {now.fraction:.4f}, S_total = {now.total_speedup:.4f}, ceiling = {now.ceiling:.4f}"
 
@@ -103,7 +102,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         self.axis = axis
 
     def redraw(self) -> None:
-        """Compute and show again; what cannot be computed is said in place of the numbers."""
+        """Compute and draw again; an error is shown in place of the numbers."""
         values = {name: control.value for name, control in self.controls.items()}
         try:
             model = find_model(values["model"])
@@ -145,7 +144,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         for part, curve in curves.items():
             self.lines[part].set_data(SPEEDUPS, curve)
         self.points.set_data([projection, attention], [now.total_speedup] * 2)
-        self.axis.set_ylim(0.9, 1.1 * max(curve.max() for curve in curves.values()))
+        self.axis.set_ylim(0.9, 1.1 * max(np.max(curve) for curve in curves.values()))
         picture = io.BytesIO()
         self.figure.savefig(picture, format="png", dpi=90)
         self.image.value = picture.getvalue()

@@ -1,14 +1,22 @@
-"""The systolic arrays that the MatMuls run on (Table 3), and SCALE-Sim's .cfg of one."""
+"""What MatMuls run on: systolic arrays (Table 3) with SCALE-Sim's .cfg of one, and devices by their datasheets."""
 
 from __future__ import annotations
 
 import configparser
+import math
+import re
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
-from llmamdahl.errors import InputError, instance, one_of, positive_int
-from llmamdahl.tables import DATA, read_rows
+import pandas as pd
+
+from llmamdahl.errors import InputError, instance, is_number, one_of, positive_int, shown, unknown
+from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
+
+T = TypeVar("T")
 
 CFG = """\
 [general]
@@ -40,6 +48,9 @@ CFG_KEYS = {
     "filter_sram_kb": "FilterSramSzkB",
     "ofmap_sram_kb": "OfmapSramSzkB",
 }
+
+
+SIZES = tuple(CFG_KEYS)
 
 
 class Dataflow(StrEnum):
@@ -138,19 +149,145 @@ class SystolicArray:
         Path(path).write_text(text, encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device by its datasheet (`data/hardware/devices.csv`), or by your own numbers.
+
+    Attributes
+    ----------
+    bandwidth_gb_s
+        Memory bandwidth, 10^9 bytes a second.
+    fp16_tflops, int8_tops
+        Peak rates without sparsity, 10^12 operations a second; a multiply-accumulate is two. None if not published.
+
+    >>> Device("mine", bandwidth_gb_s=100, fp16_tflops=4).label
+    'mine'
+    """
+
+    name: str
+    bandwidth_gb_s: float
+    fp16_tflops: float | None = None
+    int8_tops: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
+        for item in fields(self)[1:]:
+            value = getattr(self, item.name)
+            missing = value is None and item.name != "bandwidth_gb_s"
+            if not missing and not (is_number(value) and 0 < value < math.inf):
+                raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
+
+    @property
+    def label(self) -> str:
+        """`name`, as `SystolicArray.label`."""
+        return self.name
+
+
+Hardware: TypeAlias = SystolicArray | Device
+
+
+@cache
+def _array_rows() -> tuple[Row, ...]:
+    """Table 3 (`data/published/table3.csv`)."""
+    columns = {"array": str, **dict.fromkeys(SIZES, int)}
+    return tuple(read_rows(DATA / "published" / "table3.csv", columns, key=["array"]))
+
+
+@cache
+def _device_rows() -> tuple[Row, ...]:
+    columns: Columns = {
+        **dict.fromkeys(("name", "kind", "source"), str),
+        "bandwidth_gb_s": positive_float,
+        **dict.fromkeys(("fp16_tflops", "int8_tops"), optional_float),
+    }
+    return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
+
+
 def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArray:
     """The `cloud` or `edge` TPU of Table 3 (`data/published/table3.csv`).
+
+    Raises
+    ------
+    InputError
+        An unknown name or dataflow.
 
     >>> get_array("edge").rows, get_array("edge").filter_sram_kb
     (32, 4096)
     """
-    sizes = ("rows", "cols", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb")
-    columns = {"array": str, **dict.fromkeys(sizes, int)}
-    designs = {row["array"]: row for row in read_rows(DATA / "published" / "table3.csv", columns, key=["array"])}
-    if name not in designs:
-        raise InputError(f"array: {name!r} is unknown; known: {', '.join(designs)}")
-    return SystolicArray(**{size: designs[name][size] for size in sizes}, dataflow=dataflow, name=name)
+    row = _named("array", name, {row["array"]: row for row in _array_rows()})
+    return SystolicArray(**{size: row[size] for size in SIZES}, dataflow=dataflow, name=row["array"])
+
+
+def get_device(name: str) -> Device:
+    """A device of `devices()` by its name, without regard to case.
+
+    Raises
+    ------
+    InputError
+        An unknown name; the message has the nearest ones.
+
+    >>> get_device("a100 80gb")
+    Device(name='A100 80GB', bandwidth_gb_s=2039.0, fp16_tflops=312.0, int8_tops=624.0)
+    """
+    row = _named("device", name, {row["name"]: row for row in _device_rows()})
+    return Device(**{item.name: row[item.name] for item in fields(Device)})
+
+
+def devices() -> pd.DataFrame:
+    """The devices that can be named (`data/hardware/devices.csv`).
+
+    Returns
+    -------
+    DataFrame
+        name, kind, bandwidth_gb_s, fp16_tflops, int8_tops (NaN where none is published), source.
+
+    Raises
+    ------
+    TableError
+        A device without a bandwidth, or with a peak that is not a number above 0; it names the line.
+
+    >>> devices().set_index("name").bandwidth_gb_s["H200"]
+    np.float64(4800.0)
+    """
+    return pd.DataFrame(_device_rows())
+
+
+def find_hardware(hardware: str | Hardware) -> Hardware:
+    """The array or device itself, or the one that a name means, without regard to case.
+
+    A name is `cloud` or `edge` (Table 3), a size such as `128x64` (rows x columns, output stationary, with the SRAM
+    sizes that `SystolicArray` has by default), or a device of `devices()`.
+
+    Raises
+    ------
+    InputError
+        An unknown name, or something that is neither an array, a device nor a name.
+
+    >>> find_hardware("128x64").cols, find_hardware("H200").bandwidth_gb_s
+    (64, 4800.0)
+    """
+    if isinstance(hardware, SystolicArray | Device):
+        return hardware
+    if not isinstance(hardware, str):
+        raise InputError(f"hardware: {shown(hardware)} is not a SystolicArray, a Device, or the name of one")
+    if size := re.fullmatch(r"\s*(\d{1,18})\s*[xX]\s*(\d{1,18})\s*", hardware):
+        return SystolicArray(int(size[1]), int(size[2]))
+    arrays, known = ([row[key] for row in rows] for key, rows in (("array", _array_rows()), ("name", _device_rows())))
+    name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, "a size such as 128x64")
+    return get_array(name) if name in arrays else get_device(name)
+
+
+def _named(field: str, name: object, choices: dict[str, T], hint: str = "") -> T:
+    """The choice of this name, without regard to case."""
+    folded = {choice.casefold(): value for choice, value in choices.items()}
+    if not isinstance(name, str) or name.strip().casefold() not in folded:
+        raise unknown(field, name, list(choices), hint)
+    return folded[name.strip().casefold()]
 
 
 CLOUD_TPU = get_array("cloud")
+"""The 256 x 256 array of Table 3."""
+
 EDGE_TPU = get_array("edge")
+"""The 32 x 32 array of Table 3."""

@@ -1,48 +1,44 @@
-"""The same MatMuls read as memory traffic: bytes by bit width, time as the roofline has it, and the law of both.
+"""The same MatMuls as memory traffic: bytes by bit width, seconds by the roofline, and what a model holds in memory.
 
-Decoding is bound by what must be read. Bytes are known from shapes and bit widths alone, so F, S_partial and S_total of
-quantization follow with no constant fitted.
+A decode step is usually bound by what it must read. Bytes follow from shapes and bit widths alone, so F, S_partial and
+S_total of quantization follow with no constant fitted.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
+from typing import NamedTuple
 
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import InputError, instance, one_of, positive_int
-from llmamdahl.models import Decoder
-from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
-from llmamdahl.workload import MatMul, Part, decode_step, prefill, weights_by_part
-
-PHASES = {"decode": decode_step, "prefill": prefill}
-"""What is computed: one new token for each sequence, or a prompt for each."""
+from llmamdahl.errors import InputError, instance, is_number, positive_int
+from llmamdahl.hardware import Device, get_device
+from llmamdahl.models import Decoder, find_model
+from llmamdahl.workload import MatMul, Part, Phase, decode_step, matmuls, weights_by_part, whole
 
 WIDE = 16
-"""Bits of what no format here narrows: attention's activations, and every result as it is written."""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+"""Bit width of tensors that stay in 16 bits: attention's activations, and every result as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Bits of each kind of number; 1.58 (log2 3) and 1.67 (five bits for three weights) are bits too.
+    """Bit widths of each kind of tensor; they need not be whole (1.58 is log2 3, 1.67 packs three weights in 5 bits).
 
     Attributes
     ----------
     weights
-        Of the projections' weights, with their share of scales and padding if a format has any.
+        Of the projections' weights, including their share of scales and padding if the format has any.
     activations
-        Of what the projections multiply them with; at 8 or fewer they run at the device's INT8 peak.
+        Of the projections' inputs; at 8 bits or fewer the projections run at the device's INT8 peak.
     cache
         Of K and V.
     unquantized
-        Of the weights that 1-bit models keep: LM head, token embedding, routers.
+        Of the weights that 1-bit models keep in high precision: LM head, token embedding, routers.
+
+    >>> Precision(weights=2, activations=8)
+    Precision(weights=2, activations=8, cache=16, unquantized=16)
     """
 
     weights: float = 16
@@ -53,109 +49,90 @@ class Precision:
     def __post_init__(self) -> None:
         for item in fields(self):
             bits = getattr(self, item.name)
-            if not _is_number(bits) or not 0 < bits <= 64:
+            if not is_number(bits) or not 0 < bits <= 64:
                 raise InputError(f"{item.name}: {bits!r} is not a number of bits; it must be above 0 and at most 64")
 
     def of(self, part: Part) -> float:
-        """Bits of what a part's MatMuls multiply activations with: weights, or K and V."""
+        """Bits of the `k x n` operand of a part's MatMuls: weights, or K and V."""
         return {Part.PROJECTION: self.weights, Part.ATTENTION: self.cache, Part.UNQUANTIZED: self.unquantized}[part]
 
 
 FP16 = Precision()
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device by its datasheet (`data/hardware/devices.csv`).
+class Seconds(NamedTuple):
+    """Time of a MatMul by either bound; the roofline takes the larger."""
 
-    Attributes
-    ----------
-    bandwidth_gb_s
-        Of its memory, 10^9 bytes a second.
-    fp16_tflops, int8_tops
-        10^12 operations a second, a multiply-accumulate being two, without sparsity; None where none is published.
-    """
-
-    name: str
-    bandwidth_gb_s: float
-    fp16_tflops: float | None = None
-    int8_tops: float | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
-        for item in fields(self)[1:]:
-            value = getattr(self, item.name)
-            missing = value is None and item.name != "bandwidth_gb_s"
-            if not missing and not (_is_number(value) and 0 < value < math.inf):
-                raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
+    arithmetic: float
+    memory: float
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the law says of a change of precision: Equation (5) of bytes or of time."""
+    """Equation (5) of a change of precision."""
 
     fraction: float
-    """F, the projections' share of the whole before."""
+    """F, the projections' share of the whole before the change."""
     partial_speedup: float
     """S_partial of the projections."""
     ceiling: float
-    """1 / (1 - F): of faster projections alone. S_total can pass it where K and V or the other weights narrow too."""
+    """1 / (1 - F), the limit of faster projections alone. S_total can exceed it if K and V or other weights narrow."""
     total_speedup: float
-    """S_total: Equation (5), for several parts where more than the projections changed."""
+    """S_total: Equation (5), for several parts if more than the projections changed."""
 
 
-@cache
-def devices() -> tuple[Row, ...]:
-    """`data/hardware/devices.csv`: name, kind, bandwidth_gb_s, fp16_tflops, int8_tops, source.
+def operations(matmul: MatMul) -> int:
+    """Operations of all `count` products; a multiply-accumulate is two."""
+    return 2 * matmul.m * matmul.n * matmul.k * matmul.count
+
+
+def bytes_moved(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase) -> float:
+    """The fewest bytes that all `count` products can move; `matmul_traffic` says what is read and written."""
+    bits = _operands(matmul, model, phase) * precision.of(matmul.part) + _activation_bits(matmul, precision)
+    return bits / 8
+
+
+def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, device: Device) -> Seconds:
+    """Seconds of all `count` products on a device: operations over the peak, bytes over the bandwidth.
 
     Raises
     ------
-    TableError
-        A device without a bandwidth, or with a peak that is not a number above 0; it names the line.
+    InputError
+        The device has no peak for this MatMul, and it is not of one sequence's decode step, which bytes alone bound.
     """
-    columns: Columns = {
-        **dict.fromkeys(("name", "kind", "source"), str),
-        "bandwidth_gb_s": positive_float,
-        **dict.fromkeys(("fp16_tflops", "int8_tops"), optional_float),
-    }
-    return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
-
-
-def get_device(name: str) -> Device:
-    """A device of `devices()` by its name.
-
-    >>> get_device("A100 80GB")
-    Device(name='A100 80GB', bandwidth_gb_s=2039.0, fp16_tflops=312.0, int8_tops=624.0)
-    """
-    known = {row["name"]: row for row in devices()}
-    row = known[one_of("device", name, tuple(known))]
-    return Device(**{item.name: row[item.name] for item in fields(Device)})
+    narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
+    peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=phase == "decode" and matmul.m == 1)
+    memory = bytes_moved(matmul, model, precision, phase) / 1e9 / device.bandwidth_gb_s
+    return Seconds(operations(matmul) / 1e12 / peak, memory)
 
 
 def matmul_traffic(
-    model: Decoder,
+    model: str | Decoder,
     context_length: int,
-    precision: Precision = FP16,
+    device: str | Device | None = None,
+    *,
     batch: int = 1,
-    device: Device | None = None,
-    phase: str = "decode",
+    phase: Phase = "decode",
+    precision: Precision = FP16,
 ) -> pd.DataFrame:
     """Operations, bytes and, on a device, seconds of each MatMul of a decode step or a prefill.
 
-    The fewest bytes that each can move: every weight, K and V is read once, activations are read and results written
-    once by each MatMul, and attention's scores stay on the chip. Query heads that share a K or V share its reading; a
-    decode step with latent attention reads its latents once, for Q·Kᵀ. Of experts a batch reads as many as
-    `decode_step` spreads it over, which is the most there can be. Time is max(operations / peak, bytes / bandwidth), a
-    MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, all else at the FP16 peak.
+    Bytes are the fewest that each MatMul can move: every weight, K and V is read once; each MatMul reads its
+    activations and writes its results once; attention's scores stay on the chip. Query heads that share a K or V share
+    its reading, and a decode step with latent attention reads its latents once, for Q·Kᵀ. A batch reads as many experts
+    as `decode_step` spreads it over, which is the most there can be. Seconds are max(operations / peak, bytes /
+    bandwidth), one MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, everything
+    else at the FP16 peak.
 
     Parameters
     ----------
+    model
+        A name for `get_model`, or a `Decoder`.
     context_length, batch
         As in `decode_step`, or the prompt's tokens if `phase` is `"prefill"`.
     device
-        None for operations and bytes alone. Where the datasheet lacks the peak that is needed, bytes alone bound one
-        sequence's decode step; a batch or a prefill is refused.
+        A device or its name; None for operations and bytes alone. If the datasheet lacks a peak, bytes alone bound one
+        sequence's decode step; a batch or a prefill is rejected.
 
     Returns
     -------
@@ -165,145 +142,118 @@ def matmul_traffic(
     Raises
     ------
     InputError
-        An unknown phase, a peak that a batch or a prefill needs and the device lacks, or as `decode_step`.
+        An unknown model, device or phase, a peak that a batch or a prefill needs and the device lacks, or as
+        `decode_step`.
+
+    >>> matmul_traffic("opt-6.7b", 2048, "A100 80GB").groupby("part").seconds.sum().round(5).to_dict()
+    {'attention': 0.00053, 'projection': 0.00632, 'unquantized': 0.0002}
     """
-    instance("model", model, Decoder)
+    decoder = find_model(model)
     instance("precision", precision, Precision)
-    if isinstance(device, str):
-        raise InputError(f"device: {device!r} is a name; get_device({device!r}) looks it up")
-    if device is not None:
-        instance("device", device, Device)
-    matmuls = PHASES[one_of("phase", phase, tuple(PHASES))](model, context_length, batch)
+    where = get_device(device) if isinstance(device, str) else device
+    if where is not None:
+        instance("device", where, Device)
     rows = []
-    for matmul in matmuls:
-        operations = 2 * matmul.m * matmul.n * matmul.k * matmul.count
-        operands = _operands(matmul, model, phase) * precision.of(matmul.part)
-        moved = (operands + _activation_bits(matmul, precision)) / 8
-        row: Row = {"name": matmul.name, "part": str(matmul.part), "operations": operations, "bytes": moved}
-        if device is not None:
-            narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
-            alone = phase == "decode" and matmul.m == 1
-            compute = operations / 1e12 / _peak(device, "int8_tops" if narrow else "fp16_tflops", alone)
-            row["seconds"] = max(compute, moved / 1e9 / device.bandwidth_gb_s)
+    for matmul in matmuls(decoder, context_length, batch=batch, phase=phase):
+        row = {
+            "name": matmul.name,
+            "part": str(matmul.part),
+            "operations": operations(matmul),
+            "bytes": bytes_moved(matmul, decoder, precision, phase),
+        }
+        if where is not None:
+            row["seconds"] = max(seconds(matmul, decoder, precision, phase, where))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def speedup(
-    model: Decoder,
-    context_length: int,
-    after: Precision,
-    before: Precision = FP16,
-    batch: int = 1,
-    device: Device | None = None,
-    phase: str = "decode",
-) -> Gain:
-    """The law of a change of precision: of bytes moved, or with a device of time; arguments as `matmul_traffic`.
-
-    Where bytes bound every MatMul before and after, the device cancels and both are the same: as for one sequence's
-    decode step of a dense model on every device of `devices()` whose peaks are published.
-
-    >>> from llmamdahl.models import get_model
-    >>> gain = speedup(get_model("llama-7b"), 2048, Precision(weights=2, activations=8))
-    >>> round(gain.fraction, 3), round(gain.partial_speedup, 2), round(gain.ceiling, 2), round(gain.total_speedup, 2)
-    (0.906, 7.98, 10.69, 4.83)
-    """
-    _instances(before=before, after=after)
-    measure = "bytes" if device is None else "seconds"
-    costs = [
-        matmul_traffic(model, context_length, precision, batch, device, phase).groupby("part")[measure].sum()
-        for precision in (before, after)
-    ]
-    return _gain(*costs)
-
-
 def footprint(
-    model: Decoder, precision: Precision = FP16, context_length: int | None = None, batch: int = 1
-) -> pd.Series[float]:
-    """Bytes that must be held, by part: the projections' weights, the other weights, and attention's K and V.
+    model: str | Decoder, precision: Precision = FP16, context_length: int | None = None, *, batch: int = 1
+) -> dict[Part, float]:
+    """Bytes held in memory, by part: the projections' weights, the other weights, and attention's K and V.
 
-    Weights are all there are, every expert's and the token embedding's too; norms and biases, about 1%, are not. With
-    no context length there is no cache.
+    All weights count, those of every expert and the token embedding included, but not norms and biases (about 1%).
+    Without a context length there is no cache.
     """
-    instance("model", model, Decoder)
+    decoder = find_model(model)
     instance("precision", precision, Precision)
-    weights = weights_by_part(model)
+    weights = weights_by_part(decoder)
     elements = {part: weights.get(part, 0) for part in Part}
     if positive_int("batch", batch) > 1 and context_length is None:
         raise InputError(f"batch: {batch} without a cache is the same as 1; give context_length")
     if context_length is not None:
-        step = decode_step(model, context_length, batch)
-        cached = (_operands(matmul, model, "decode") for matmul in step if matmul.part is Part.ATTENTION)
+        step = decode_step(decoder, context_length, batch)
+        cached = (_operands(matmul, decoder, "decode") for matmul in step if matmul.part is Part.ATTENTION)
         elements[Part.ATTENTION] = sum(cached)
-    return pd.Series({str(part): number * precision.of(part) / 8 for part, number in elements.items()})
+    return {part: number * precision.of(part) / 8 for part, number in elements.items()}
 
 
 def saving(
-    model: Decoder,
-    after: Precision,
-    before: Precision = FP16,
+    model: str | Decoder,
+    precision: Precision,
     context_length: int | None = None,
+    *,
     batch: int = 1,
+    baseline: Precision = FP16,
+    unquantized: bool = False,
     other_bytes: float = 0,
 ) -> Gain:
-    """Amdahl's law of capacity: how many times less memory a change of precision leaves, from `footprint`.
+    """Amdahl's law of capacity: how many times less memory a change of precision needs, from `footprint`.
 
-    `other_bytes` are held besides, before and after (buffers, the software itself).
+    Parameters
+    ----------
+    precision, baseline
+        After and before the change.
+    unquantized
+        Whether LM head, token embedding and routers are in the whole. A model in memory has them.
+    other_bytes
+        Held in addition, before and after (buffers, the software itself).
 
-    >>> from llmamdahl.models import get_model
-    >>> gain = saving(get_model("bitnet_b1_58-3b"), Precision(weights=1.58))
+    >>> gain = saving("bitnet_b1_58-3b", Precision(weights=1.58), unquantized=True)
     >>> round(gain.partial_speedup, 2), round(gain.total_speedup, 2), round(gain.ceiling, 1)
     (10.13, 7.9, 32.5)
     """
-    _instances(before=before, after=after)
-    if not _is_number(other_bytes) or not 0 <= other_bytes < math.inf:
+    instance("baseline", baseline, Precision)
+    if not is_number(other_bytes) or not 0 <= other_bytes < math.inf:
         raise InputError(f"other_bytes: {other_bytes!r} is not a number of bytes >= 0")
-    costs = [footprint(model, precision, context_length, batch) for precision in (before, after)]
-    for cost in costs:
-        cost["other"] = other_bytes
-    return _gain(*costs)
-
-
-def _instances(**precisions: Precision) -> None:
-    for name, precision in precisions.items():
-        instance(name, precision, Precision)
-
-
-def _gain(before: pd.Series[float], after: pd.Series[float]) -> Gain:
-    """Equation (5) of the costs of each part, before and after."""
-    before, after = (costs[before > 0] for costs in (before, after))
-    shares, speedups = before / before.sum(), before / after
-    part = str(Part.PROJECTION)
-    return Gain(
-        float(shares[part]),
-        float(speedups[part]),
-        amdahl.ceiling(float(shares[part])),
-        amdahl.combined_speedup(shares.to_numpy(), speedups.to_numpy()),
+    before, after = (footprint(model, bits, context_length, batch=batch) for bits in (baseline, precision))
+    parts = [part for part in whole(unquantized) if before[part]]
+    return gain(
+        [before[part] for part in parts] + [other_bytes] * (other_bytes > 0),
+        [after[part] for part in parts] + [other_bytes] * (other_bytes > 0),
     )
 
 
-def _operands(matmul: MatMul, model: Decoder, phase: str) -> int:
+def gain(before: list[float], after: list[float]) -> Gain:
+    """Equation (5) from the cost of each part before and after a change, the projections first."""
+    fractions = [cost / sum(before) for cost in before]
+    speedups = [old / new for old, new in zip(before, after, strict=True)]
+    total = amdahl.combined_speedup(fractions, speedups)
+    return Gain(fractions[0], speedups[0], float(amdahl.ceiling(fractions[0])), float(total))
+
+
+def _operands(matmul: MatMul, model: Decoder, phase: Phase) -> int:
     """Elements of the distinct `k x n` operands of a MatMul: weights, or K or V, which a group's query heads share."""
     elements = matmul.n * matmul.k * matmul.count
     if matmul.part is not Part.ATTENTION:
         return elements
-    if model.latent and phase == "decode":  # one latent for all heads; V is a part of it
+    if model.latent and phase == "decode":  # one latent for all heads, and V is a part of it
         return elements // model.num_heads if matmul.name == "Q·Kᵀ" else 0
     return elements * model.num_kv_heads // model.num_heads
 
 
 def _activation_bits(matmul: MatMul, precision: Precision) -> float:
-    """Of the `m x k` that is read and the `m x n` that is written; scores, between attention's two, are neither."""
+    """Bits of the `m x k` read and the `m x n` written, without attention's scores, which stay on the chip."""
     read, written = matmul.m * matmul.k * matmul.count, matmul.m * matmul.n * matmul.count
     if matmul.part is Part.ATTENTION:
         return WIDE * (read if matmul.name == "Q·Kᵀ" else written)
     return read * (precision.activations if matmul.part is Part.PROJECTION else WIDE) + written * WIDE
 
 
-def _peak(device: Device, name: str, alone: bool) -> float:
-    """10^12 operations a second; infinite where none is published, which only one sequence's decode step may be."""
+def _peak(device: Device, name: str, *, optional: bool) -> float:
+    """10^12 operations a second; infinite if none is published and the peak is optional."""
     peak: float | None = getattr(device, name)
-    if peak is None and not alone:
+    if peak is None and not optional:
         raise InputError(
             f"device: {device.name} has no {name}, which a batch or a prefill needs; give a Device with one"
         )

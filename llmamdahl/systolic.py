@@ -3,57 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from llmamdahl.dram import dram_counts
+from llmamdahl.dram import DramCounts, dram_counts
 from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, one_of, positive_int, shown
 from llmamdahl.hardware import Dataflow, SystolicArray
 
-Count = Any  # an int, or an integer array of the broadcast shape of m, n and k
+Count: TypeAlias = int | NDArray[np.int64]
+"""An int, or an integer array of the broadcast shape of m, n and k."""
+
+Counts: TypeAlias = tuple[Count, Count, Count, Count]
+"""Cycles, ifmap reads, filter reads, ofmap writes."""
+
+Counting: TypeAlias = Literal["reported", "corrected"]
+"""As SCALE-Sim 2.0.2 reports, or without its known miscounts; `gemm_cost` lists them."""
 
 
 @dataclass(frozen=True)
 class GemmCost:
     """What one MatMul costs on an array: ints, or int64 arrays where `m`, `n` or `k` was an array.
 
-    DRAM counts are worked out when one of them is first asked for, so that nobody else waits for them.
+    DRAM counts are computed when one of them is first read, because few callers need them.
     """
 
     cycles: Count
     ifmap_sram_reads: Count
     filter_sram_reads: Count
     ofmap_sram_writes: Count
-    _: KW_ONLY
-    asked: InitVar[tuple[Sequence[Count], SystolicArray, str] | None] = None
-
-    def __post_init__(self, asked: tuple[Sequence[Count], SystolicArray, str] | None) -> None:
-        self.__dict__["_asked"] = asked
+    dims: tuple[Count, Count, Count] = field(repr=False)
+    """m, n and k."""
+    array: SystolicArray = field(repr=False)
+    counting: Counting = field(repr=False)
 
     @cached_property
-    def _dram_counts(self) -> tuple[Count, Count, Count]:
-        if not (asked := self.__dict__["_asked"]):
-            raise InputError("GemmCost: made without gemm_cost, so it is not known whose DRAM counts these would be")
-        return dram_counts(*asked)
+    def _dram(self) -> DramCounts:
+        return dram_counts(self.dims, self.array, null_addresses=self.counting == "reported")
 
     @property
     def ifmap_dram_reads(self) -> Count:
-        """Words of ifmap fetched from DRAM, re-fetches included; refused as in `dram.dram_counts`."""
-        return self._dram_counts[0]
+        """Words of ifmap fetched from DRAM, re-fetches included; errors as in `dram.dram_counts`."""
+        return self._dram[0]
 
     @property
     def filter_dram_reads(self) -> Count:
-        """Words of filter fetched from DRAM, in the same way."""
-        return self._dram_counts[1]
+        """Words of filter fetched from DRAM, re-fetches included."""
+        return self._dram[1]
 
     @property
     def ofmap_dram_writes(self) -> Count:
-        """Words of ofmap written to DRAM; as reported, with the null addresses that the simulator drains."""
-        return self._dram_counts[2]
+        """Words of ofmap written to DRAM; as reported, including the null addresses that the simulator drains."""
+        return self._dram[2]
 
     @property
     def memory_accesses(self) -> Count:
@@ -61,7 +65,9 @@ class GemmCost:
         return self.ifmap_sram_reads + self.filter_sram_reads + self.ofmap_sram_writes
 
 
-def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, counting: str = "reported") -> GemmCost:
+def gemm_cost(
+    m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, *, counting: Counting = "reported"
+) -> GemmCost:
     """Cost of the product of activations `m x k` (ifmap) with `k x n` (filter: weights, or K or V).
 
     Parameters
@@ -86,8 +92,9 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     Raises
     ------
     InputError
-        A dimension that is not a whole number >= 1, dimensions that do not broadcast, or an unknown `counting`. Of a
-        DRAM count, when it is asked for: a read buffer that holds less than the array can ask for in one cycle.
+        A dimension that is not a whole number >= 1, dimensions that do not broadcast, an `array` that is not a
+        `SystolicArray`, or an unknown `counting`. When a DRAM count is read: a read buffer that holds less than the
+        array can request in one cycle.
     CountOverflowError
         A count, or the sum of the accesses, above 2**63 - 1.
 
@@ -99,58 +106,65 @@ def gemm_cost(m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, co
     >>> gemm_cost(m=64, n=1024, k=100_000, array=EDGE_TPU).filter_dram_reads  # 2 k n: k x 32 is more than 2 MB
     204800000
     """
-    one_of("counting", counting, ("reported", "corrected"))
+    one_of("counting", counting, get_args(Counting))
     instance("array", array, SystolicArray)
-    dims = [_dimension(name, value) for name, value in (("m", m), ("n", n), ("k", k))]
+    dims = _dimension("m", m), _dimension("n", n), _dimension("k", k)
     if all(isinstance(dim, int) for dim in dims):
-        cost = _counts(dims, array, counting)
-        _refuse_overflow(cost)
-        return GemmCost(*cost, asked=(dims, array, counting))
-    # Every count grows with every dimension, so the largest dimensions bound all of them.
+        counts = _counts(dims, array, counting)
+        _reject_overflow(counts)
+        return GemmCost(*counts, dims, array, counting)
+    counts = _array_counts(dims, array, counting)
+    # Copied, because DRAM counts may be read after the caller has changed its arrays. Copied last, into memory just
+    # given back.
+    kept = cast(tuple[Count, Count, Count], tuple(dim if isinstance(dim, int) else dim.copy() for dim in dims))
+    return GemmCost(*counts, kept, array, counting)
+
+
+def _counts(dims: Sequence[Count], array: SystolicArray, counting: Counting) -> Counts:
+    """Three formulas a dataflow; Section 3.2 names the dataflows."""
+    (m, n, k), r, c = dims, array.rows, array.cols
+    if array.dataflow == Dataflow.OS:
+        across_rows, across_cols = -(-m // r), -(-n // c)
+        folds, cycles_per_fold = across_rows * across_cols, k + (r + c - 2)
+        reads, writes = (across_cols * (m * k), across_rows * (k * n)), m * n + folds * (r + c)
+    elif array.dataflow == Dataflow.WS:
+        across_rows, across_cols = -(-k // r), -(-n // c)
+        folds, cycles_per_fold = across_rows * across_cols, m + (2 * r + c - 2)
+        reads, writes = (across_cols * (m * k), k * n), across_rows * (m * n)
+    else:
+        across_rows, across_cols = -(-k // r), -(-m // c)
+        folds, cycles_per_fold = across_rows * across_cols, n + (2 * r + c - 2)
+        reads, writes = (m * k, across_cols * (k * n)), across_rows * (m * n)
+
+    if counting == "reported":
+        return folds * cycles_per_fold - 1, *reads, writes
+    if array.dataflow == Dataflow.OS:
+        cycles_per_fold, writes = cycles_per_fold + r, m * n
+    return folds * cycles_per_fold, *reads, writes
+
+
+def _array_counts(dims: Sequence[Count], array: SystolicArray, counting: Counting) -> Counts:
+    """`_counts` of int64 arrays that broadcast; counts that do not fit into int64 are rejected, never wrapped."""
     shapes = [np.shape(dim) for dim in dims]
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise InputError(f"m, n, k: shapes {', '.join(map(str, shapes))} do not broadcast against each other") from None
+    # Every count grows with every dimension, so the largest dimensions bound all of them.
     largest = [dim if isinstance(dim, int) else int(dim.max(initial=1)) for dim in dims]
-    most = _counts(largest, array, counting)
-    if max(most[0] + 1, sum(most[1:])) > INT64_MAX:  # reported cycles are one more on the way
-        exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
-        for each in zip(*(dim.ravel() for dim in exact), strict=True):
-            _refuse_overflow(_counts(each, array, counting))
-        counts = [count.astype(np.int64) for count in _counts(exact, array, counting)]
-    else:
+    bound = _counts(largest, array, counting)
+    if max(bound[0] + 1, sum(bound[1:])) <= INT64_MAX:  # reported cycles are one more before the 1 is subtracted
         computed = map(np.asarray, _counts(dims, array, counting))
         counts = [count if count.shape == shape else np.broadcast_to(count, shape) for count in computed]
-    # DRAM counts may be asked for after the caller has changed its arrays. Copied last, into memory just given back.
-    kept = [dim if isinstance(dim, int) else dim.copy() for dim in dims]
-    return GemmCost(*counts, asked=(kept, array, counting))
+    else:  # the bound need not be met: count in Python's ints, which cannot overflow
+        exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
+        for each in zip(*(dim.ravel() for dim in exact), strict=True):
+            _reject_overflow(_counts(each, array, counting))
+        counts = [np.asarray(count).astype(np.int64) for count in _counts(exact, array, counting)]
+    return cast(Counts, tuple(counts))
 
 
-def _counts(dims: Sequence[Count], array: SystolicArray, counting: str) -> tuple[Count, Count, Count, Count]:
-    """Cycles, ifmap reads, filter reads, ofmap writes: three formulas a dataflow (Section 3.2 names the dataflows)."""
-    (m, n, k), r, c = dims, array.rows, array.cols
-    if array.dataflow == Dataflow.OS:
-        across_rows, across_cols = -(-m // r), -(-n // c)
-        folds, cycles_per_fold = across_rows * across_cols, k + (r + c - 2)
-        reads_and_writes = across_cols * (m * k), across_rows * (k * n), m * n + folds * (r + c)
-    elif array.dataflow == Dataflow.WS:
-        across_rows, across_cols = -(-k // r), -(-n // c)
-        folds, cycles_per_fold = across_rows * across_cols, m + (2 * r + c - 2)
-        reads_and_writes = across_cols * (m * k), k * n, across_rows * (m * n)
-    else:
-        across_rows, across_cols = -(-k // r), -(-m // c)
-        folds, cycles_per_fold = across_rows * across_cols, n + (2 * r + c - 2)
-        reads_and_writes = m * k, across_cols * (k * n), across_rows * (m * n)
-
-    if counting == "reported":
-        return folds * cycles_per_fold - 1, *reads_and_writes
-    if array.dataflow == Dataflow.OS:
-        cycles_per_fold, reads_and_writes = cycles_per_fold + r, (*reads_and_writes[:2], m * n)
-    return folds * cycles_per_fold, *reads_and_writes
-
-
-def _dimension(name: str, value: ArrayLike) -> Any:
+def _dimension(name: str, value: ArrayLike) -> Count:
     """A positive int, or an int64 array of them."""
     try:
         values = np.asanyarray(value)
@@ -171,7 +185,7 @@ def _dimension(name: str, value: ArrayLike) -> Any:
     return values.astype(np.int64, copy=False)
 
 
-def _refuse_overflow(counts: Any) -> None:
+def _reject_overflow(counts: Sequence[Any]) -> None:
     names = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes", "memory_accesses")
     for name, count in zip(names, [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:

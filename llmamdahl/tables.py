@@ -11,10 +11,17 @@ from typing import Any
 
 from llmamdahl.errors import CutOffError, TableError
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "data"
-OUTPUT = ROOT / os.environ.get("LLMAMDAHL_OUTPUT", "")
-"""Where notebooks write `figures/` and `data/results/`: the checkout, or the folder that LLMAMDAHL_OUTPUT names."""
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+"""The checkout, where there is one."""
+
+DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else ROOT / "data"
+"""In an installed wheel, the tables that come with the package; in a checkout, all of `data/`."""
+
+OUTPUT = (Path.cwd() if DATA.parent == PACKAGE else ROOT) / os.environ.get("LLMAMDAHL_OUTPUT", "")
+"""Where figures and results are written: the checkout, or the folder that LLMAMDAHL_OUTPUT names. Without a checkout,
+the working folder.
+"""
 FIGURES = OUTPUT / "figures"
 RESULTS = OUTPUT / "data" / "results"
 
@@ -60,7 +67,9 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise TableError(path, line, "a byte that is not UTF-8") from None
     except FileNotFoundError:
-        raise TableError(path, 1, "no such file; the data of this compendium is read from its checkout") from None
+        raise TableError(
+            path, 1, "no such file; an installed package has some of the tables, a checkout of the repository all"
+        ) from None
     reader = csv.reader(text.splitlines())
     header = next(reader, [])
     missing = [name for name in columns if name not in header]

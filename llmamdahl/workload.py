@@ -1,4 +1,4 @@
-"""What a decode step and a prefill compute: every MatMul of the model, tagged with its part (Table 1, and beyond)."""
+"""The MatMuls of a decode step and of a prefill, each tagged with its part (Table 1, and what Table 1 lacks)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,38 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal, TypeAlias, get_args
 
-from llmamdahl.errors import InputError, instance, positive_int
-from llmamdahl.models import Decoder, Experts, Latent
+from llmamdahl.errors import InputError, instance, one_of, positive_int
+from llmamdahl.models import Decoder, Experts, Latent, find_model
+
+Phase: TypeAlias = Literal["decode", "prefill"]
+"""One new token for each sequence, or a whole prompt for each."""
 
 
 class Part(StrEnum):
-    """Which share of the model a MatMul belongs to."""
+    """The part of the model that a MatMul belongs to.
+
+    >>> [str(part) for part in Part]
+    ['projection', 'attention', 'unquantized']
+    """
 
     PROJECTION = "projection"
-    """Weight times activation; "MatMul-free" once its weights are 1-bit."""
+    """Weights times activations; "MatMul-free" once the weights are 1-bit."""
     ATTENTION = "attention"
-    """Activation times activation, per head; stays a MatMul."""
+    """Activations times activations, per head; stays a MatMul."""
     UNQUANTIZED = "unquantized"
-    """Weights that 1-bit models keep in high precision (LM head, embedding projections, MoE router); outside F."""
+    """Weights that 1-bit models keep in high precision: LM head, embedding projections, MoE router."""
+
+
+def whole(unquantized: bool) -> tuple[Part, ...]:
+    """The parts that make up the whole, the projections first: the LM head and its like are in it, or not.
+
+    >>> " + ".join(whole(unquantized=False))
+    'projection + attention'
+    """
+    instance("unquantized", unquantized, bool)
+    return tuple(Part) if unquantized else (Part.PROJECTION, Part.ATTENTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +54,53 @@ class MatMul:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One pass through a decoder: `queries` new tokens for each of `batch` sequences, up to `length` tokens seen."""
+    """One pass through a decoder: `queries` new tokens in each of `batch` sequences, attending to `length` tokens."""
 
     queries: int
     length: int
     batch: int
-    absorbed: bool  # latent attention on the cached latents themselves
-    layers: int = 1  # alike, and listed together
+    absorbed: bool  # latent attention on the cached latents
+    layers: int = 1  # of one kind, listed together
 
     @property
     def tokens(self) -> int:
         return self.queries * self.batch
 
 
-def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
+def matmuls(
+    model: str | Decoder, context_length: int, *, batch: int = 1, phase: Phase = "decode"
+) -> tuple[MatMul, ...]:
+    """`decode_step`, or for the phase `"prefill"` `prefill` of as many tokens as `context_length` says."""
+    one_of("phase", phase, get_args(Phase))
+    return (decode_step if phase == "decode" else prefill)(model, context_length, batch)
+
+
+def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
     """The MatMuls of one decode step of the whole model: one new token for each sequence of the batch.
 
-    Table 1, per decoder block: four projections of d x d, the FFN's two (three with a gate), and per head Q·Kᵀ and
-    scores·V over the context. A batch shares the weights (m = batch); each sequence attends to its own K and V.
+    Table 1, per decoder block: four projections of d x d, the two of the FFN (three with a gate), and per head Q·Kᵀ
+    and scores·V over the context. A batch shares the weights (m = batch); each sequence attends to its own K and V.
     Equal MatMuls are one entry, with their number over all layers.
 
-    Models that Table 1 does not have:
+    What Table 1 does not cover:
 
-    - Grouped-query attention narrows W_K and W_V. Q·Kᵀ and scores·V stay one MatMul a query head and sequence, as the
-      paper counts: heads of a group share K and V in memory, not MatMuls.
+    - Grouped-query attention narrows W_K and W_V. Q·Kᵀ and scores·V stay one MatMul per query head and sequence, as
+      the paper counts: the heads of a group share K and V in memory, but not a MatMul.
     - A layer with a window attends to min(l, window) tokens.
     - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
     - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text, so the
-      batch x top-k pairs of token and expert are spread as evenly as they go: up to E pairs, each has an expert of its
-      own (`expert W_I` etc., m = 1); beyond, every expert works and m differs by one at most. Shared experts are dense
-      (`shared W_I` etc., m = batch); their gate, where there is one, is not quantized.
-    - Latent attention (DeepSeek) in its absorbed form, which works on the cached latents (arXiv 2405.04434, Section
-      2.1.2): queries are mapped into the latent space by `W_UK` (nope_head_dim x kv_rank) and results out of it by
-      `W_UV` (kv_rank x v_head_dim), one MatMul a head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V n = kv_rank.
+      batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each pair has an expert
+      of its own (`expert W_I` etc., m = 1); beyond that every expert is used, and their m differ by at most one. Shared
+      experts are dense (`shared W_I` etc., m = batch); their gate, if there is one, is not quantized.
+    - Latent attention (DeepSeek) in its absorbed form, which uses the cached latents directly (arXiv 2405.04434,
+      Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
+      v_head_dim) maps results out of it, one MatMul per head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V has
+      n = kv_rank.
 
     Parameters
     ----------
+    model
+        A name for `get_model`, or a `Decoder`.
     context_length
         l, tokens attended to, the current one included; may be above the model's `max_position`.
     batch
@@ -80,10 +109,9 @@ def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[Ma
     Raises
     ------
     InputError
-        A context length or batch that is not a positive whole number; a model that is not a `Decoder`.
+        A context length or batch that is not a positive whole number; an unknown model.
 
-    >>> from llmamdahl.models import get_model
-    >>> for matmul in decode_step(get_model("opt-6.7b"), context_length=2048)[:8]:
+    >>> for matmul in decode_step("opt-6.7b", context_length=2048)[:8]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
     W_Q projection 1 4096 4096 32
     W_K projection 1 4096 4096 32
@@ -94,37 +122,35 @@ def decode_step(model: Decoder, context_length: int, batch: int = 1) -> tuple[Ma
     Q·Kᵀ attention 1 2048 128 1024
     scores·V attention 1 128 2048 1024
     """
-    return _whole(model, _decode(model, context_length, batch))
+    return _whole(find_model(model), _decode(context_length, batch))
 
 
-def decode_layer(model: Decoder, layer: int, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
+def decode_layer(model: str | Decoder, layer: int, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
     """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Else as `decode_step`.
 
-    >>> from llmamdahl.models import get_model
-    >>> [matmul.count for matmul in decode_layer(get_model("opt-6.7b"), 31, context_length=2048)]
+    >>> [matmul.count for matmul in decode_layer("opt-6.7b", 31, context_length=2048)]
     [1, 1, 1, 1, 1, 1, 32, 32]
     """
-    instance("model", model, Decoder)
-    if layer not in range(model.num_layers):
-        raise InputError(f"layer: {layer!r} is no layer of {model.name}; they are 0 to {model.num_layers - 1}")
-    return tuple(_block(model, _decode(model, context_length, batch), *_kind(model, layer)))
+    decoder = find_model(model)
+    if layer not in range(decoder.num_layers):
+        raise InputError(f"layer: {layer!r} is not a layer of {decoder.name}; they are 0 to {decoder.num_layers - 1}")
+    return tuple(_block(decoder, _decode(context_length, batch), *_kind(decoder, layer)))
 
 
-def prefill(model: Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
+def prefill(model: str | Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
     """The MatMuls of a prefill of the whole model: a prompt of `tokens` for each sequence of the batch.
 
-    As `decode_step`, with these differences. Projections have m = batch x tokens, and so many tokens are spread over
-    the experts. Attention, per head and sequence, has m = n = tokens: that half of it is masked out is not exploited.
-    In a layer with a window each query sees min(tokens, window) keys. Latent attention is not absorbed: `W_UK` and
-    `W_UV` make K and V of all heads from the latents. Only the last position goes through the LM head (m = batch).
+    As `decode_step`, with these differences. Projections have m = batch x tokens, and that many tokens are spread over
+    the experts. Attention has m = n = tokens per head and sequence; the causal mask saves nothing. In a layer with a
+    window each query sees min(tokens, window) keys. Latent attention is not absorbed: `W_UK` and `W_UV` compute K and
+    V of all heads from the latents. Only the last position goes through the LM head (m = batch).
 
     Raises
     ------
     InputError
-        Tokens or a batch that is not a positive whole number; a model that is not a `Decoder`.
+        Tokens or a batch that is not a positive whole number; an unknown model.
 
-    >>> from llmamdahl.models import get_model
-    >>> for matmul in prefill(get_model("opt-6.7b"), tokens=512)[3:]:
+    >>> for matmul in prefill("opt-6.7b", tokens=512)[3:]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
     W_X projection 512 4096 4096 32
     W_I projection 512 16384 4096 32
@@ -134,42 +160,39 @@ def prefill(model: Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
     LM head unquantized 1 50272 4096 1
     """
     tokens, batch = positive_int("tokens", tokens), positive_int("batch", batch)
-    instance("model", model, Decoder)
-    return _whole(model, _Pass(tokens, tokens, batch, absorbed=False))
+    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False))
 
 
-def num_weights(model: Decoder) -> int:
-    """Elements of all weight matrices, every expert's too, and of an untied token embedding.
+def num_weights(model: str | Decoder) -> int:
+    """Elements of all weight matrices, those of every expert included, and of an untied token embedding.
 
-    The model's parameters but for its norms, biases and learned positions, which is to say about 99% of them.
+    These are the model's parameters without norms, biases and learned positions: about 99% of them.
 
-    >>> from llmamdahl.models import get_model
-    >>> num_weights(get_model("llama-7b"))
+    >>> num_weights("llama-7b")
     6738149376
     """
     return sum(weights_by_part(model).values())
 
 
-def weights_by_part(model: Decoder) -> dict[Part, int]:
+def weights_by_part(model: str | Decoder) -> dict[Part, int]:
     """The weights of `num_weights`: the projections', and the unquantized ones with the token embedding."""
-    step = prefill(model, model.experts.num_experts if model.experts else 1)  # every expert is at work
+    decoder = find_model(model)
     weights = {Part.PROJECTION: 0, Part.UNQUANTIZED: 0}
-    for matmul in step:
+    for matmul in prefill(decoder, decoder.experts.num_experts if decoder.experts else 1):  # uses every expert
         if matmul.part is not Part.ATTENTION:
             weights[matmul.part] += matmul.n * matmul.k * matmul.count
-    if not model.tied_embeddings:
-        weights[Part.UNQUANTIZED] += model.vocab_size * model.embedding_size
+    if not decoder.tied_embeddings:
+        weights[Part.UNQUANTIZED] += decoder.vocab_size * decoder.embedding_size
     return weights
 
 
-def _decode(model: Decoder, context_length: int, batch: int) -> _Pass:
-    instance("model", model, Decoder)
+def _decode(context_length: int, batch: int) -> _Pass:
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
     return _Pass(1, length, batch, absorbed=True)
 
 
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
-    """All layers, and what is around them; equal MatMuls of layers that differ elsewhere are one entry."""
+    """All layers, then embedding projections and LM head; equal MatMuls of different kinds of layer are one entry."""
     found: dict[tuple[str, int, int, int], MatMul] = {}
     for (window, sparse), layers in _kinds(model).items():
         for matmul in _block(model, replace(step, layers=layers), window, sparse):
@@ -186,7 +209,7 @@ def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
 
 
 def _kind(model: Decoder, layer: int) -> tuple[int | None, bool]:
-    """What tells layers apart: the window, and whether the FFN is a mixture of experts."""
+    """The kind of a layer: its window, and whether its FFN is a mixture of experts."""
     window = model.windows[layer] if model.windows else None
     return window, model.experts is not None and layer not in model.dense_layers
 

@@ -16,6 +16,7 @@ import pytest
 from compendium.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.scalesim.against_store import SRAM_COUNTS
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
 from llmamdahl.scalesim.store import read_matmuls, read_runs
 from llmamdahl.systolic import GemmCost, gemm_cost
@@ -71,7 +72,7 @@ def plain(run):
 
 
 def dram(run, counting="reported"):
-    cost = gemm_cost(run.m, run.n, run.k, run.array, counting)
+    cost = gemm_cost(run.m, run.n, run.k, run.array, counting=counting)
     return tuple(getattr(cost, name) for name in DRAM_COUNTS)
 
 
@@ -216,7 +217,7 @@ def test_arrays_are_the_ints_elementwise(counting):
         for _ in range(8):
             array = SystolicArray(*rng.integers(1, 40, 2).tolist(), dataflow, *rng.integers(1, 9, 3).tolist())
             m, n, k = rng.integers(1, 200, (3, 6))
-            cost = gemm_cost(m, n[:, None], k, array, counting)
+            cost = gemm_cost(m, n[:, None], k, array, counting=counting)
             for name in DRAM_COUNTS:
                 assert getattr(cost, name).shape == (6, 6)
             for i, j in np.ndindex(6, 6):
@@ -234,13 +235,8 @@ def test_counts_are_those_of_the_call():
     again = pickle.loads(pickle.dumps(gemm_cost(3, 7, 11, EDGE_TPU)))
     assert again == gemm_cost(3, 7, 11, EDGE_TPU)
     assert again.ofmap_dram_writes == 21
-    shown = ["cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes"]
-    assert [field.name for field in fields(GemmCost)] == shown
+    assert [field.name for field in fields(GemmCost) if field.repr] == [*SRAM_COUNTS]
     assert "dram" not in repr(again)
-    by_hand = replace(again, cycles=1)
-    assert by_hand.cycles == 1
-    with pytest.raises(InputError, match="made without gemm_cost"):
-        by_hand.ifmap_dram_reads  # noqa: B018
 
 
 def test_a_buffer_filled_twice_in_a_cycle_is_refused():

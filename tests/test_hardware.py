@@ -1,7 +1,7 @@
 """SCALE-Sim's own files: an array as a .cfg and back, a workload as a topology, both run by SCALE-Sim itself."""
 
 import configparser
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CFG_KEYS, CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder
+from llmamdahl.scalesim.against_store import SRAM_COUNTS
 from llmamdahl.scalesim.simulator import COUNTS, Run, simulate, to_scalesim_topology
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step
@@ -38,7 +39,7 @@ def test_scale_sim_takes_both_files_and_counts_the_same(tmp_path, dataflow, batc
     assert len(said) == len(lines)
     for line, counts in zip(lines, said, strict=True):
         cost = gemm_cost(line.m, line.n, line.k, array)
-        assert counts == {"stall_cycles": 0} | {count.name: getattr(cost, count.name) for count in fields(cost)}
+        assert counts == {"stall_cycles": 0} | {count: getattr(cost, count) for count in SRAM_COUNTS}
         alone = simulate(Run(line.m, line.n, line.k, array))
         assert counts == {name: alone[name] for name in COUNTS}
     assert (tmp_path / "100% mine" / "COMPUTE_REPORT.csv").is_file()

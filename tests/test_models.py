@@ -229,7 +229,7 @@ def test_windows_by_hand():
     assert decode_step(model, 16) == decode_step(PLAIN, 16)
     assert {mm.n for mm in decode_layer(model, 0, 50) if mm.name == "Q·Kᵀ"} == {16}
     assert {(mm.m, mm.n) for mm in prefill(model, 50) if mm.name == "Q·Kᵀ"} == {(50, 16), (50, 50)}
-    with pytest.raises(InputError, match="layer: 4 is no layer of plain; they are 0 to 3"):
+    with pytest.raises(InputError, match="layer: 4 is not a layer of plain; they are 0 to 3"):
         decode_layer(model, 4, 50)
 
 

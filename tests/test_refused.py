@@ -40,7 +40,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         (lambda: gemm_cost(UNPRINTABLE, 1, 1, EDGE_TPU), "m: a number of 16610 bits is too large; 1000 bits are the"),
         (lambda: gemm_cost([[1, 2], [3]], 1, 1, EDGE_TPU), r"m: \[\[1, 2\], \[3\]\] is not a rectangular array"),
         (lambda: gemm_cost(1, MASKED, 1, EDGE_TPU), "(?s)n: masked_array.* has masked elements"),
-        (lambda: gemm_cost(1, 1, 1, EDGE_TPU, PAIR), r"counting: array\(\[1, 2\]\) is unknown"),
+        (lambda: gemm_cost(1, 1, 1, EDGE_TPU, counting=PAIR), r"counting: array\(\[1, 2\]\) is unknown"),
         (lambda: get_model(Path("gpt2-xl")), r"model: \w*Path\('gpt2-xl'\) is unknown"),  # it gave Table 2's misprint
         (lambda: get_model(np.array("gpt2-xl")), "model: array"),
         (lambda: get_model(UNPRINTABLE), "model: int that is too long to print is unknown"),
@@ -58,7 +58,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         (lambda: sweep(["gpt2"], b"ab", [EDGE_TPU]), "context_lengths: b'ab' is not a list"),  # it gave l = 97 and 98
         (lambda: sweep(["gpt2"], [1], [EDGE_TPU], ifmap=PAIR), "ifmap: array"),
         (lambda: sweep([ONES], [1], [SystolicArray(1, 1)]), "arrays: '1x1' with dataflow os counts no cycles"),
-        (lambda: share(ONES, 1, SystolicArray(1, 1)), "array: it counts no cycles"),
+        (lambda: share(ONES, 1, SystolicArray(1, 1)), "hardware: it counts no cycles"),
         (lambda: decoder(name=PAIR), "name: array"),
         (lambda: decoder(windows=np.array(5)), r"windows: array\(5\) is not a list"),
         (lambda: decoder(windows=b"ab"), "windows: b'ab' is not a list"),

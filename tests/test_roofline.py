@@ -5,18 +5,30 @@ from dataclasses import replace
 
 import pytest
 
-from llmamdahl import roofline
+from llmamdahl import hardware
+from llmamdahl.analysis import crossover_batch, crossover_context_length, generation_cost, share
 from llmamdahl.device import recorded
 from llmamdahl.errors import InputError, TableError
+from llmamdahl.hardware import Device, devices, get_device
 from llmamdahl.models import Decoder, Experts, get_model, model_names
-from llmamdahl.roofline import FP16, Device, Precision, footprint, get_device, matmul_traffic, saving, speedup
+from llmamdahl.roofline import FP16, Precision, footprint, matmul_traffic, saving
 
 SMALL = Decoder("small", 96, 2, 6, 200, True, 1000, 2048, 96, num_kv_heads=2)
 W2 = Precision(weights=2, activations=8)
 
 
+def speedup(model, context_length, after, before=FP16, device=None, **asked):
+    """What the law says with the LM head in the whole."""
+    return share(model, context_length, device, precision=after, baseline=before, unquantized=True, **asked)
+
+
 def bytes_of(model, length, precision=FP16, batch=1, phase="decode"):
-    return matmul_traffic(model, length, precision, batch, phase=phase).groupby("part").bytes.sum().to_dict()
+    return (
+        matmul_traffic(model, length, precision=precision, batch=batch, phase=phase)
+        .groupby("part")
+        .bytes.sum()
+        .to_dict()
+    )
 
 
 def test_bytes_of_a_decode_step_by_hand():
@@ -37,7 +49,7 @@ def test_bytes_of_what_is_measured():
     rows = rows[(rows.dtype == "bfloat16") & (rows.weights == "bfloat16") & rows.part.isin(["projection", "attention"])]
     for row in rows.drop_duplicates(["model", "context_length", "part"]).itertuples():
         model = get_model(row.model)
-        step = matmul_traffic(model, row.context_length, Precision(activations=1e-9))
+        step = matmul_traffic(model, row.context_length, precision=Precision(activations=1e-9))
         part = step[step.part == row.part]
         q = model.num_heads * model.head_dim
         activations = {"attention": 2 * 2 * q, "projection": 0}[row.part]
@@ -65,7 +77,7 @@ def test_a_window_and_experts():
     one_expert = 3 * 96 * 40
     others = 2 * (2 * 96 * 96 + 2 * 96 * 32)
     assert footprint(sparse)["projection"] == 2 * (others + 2 * 8 * one_expert)  # all that must be held
-    step = matmul_traffic(sparse, 1, Precision(activations=1e-9))
+    step = matmul_traffic(sparse, 1, precision=Precision(activations=1e-9))
     at_work = step[step.name.str.startswith("expert")].bytes.sum()
     assert at_work == pytest.approx(2 * 2 * (2 * one_expert + 2 * (2 * 40 + 96)))  # two of them, and what they write
 
@@ -78,14 +90,16 @@ def test_an_untied_embedding_is_held_and_not_read():
 
 def test_time_is_the_larger_of_two():
     slow_memory, slow_compute = Device("a", 1e-3, 1e9, 1e9), Device("b", 1e9, 1e-6, 4e-6)
-    frames = {device.name: matmul_traffic(SMALL, 50, W2, 2, device) for device in (slow_memory, slow_compute)}
+    frames = {
+        device.name: matmul_traffic(SMALL, 50, device, batch=2, precision=W2) for device in (slow_memory, slow_compute)
+    }
     assert frames["a"].seconds.tolist() == pytest.approx((frames["a"].bytes / 1e6).tolist())
     b = frames["b"]
     peak = b.part.map({"projection": 4e6, "attention": 1e6, "unquantized": 1e6})  # 8-bit activations: the INT8 peak
     assert b.seconds.tolist() == pytest.approx((b.operations / peak).tolist())
 
 
-@pytest.mark.parametrize("name", [row["name"] for row in roofline.devices() if row["fp16_tflops"] and row["int8_tops"]])
+@pytest.mark.parametrize("name", devices().dropna().name)
 def test_for_one_sequence_the_device_cancels(name):
     for model in map(get_model, model_names()):
         of_bytes, of_time = (speedup(model, 2048, W2, device=device) for device in (None, get_device(name)))
@@ -105,6 +119,11 @@ def test_equation_5_for_what_changes_and_what_stays():
     assert gain.fraction == before["projection"] / sum(before.values())
     assert gain.total_speedup == pytest.approx(sum(before.values()) / sum(after.values()))
     assert gain.total_speedup < gain.ceiling
+    without = share(SMALL, 50, None, precision=W2)
+    parts = [bytes_of(SMALL, 50, bits) for bits in (FP16, W2)]
+    assert without.fraction == parts[0]["projection"] / (parts[0]["projection"] + parts[0]["attention"])
+    before, after = (part["projection"] + part["attention"] for part in parts)
+    assert without.total_speedup == pytest.approx(before / after)
     everything = speedup(SMALL, 50, Precision(8, 8, 8, 8), Precision(16, 16, 16, 16))
     assert everything.total_speedup > speedup(SMALL, 50, Precision(8, 8)).total_speedup
 
@@ -112,7 +131,7 @@ def test_equation_5_for_what_changes_and_what_stays():
 def test_amdahl_s_law_of_capacity():
     model = get_model("llama-7b")
     projections, rest = 6_476_005_376, 2 * 32000 * 4096
-    gain = saving(model, Precision(weights=1), other_bytes=10**9)
+    gain = saving(model, Precision(weights=1), other_bytes=10**9, unquantized=True)
     whole = 2 * (projections + rest) + 10**9
     assert gain.fraction == pytest.approx(2 * projections / whole)
     assert gain.total_speedup == pytest.approx(whole / (projections / 8 + 2 * rest + 10**9))
@@ -132,7 +151,7 @@ def test_a_device_without_bandwidth(bandwidth):
 
 
 def test_bad_questions():
-    with pytest.raises(InputError, match=r"device: 'A200' is unknown; known: Tesla V100 SXM2, A100 40GB"):
+    with pytest.raises(InputError, match=r"device: 'A200' is unknown; did you mean H200"):
         get_device("A200")
     with pytest.raises(InputError, match="phase: 'train' is unknown; known: decode, prefill"):
         matmul_traffic(SMALL, 5, phase="train")
@@ -142,11 +161,11 @@ def test_bad_questions():
         speedup(SMALL, 5, W2, batch=64, device=get_device("Tesla V100 SXM2"))
     one = speedup(SMALL, 5, W2, device=get_device("Tesla V100 SXM2"))
     assert one.total_speedup == pytest.approx(speedup(SMALL, 5, W2).total_speedup)
-    for wrong, field in (((2,), "after"), ((W2, 4), "before")):
-        with pytest.raises(InputError, match=f"{field}: . is not a Precision"):
-            speedup(SMALL, 5, *wrong)
-        with pytest.raises(InputError, match=f"{field}: . is not a Precision"):
-            saving(SMALL, *wrong)
+    for wrong in ({"precision": 2}, {"precision": W2, "baseline": 4}):
+        with pytest.raises(InputError, match=f"{[*wrong][-1]}: . is not a Precision"):
+            share(SMALL, 5, None, **wrong)
+        with pytest.raises(InputError, match=f"{[*wrong][-1]}: . is not a Precision"):
+            saving(SMALL, **wrong)
     for batch, problem in (
         (0, "is not a positive"),
         (-3.5, "is not a positive"),
@@ -156,12 +175,12 @@ def test_bad_questions():
             saving(SMALL, W2, batch=batch)
     with pytest.raises(InputError, match="other_bytes: True"):
         saving(SMALL, W2, other_bytes=True)
-    with pytest.raises(InputError, match=r"device: 'H200' is a name; get_device\('H200'\) looks it up"):
-        speedup(SMALL, 5, W2, device="H200")
+    with pytest.raises(InputError, match=r"device: 7 is not a Device"):
+        matmul_traffic(SMALL, 5, 7)
     with pytest.raises(InputError, match="name: 3 does not name a device"):
         Device(3, 100)
     with pytest.raises(InputError, match="precision: 2 is not a Precision"):
-        matmul_traffic(SMALL, 5, 2)
+        matmul_traffic(SMALL, 5, precision=2)
     with pytest.raises(InputError, match="other_bytes: -5 is not a number of bytes"):
         saving(SMALL, W2, other_bytes=-5)
 
@@ -175,15 +194,48 @@ def test_bad_questions():
     ],
 )
 def test_a_damaged_datasheet_is_named_by_its_line(tmp_path, monkeypatch, line, old, new, problem):
-    lines = (roofline.DATA / "hardware" / "devices.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = (hardware.DATA / "hardware" / "devices.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     assert old in lines[line - 1]
     lines[line - 1] = lines[line - 1].replace(old, new)
     (tmp_path / "hardware").mkdir()
     (tmp_path / "hardware" / "devices.csv").write_text("".join(lines), encoding="utf-8")
-    monkeypatch.setattr(roofline, "DATA", tmp_path)
+    monkeypatch.setattr(hardware, "DATA", tmp_path)
     with pytest.raises(TableError, match=rf"devices\.csv, line {line}: {problem}"):
-        roofline.devices.__wrapped__()
+        hardware._device_rows.__wrapped__()
 
 
 def test_every_datasheet_has_its_source():
-    assert all(row["source"] for row in roofline.devices())
+    assert (devices().source != "").all()
+
+
+def test_what_bounds_each_part():
+    small_batch, large_batch = (share("llama-2-7b", 512, "A100 80GB", batch=batch) for batch in (1, 512))
+    assert small_batch.bound == {"projection": "memory", "attention": "memory"}
+    assert large_batch.bound == {"projection": "arithmetic", "attention": "memory"}
+    traffic = matmul_traffic("llama-2-7b", 512, "a100 80gb", batch=512).groupby("part").seconds.sum()
+    assert large_batch.projection == pytest.approx(traffic["projection"])
+    assert share("llama-2-7b", 512, "cloud").bound == {}
+
+
+@pytest.mark.parametrize("metric", ["seconds", "bytes"])
+def test_crossovers_on_a_device_are_the_first_of_all(metric):
+    device = Device("slow", 1, 1e-3, 1e-3)
+    length = crossover_context_length(SMALL, device, metric=metric, unquantized=True)
+    lengths = range(1, length + 20)
+    found = [share(SMALL, at, device, metric=metric, unquantized=True).fraction <= 0.5 for at in lengths]
+    assert found.index(True) == length - 1 and all(found[length - 1 :])
+    batch = crossover_batch(SMALL, 300, device, metric=metric)
+    found = [share(SMALL, 300, device, metric=metric, batch=b).fraction <= 0.5 for b in range(1, (batch or 200) + 1)]
+    assert (found.index(True) + 1 if any(found) else None) == batch
+
+
+def test_generation_on_a_device_is_the_plain_loop():
+    asked = {"batch": 3, "precision": W2, "unquantized": True}
+    for device in ("A100 80GB", Device("slow", 1, 1e-3, 1e-3)):
+        whole = generation_cost(SMALL, 20, device, new_tokens=30, **asked)
+        steps = [share(SMALL, 20, device, phase="prefill", **asked)]
+        steps += [share(SMALL, length, device, **asked) for length in range(21, 51)]
+        for part in ("projection", "attention", "unquantized"):
+            assert getattr(whole, part) == pytest.approx(sum(getattr(step, part) for step in steps))
+        after = sum((step.projection + step.attention + step.unquantized) / step.total_speedup for step in steps)
+        assert whole.total_speedup == pytest.approx((whole.projection + whole.attention + whole.unquantized) / after)

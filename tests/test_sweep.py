@@ -8,10 +8,12 @@ import pytest
 
 from compendium.bench import paper_sweep
 from llmamdahl import amdahl
-from llmamdahl.analysis import COLUMNS, METRICS, dataflow_cycles, sweep
+from llmamdahl.analysis import COLUMNS, METRICS, curves, share, sweep
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
+from llmamdahl.paper.miscounts import dataflow_cycles
+from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.workload import Part, decode_step
 
@@ -45,8 +47,8 @@ def test_the_whole_paper_takes_at_most_50_ms():
 @pytest.mark.parametrize("array", [CLOUD_TPU, EDGE_TPU])
 @pytest.mark.parametrize(("ifmap", "tied"), [("activations", "os=is"), ("weights", "os=ws")])
 def test_os_wins_as_reported_and_ties_once_the_drain_is_counted(array, ifmap, tied):
-    reported = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, "reported", ifmap)
-    corrected = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, "corrected", ifmap)
+    reported = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, ifmap=ifmap)
+    corrected = dataflow_cycles(model_names("opt"), CONTEXT_LENGTHS, array, counting="corrected", ifmap=ifmap)
     assert len(reported) == len(corrected) == 42
     assert set(reported.fastest) == {"os"}
     assert set(corrected.fastest) == {tied}
@@ -54,14 +56,14 @@ def test_os_wins_as_reported_and_ties_once_the_drain_is_counted(array, ifmap, ti
 
 def test_the_tie_needs_pairs_and_a_square_array():
     names = ["gpt2", "opt-6.7b"]
-    assert set(dataflow_cycles(names, [100, 3000], SystolicArray(100, 100), "corrected").fastest) == {"os=is"}
-    assert "os=is" not in set(dataflow_cycles(names, [100, 3000], SystolicArray(128, 64), "corrected").fastest)
-    assert "os=is" not in set(dataflow_cycles(["llama-7b"], CONTEXT_LENGTHS, CLOUD_TPU, "corrected").fastest)
+    assert set(dataflow_cycles(names, [100, 3000], SystolicArray(100, 100), counting="corrected").fastest) == {"os=is"}
+    assert "os=is" not in set(dataflow_cycles(names, [100, 3000], SystolicArray(128, 64), counting="corrected").fastest)
+    assert "os=is" not in set(dataflow_cycles(["llama-7b"], CONTEXT_LENGTHS, CLOUD_TPU, counting="corrected").fastest)
 
 
 def test_corrected_accesses_tie_too():
     by_dataflow = [
-        sweep(model_names("opt"), CONTEXT_LENGTHS, [replace(CLOUD_TPU, dataflow=dataflow)], "corrected")
+        sweep(model_names("opt"), CONTEXT_LENGTHS, [replace(CLOUD_TPU, dataflow=dataflow)], counting="corrected")
         for dataflow in ("os", "is")
     ]
     columns = ["projection", "attention", "fraction"]
@@ -76,11 +78,11 @@ def test_own_decoder_and_own_array():
 
 def test_curves_follow_equation_5():
     frame = sweep(["opt-350m"], [2048], [CLOUD_TPU]).query("metric == 'cycles'")
-    curves = amdahl.curves(frame, [1, 4]).set_index(["part", "partial_speedup"]).total_speedup
+    by_part = curves(frame, [1, 4]).set_index(["part", "partial_speedup"]).total_speedup
     fraction = frame.fraction.item()
-    assert curves["projection", 4] == 1 / (1 - fraction + fraction / 4)
-    assert curves["attention", 4] == pytest.approx(1 / (fraction + (1 - fraction) / 4))
-    assert curves["attention", 1] == pytest.approx(1)
+    assert by_part["projection", 4] == 1 / (1 - fraction + fraction / 4)
+    assert by_part["attention", 4] == pytest.approx(1 / (fraction + (1 - fraction) / 4))
+    assert by_part["attention", 1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("field", ["models", "context_lengths", "arrays"])
@@ -97,7 +99,7 @@ def test_bad_arguments():
         sweep("gpt2", [128], [EDGE_TPU])
     with pytest.raises(InputError, match="context_length: 0 "):
         sweep(["gpt2"], [128, 0], [EDGE_TPU])
-    with pytest.raises(InputError, match="arrays: several are '4x4' with dataflow os"):
+    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times; give each its own name"):
         sweep(["gpt2"], [128], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
 
 
@@ -119,7 +121,8 @@ def test_fraction_is_a_plain_number():
         ([None], [128], [CLOUD_TPU], "model"),
         (["opt-350m"], 128, [CLOUD_TPU], "context_lengths.*128"),
         (["opt-350m"], [128], CLOUD_TPU, "arrays.*not a list"),
-        (["opt-350m"], [128], ["cloud"], "arrays.*SystolicArray"),
+        (["opt-350m"], [128], ["cloudy"], "hardware: 'cloudy' is unknown; did you mean cloud"),
+        (["opt-350m"], [128], [None], "hardware: None is not a SystolicArray"),
         (["opt-350m", "opt-350m"], [128], [CLOUD_TPU], "opt-350m.*2 times"),
         (["opt-350m"], [128, 128], [CLOUD_TPU], "128 is listed 2 times"),
     ],
@@ -127,3 +130,29 @@ def test_fraction_is_a_plain_number():
 def test_what_is_not_a_list_of_the_right_things(models, lengths, arrays, match):
     with pytest.raises(InputError, match=match):
         sweep(models, lengths, arrays)
+
+
+def test_devices_and_arrays_in_one_sweep():
+    asked = {"batch": 4, "precision": Precision(weights=2, activations=8), "unquantized": True}
+    frame = sweep(["opt-350m", "gpt2"], [128, 512], ["edge", "A100 80GB"], **asked)
+    assert frame.metric.drop_duplicates().tolist() == ["cycles", "memory_accesses", "seconds", "bytes"]
+    names = [*COLUMNS[:-1], "unquantized", "fraction", "partial_speedup", "total_speedup"]
+    assert list(frame.columns) == names
+    for row in frame.itertuples(index=False):
+        found = share(row.model, row.context_length, row.array, metric=row.metric, **asked)
+        assert list(row) == list(found.row().values())
+    on_array = frame[frame.array == "edge"]
+    assert (on_array[["partial_speedup", "total_speedup"]] == 1).all(axis=None)  # cycles do not depend on bits
+
+
+def test_the_lm_head_is_never_drawn_as_attention():
+    """With the LM head in the whole, the share of attention is not the rest of F."""
+    found = share("opt-350m", 2048, "A100 80GB", unquantized=True)
+    whole = found.projection + found.attention + found.unquantized
+    drawn = curves(found, [10]).set_index("part")
+    assert set(drawn.whole) == {"projection + attention + unquantized"}
+    for part in ("projection", "attention"):
+        share_of_part = getattr(found, part) / whole
+        assert drawn.total_speedup[part] == pytest.approx(amdahl.total_speedup(share_of_part, 10))
+    with pytest.raises(InputError, match="shares: column projection, attention is missing; give what `share`"):
+        curves(sweep(["gpt2"], [128], [EDGE_TPU]).drop(columns=["projection", "attention"]), [10])

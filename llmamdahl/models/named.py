@@ -119,8 +119,12 @@ def get_model(name: str) -> Decoder:
     )
 
 
-def find_model(text: str) -> Decoder:
+def find_model(text: str | Decoder) -> Decoder:
     """A model by its name, or by the path of its config.json or the folder that holds one."""
+    if isinstance(text, Decoder):
+        return text
+    if not isinstance(text, str):
+        raise InputError(f"model: {shown(text)} is not a Decoder, a name or a path")
     known = {row["name"] for row in (*table2_true(), *zoo(), *zoo("benchmarked"))}
     if text.removesuffix(PRINTED) in known:
         return get_model(text)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from llmamdahl.analysis import dataflow_cycles, sweep
+from llmamdahl.analysis import sweep
 from llmamdahl.errors import one_of
 from llmamdahl.hardware import Dataflow, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names, table2_printed, table2_true
+from llmamdahl.paper.miscounts import dataflow_cycles
 from llmamdahl.paper.published import COLUMNS, FAMILY, as_printed, errata, figure6, statements, table1, table3
 from llmamdahl.scalesim.store import read_matmuls
+from llmamdahl.systolic import Counting
 from llmamdahl.tables import Row
 from llmamdahl.workload import Part, decode_step
 
@@ -121,9 +123,13 @@ def _fractions(frame: pd.DataFrame) -> dict[tuple[str, int, str], float]:
     return dict(zip(_cells(frame), frame.fraction, strict=True))
 
 
-def _edge_fractions(dataflow: Dataflow = Dataflow.OS, **kwargs: str) -> dict[tuple[str, int, str], float]:
+def _edge_fractions(
+    dataflow: Dataflow = Dataflow.OS,
+    counting: Counting = "reported",
+    ifmap: Literal["activations", "weights"] = "activations",
+) -> dict[tuple[str, int, str], float]:
     array = get_array("edge", dataflow)
-    return _fractions(sweep(model_names("opt"), CONTEXT_LENGTHS, [array], **kwargs))
+    return _fractions(sweep(model_names("opt"), CONTEXT_LENGTHS, [array], ifmap=ifmap, counting=counting))
 
 
 def _compared(cell: str, printed: object, ours: object) -> Row:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from llmamdahl import amdahl
+from llmamdahl.analysis import Share, share
 from llmamdahl.errors import InputError, TableError
+from llmamdahl.hardware import get_device
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.paper.published import PUBLISHED
-from llmamdahl.roofline import PHASES, Gain, Precision, footprint, get_device, matmul_traffic, saving, speedup
+from llmamdahl.roofline import Gain, Precision, footprint, matmul_traffic, saving
 from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
-from llmamdahl.workload import num_weights
+from llmamdahl.workload import Phase, num_weights
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "ms/token": 1e-3, "s": 1.0}
 BYTES = {"MB": 1e6, "GB": 1e9}
@@ -24,6 +26,7 @@ LESS_IS_BETTER = (*SECONDS, *BYTES, "%", "J", "J/token", "W", "M", "bits")
 UNITS = (*MORE_IS_BETTER, *LESS_IS_BETTER, "x")
 """Units of `before` and `after`; `x` where only a ratio is printed, in `speedup`."""
 
+PHASES = get_args(Phase)
 PREDICTED = {**dict.fromkeys(PHASES, ("tokens/s", *SECONDS)), "memory": (*BYTES,)}
 """Quantities that are predicted, and the units they come in."""
 
@@ -67,12 +70,33 @@ class _Case:
         before = Precision(unquantized=kept[0])
         return cls(row["quantity"], get_model(row["model"]), length, batch or 1, before, after, row["device"])
 
-    def gain(self, other_bytes: float = 0) -> Gain:
+    def saving(self, other_bytes: float = 0) -> Gain:
+        """The law of capacity, with the LM head and its like in the whole, as a published run has them."""
+        return saving(
+            self.model,
+            self.after,
+            self.context_length,
+            batch=self.batch,
+            baseline=self.before,
+            unquantized=True,
+            other_bytes=other_bytes,
+        )
+
+    def gain(self) -> Gain | Share:
+        """What the law says of the row's quantity, with the LM head and its like in the whole."""
         if self.quantity == "memory":
-            return saving(self.model, self.after, self.before, self.context_length, self.batch, other_bytes)
+            return self.saving()
         assert self.context_length is not None  # `published` refuses a row without one
-        where = self.batch, get_device(self.device), self.quantity
-        return speedup(self.model, self.context_length, self.after, self.before, *where)
+        return share(
+            self.model,
+            self.context_length,
+            get_device(self.device),
+            batch=self.batch,
+            phase="decode" if self.quantity == "decode" else "prefill",
+            precision=self.after,
+            baseline=self.before,
+            unquantized=True,
+        )
 
 
 def published(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
@@ -209,8 +233,8 @@ def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
     for row in rows.to_dict("records"):
         case = _Case.of(row)
         held = row["before"] * BYTES[row["unit"]] * row["parallel"]
-        others.append(held - float(footprint(case.model, case.before, case.context_length, case.batch).sum()))
-        gains.append(case.gain(max(0.0, others[-1])).total_speedup)
+        others.append(held - sum(footprint(case.model, case.before, case.context_length, batch=case.batch).values()))
+        gains.append(case.saving(max(0.0, others[-1])).total_speedup)
     table = rows.assign(other_gb=others / rows.parallel.astype(float) / 1e9, predicted_with_other=gains)
     return table.assign(error_with_other=table.predicted_with_other / table.measured - 1).reset_index(drop=True)
 
@@ -232,7 +256,7 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
     for row in rows.to_dict("records"):
         case = _Case.of(row)
         for name, precision in (("before", case.before), ("after", case.after)):
-            step = matmul_traffic(case.model, row["context_length"], precision, case.batch)
+            step = matmul_traffic(case.model, row["context_length"], batch=case.batch, precision=precision)
             moved = float(step.bytes.sum()) / row["parallel"]
             took = 1 / row[name] if row["unit"] == "tokens/s" else row[name] * SECONDS[row["unit"]]
             rates[f"gb_s_{name}"].append(moved / took / 1e9)

@@ -150,7 +150,7 @@ def members(values):
 def test_sweep(names, lengths, designs, kind, counting, ifmap):
     given_lists = [list(values) if isinstance(values, Iterator) else values for values in (names, lengths, designs)]
     passed = [KINDS[kind](values) if isinstance(values, list) else values for values in given_lists]
-    known = "model context_length array counting ifmap sweep cycles reads writes memory_accesses"
+    known = "model context_length hardware array counting ifmap sweep cycles reads writes memory_accesses"
     frame = answer(lambda: sweep(*passed, counting=counting, ifmap=ifmap), known)
     names, lengths, designs = map(members, given_lists)
     good = None not in (names, lengths, designs) and isinstance(counting, str) and isinstance(ifmap, str)

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,14 +13,12 @@ from llmamdahl import analysis
 from llmamdahl.analysis import (
     CONTEXT_AXIS,
     METRICS,
-    Share,
     crossover_batch,
     crossover_context_length,
     crossovers,
     fraction_by_array_size,
     fraction_by_batch,
     generation_cost,
-    prefill_share,
     share,
     sweep,
 )
@@ -33,13 +32,9 @@ TINY = Decoder("tiny", 60, 3, 5, 110, True, 100, 128, 60)
 ARRAYS = [SystolicArray(8, 8, dataflow) for dataflow in Dataflow] + [SystolicArray(7, 13), EDGE_TPU]
 
 
-def windowed(step, window):
-    """A decode step in which each layer has this sliding window."""
-
-    def decode(model, context_length, batch=1):
-        return step(model, min(context_length, window), batch)
-
-    return decode
+def windowed(model, window):
+    """The model with this sliding window in each layer."""
+    return replace(model, windows=(window,) * model.num_layers)
 
 
 @given(
@@ -49,34 +44,43 @@ def windowed(step, window):
     counting=st.sampled_from(["reported", "corrected"]),
 )
 def test_no_count_falls_when_a_dimension_grows(dims, grown, array, counting):
-    less = gemm_cost(*dims, array, counting)
-    more = gemm_cost(*(dim + add for dim, add in zip(dims, grown, strict=True)), array, counting)
+    less = gemm_cost(*dims, array, counting=counting)
+    more = gemm_cost(*(dim + add for dim, add in zip(dims, grown, strict=True)), array, counting=counting)
     assert all(getattr(less, metric) <= getattr(more, metric) for metric in METRICS)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("counting", ["reported", "corrected"])
 def test_share_is_the_sweep_and_the_fraction_of_its_parts(metric, counting):
-    row = sweep(["opt-350m"], [300], [EDGE_TPU], counting).query(f"metric == '{metric}'").iloc[0]
+    row = sweep(["opt-350m"], [300], [EDGE_TPU], counting=counting).query(f"metric == '{metric}'").iloc[0]
     found = share("opt-350m", 300, EDGE_TPU, metric=metric, counting=counting)
     assert (found.projection, found.attention, found.fraction) == (row.projection, row.attention, row.fraction)
     whole = share("opt-350m", 300, EDGE_TPU, metric=metric, counting=counting, unquantized=True)
-    assert replace(whole, fraction=found.fraction) == found
+    assert replace(whole, whole=found.whole, fraction=found.fraction, ceiling=found.ceiling) == found
     assert whole.fraction == found.projection / (found.projection + found.attention + found.unquantized)
+    row = sweep(["opt-350m"], [300], [EDGE_TPU], counting=counting, metric=metric, unquantized=True).iloc[0]
+    assert (row.unquantized, row.fraction) == (whole.unquantized, whole.fraction)
+    assert pd.Series(whole.row()).equals(row) and whole.whole == "projection + attention + unquantized"
 
 
 def test_share_by_hand():
     # one layer of 2 x 2 with one head on one cell, OS: a MatMul of 1 x n x k takes n folds of k cycles, less one
     model = Decoder("one", 2, 1, 1, 2, False, 3, 8, 2)
-    assert share(model, 4, SystolicArray(1, 1)) == Share(6 * (2 * 2 - 1), (4 * 2 - 1) + (2 * 4 - 1), 3 * 2 - 1, 18 / 32)
+    found = share(model, 4, SystolicArray(1, 1))
+    assert (found.projection, found.attention, found.unquantized) == (
+        6 * (2 * 2 - 1),
+        (4 * 2 - 1) + (2 * 4 - 1),
+        3 * 2 - 1,
+    )
+    assert (found.fraction, found.ceiling) == (18 / 32, 32 / 14)
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=str)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_crossover_context_length_is_the_first_of_all(array, metric, batch):
-    answer = crossover_context_length(TINY, array, metric, batch=batch)
-    found = [share(TINY, length, array, batch, metric).fraction <= 0.5 for length in range(1, answer + 50)]
+    answer = crossover_context_length(TINY, array, metric=metric, batch=batch)
+    found = [share(TINY, length, array, batch=batch, metric=metric).fraction <= 0.5 for length in range(1, answer + 50)]
     assert found.index(True) == answer - 1
     assert all(found[answer - 1 :])
 
@@ -85,14 +89,17 @@ def test_crossover_context_length_is_the_first_of_all(array, metric, batch):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("length", [2, 31, 64])
 def test_crossover_batch_is_the_first_of_all(array, metric, length):
-    answer = crossover_batch(TINY, length, array, metric)
-    found = [share(TINY, length, array, batch, metric).fraction <= 0.5 for batch in range(1, (answer or 400) + 1)]
+    answer = crossover_batch(TINY, length, array, metric=metric)
+    found = [
+        share(TINY, length, array, batch=batch, metric=metric).fraction <= 0.5
+        for batch in range(1, (answer or 400) + 1)
+    ]
     assert (found.index(True) + 1 if any(found) else None) == answer
 
 
 def test_f_is_not_monotone_in_the_batch():
     answer = crossover_batch("gpt2", 128, EDGE_TPU)
-    first, full, next_fold = (share("gpt2", 128, EDGE_TPU, batch).fraction for batch in (answer, 32, 33))
+    first, full, next_fold = (share("gpt2", 128, EDGE_TPU, batch=batch).fraction for batch in (answer, 32, 33))
     assert answer == 23
     assert full < first <= 0.5 < next_fold  # at 33 sequences the projections need a second fold
 
@@ -110,45 +117,47 @@ def test_crossovers_of_the_paper_are_where_the_sweep_says():
     assert (cloud % 256 == 1).sum() == 12  # all but OPT 66B's 16251, which k of scores·V decides, not a new fold
 
 
-def test_never(monkeypatch):
+def test_never():
     assert crossover_batch("gpt2", 1, EDGE_TPU) is None
-    monkeypatch.setattr(analysis, "decode_step", windowed(decode_step, 128))
-    assert crossover_context_length("gpt2", EDGE_TPU) is None
-    frame = crossovers(["gpt2"], [EDGE_TPU])
+    model = windowed(get_model("gpt2"), 128)
+    assert crossover_context_length(model, EDGE_TPU) is None
+    frame = crossovers([model], [EDGE_TPU])
     assert frame.context_length.isna().all()
-    assert crossover_context_length("gpt2", EDGE_TPU, batch=30) == 76  # many sequences: within the window
+    assert crossover_context_length(model, EDGE_TPU, batch=30) == 76  # many sequences: within the window
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=str)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("counting", ["reported", "corrected"])
 @pytest.mark.parametrize("window", [7, 20, 10_000])
-def test_generation_is_the_plain_loop(monkeypatch, array, metric, counting, window):
-    step = windowed(decode_step, window)
-    monkeypatch.setattr(analysis, "decode_step", step)
-    matmuls = [*prefill(TINY, 12, 2)]
+def test_generation_is_the_plain_loop(array, metric, counting, window):
+    model = windowed(TINY, window)
+    matmuls = [*prefill(model, 12, 2)]
     for length in range(13, 13 + 40):
-        matmuls += step(TINY, length, 2)
+        matmuls += decode_step(model, length, 2)
     parts = dict.fromkeys(Part, 0)
     for mm in matmuls:
-        parts[mm.part] += getattr(gemm_cost(mm.m, mm.n, mm.k, array, counting), metric) * mm.count
-    found = generation_cost(TINY, 12, 40, array, 2, metric, counting)
-    assert found == Share(*parts.values(), parts[Part.PROJECTION] / (parts["projection"] + parts["attention"]))
-    whole = generation_cost(TINY, 12, 40, array, 2, metric, counting, unquantized=True)
+        parts[mm.part] += getattr(gemm_cost(mm.m, mm.n, mm.k, array, counting=counting), metric) * mm.count
+    asked = {"new_tokens": 40, "batch": 2, "metric": metric, "counting": counting}
+    found = generation_cost(model, 12, array, **asked)
+    assert [found.projection, found.attention, found.unquantized] == [*parts.values()]
+    assert found.fraction == parts[Part.PROJECTION] / (parts["projection"] + parts["attention"])
+    whole = generation_cost(model, 12, array, **asked, unquantized=True)
     assert whole.fraction == parts[Part.PROJECTION] / sum(parts.values())
 
 
 def test_one_token_is_one_step():
-    whole, step = generation_cost("gpt2", 30, 1, EDGE_TPU), share("gpt2", 31, EDGE_TPU)
-    before = analysis._totals(prefill(get_model("gpt2"), 30, 1), EDGE_TPU, "cycles", "reported")
-    assert whole.attention == before[Part.ATTENTION] + step.attention
-    assert whole.unquantized == before[Part.UNQUANTIZED] + step.unquantized
+    for hardware in (EDGE_TPU, "A100 80GB"):
+        whole, step = generation_cost("gpt2", 30, hardware, new_tokens=1), share("gpt2", 31, hardware)
+        before = share("gpt2", 30, hardware, phase="prefill")
+        for part in Part:
+            assert getattr(whole, part) == pytest.approx(getattr(before, part) + getattr(step, part), rel=1e-14)
 
 
 def test_ten_thousand_tokens_take_at_most_100_ms():
     def seconds():
         start = time.perf_counter()
-        generation_cost("opt-66b", 2048, 10_000, CLOUD_TPU)
+        generation_cost("opt-66b", 2048, CLOUD_TPU, new_tokens=10_000)
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(3)) < 0.1
@@ -156,9 +165,9 @@ def test_ten_thousand_tokens_take_at_most_100_ms():
 
 def test_attention_of_an_unknown_kind(monkeypatch):
     strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
-    monkeypatch.setattr(analysis, "decode_step", lambda *_: (strange,))
+    monkeypatch.setattr(analysis, "matmuls", lambda *_, **__: (strange,))
     with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
-        generation_cost("gpt2", 1, 1, EDGE_TPU)
+        generation_cost("gpt2", 1, EDGE_TPU, new_tokens=1)
 
 
 def test_the_context_is_where_the_table_says():
@@ -169,7 +178,7 @@ def test_the_context_is_where_the_table_says():
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
 def test_fraction_by_array_size_is_share(dataflow):
-    frame = fraction_by_array_size("opt-350m", 500, np.array([8, 100]), dataflow, "corrected")
+    frame = fraction_by_array_size("opt-350m", 500, np.array([8, 100]), dataflow=dataflow, counting="corrected")
     assert frame["size"].tolist() == [8, 8, 100, 100]
     for row in frame.itertuples():
         array = SystolicArray(row.size, row.size, dataflow)
@@ -180,21 +189,35 @@ def test_fraction_by_array_size_is_share(dataflow):
 def test_bad_arguments():
     with pytest.raises(InputError, match="metric: 'latency' is unknown; known: cycles, memory_accesses"):
         share("gpt2", 128, EDGE_TPU, metric="latency")
-    with pytest.raises(InputError, match="model: 'gpt5' is unknown"):
+    with pytest.raises(InputError, match="model: 'gpt5' is "):
         crossover_context_length("gpt5", EDGE_TPU)
     with pytest.raises(InputError, match="model: None"):
         crossover_context_length(None, EDGE_TPU)
-    with pytest.raises(InputError, match="array: 'edge'"):
-        crossover_batch("gpt2", 128, "edge")
+    with pytest.raises(InputError, match="hardware: 'edgy' is unknown; did you mean edge"):
+        crossover_batch("gpt2", 128, "edgy")
+    with pytest.raises(InputError, match=r"hardware: 256 is not a SystolicArray, a Device, or the name of one"):
+        share("gpt2", 128, 256)
+    with pytest.raises(InputError, match="metric: 'seconds' is unknown; known: cycles, memory_accesses, bytes"):
+        share("gpt2", 128, "edge", metric="seconds")
+    with pytest.raises(InputError, match="metric: 'cycles' is unknown; known: seconds, bytes"):
+        sweep(["gpt2"], [128], ["H200"], metric="cycles")
+    with pytest.raises(InputError, match="precision: 2 is not a Precision"):
+        share("gpt2", 128, "H200", precision=2)
+    with pytest.raises(InputError, match="unquantized: 'yes' is not a bool"):
+        share("gpt2", 128, "H200", unquantized="yes")
+    with pytest.raises(InputError, match="batch: 3 is given, but the batch is what is searched"):
+        crossover_batch("gpt2", 128, "edge", batch=3)
+    with pytest.raises(InputError, match="phase: 'prefill' is unknown; known: decode"):
+        crossover_context_length("gpt2", "edge", phase="prefill")
     with pytest.raises(InputError, match="context_length: 0 "):
         crossover_batch("gpt2", 0, EDGE_TPU)
     with pytest.raises(InputError, match="batch: 0 "):
         crossover_context_length("gpt2", EDGE_TPU, batch=0)
     with pytest.raises(InputError, match="counting: 'true'"):
         crossover_context_length("gpt2", EDGE_TPU, counting="true")
-    for arguments, field in (((0, 5), "prompt_tokens: 0"), ((5, 2.0), r"new_tokens: 2\.0")):
+    for prompt, new, field in ((0, 5, "prompt_tokens: 0"), (5, 2.0, r"new_tokens: 2\.0")):
         with pytest.raises(InputError, match=field):
-            generation_cost("gpt2", *arguments, EDGE_TPU)
+            generation_cost("gpt2", prompt, EDGE_TPU, new_tokens=new)
     with pytest.raises(InputError, match="sizes: 0 is not"):
         fraction_by_array_size("gpt2", 128, [8, 0])
     with pytest.raises(InputError, match="sizes: 8 is listed 2 times"):
@@ -205,27 +228,25 @@ def test_bad_arguments():
         crossovers(["gpt2"], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
     with pytest.raises(InputError, match="models: 'gpt2' is listed 2 times"):
         crossovers(["gpt2", get_model("gpt2")], [EDGE_TPU])
-    with pytest.raises(InputError, match="arrays: 'edge' is not a SystolicArray"):
-        crossovers(["gpt2"], ["edge"])
     with pytest.raises(InputError, match="model: None is not a Decoder"):
         crossovers([None], [EDGE_TPU])
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_prefill_share_is_the_sum_over_its_matmuls(batch):
+def test_a_prefill_s_share_is_the_sum_over_its_matmuls(batch):
     parts = dict.fromkeys(Part, 0)
     for matmul in prefill(get_model("opt-350m"), 96, batch):
         parts[matmul.part] += gemm_cost(matmul.m, matmul.n, matmul.k, EDGE_TPU).cycles * matmul.count
-    found = prefill_share("opt-350m", 96, EDGE_TPU, batch)
+    found = share("opt-350m", 96, EDGE_TPU, batch=batch, phase="prefill")
     assert (found.projection, found.attention, found.unquantized) == tuple(parts[part] for part in Part)
-    with_rest = prefill_share("opt-350m", 96, EDGE_TPU, batch, unquantized=True)
+    with_rest = share("opt-350m", 96, EDGE_TPU, batch=batch, phase="prefill", unquantized=True)
     assert with_rest.fraction == parts[Part.PROJECTION] / sum(parts.values())
 
 
 def test_fraction_by_batch_is_share():
-    frame = fraction_by_batch(["opt-350m", "gpt2"], 256, [1, 8], EDGE_TPU)
+    frame = fraction_by_batch(["opt-350m", "gpt2"], 256, EDGE_TPU, batches=[1, 8], metric="cycles")
     assert frame[["model", "batch"]].values.tolist() == [["opt-350m", 1], ["opt-350m", 8], ["gpt2", 1], ["gpt2", 8]]
     for row in frame.itertuples():
         assert row.fraction == share(row.model, 256, EDGE_TPU, batch=row.batch).fraction
     with pytest.raises(InputError, match="8 is listed 2 times"):
-        fraction_by_batch(["gpt2"], 256, [8, 8], EDGE_TPU)
+        fraction_by_batch(["gpt2"], 256, EDGE_TPU, batches=[8, 8])

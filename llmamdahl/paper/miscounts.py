@@ -1,0 +1,66 @@
+"""What SCALE-Sim's miscounts change: which dataflow is the fastest (Figure 8), and F (Figures 4 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import pandas as pd
+
+from llmamdahl.analysis import sweep
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import Dataflow, Hardware, SystolicArray, find_hardware
+from llmamdahl.models import Decoder
+from llmamdahl.systolic import Counting
+
+
+def dataflow_cycles(
+    models: Iterable[str | Decoder],
+    context_lengths: Iterable[int],
+    array: str | Hardware,
+    *,
+    counting: Counting = "reported",
+    ifmap: Literal["activations", "weights"] = "activations",
+) -> pd.DataFrame:
+    """Total cycles of a decode step, whole model, in each dataflow (Figure 8), and which of them is the fastest.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, array, ifmap, counting, os, ws, is (cycles), fastest (`os`, `ws` or `is`; tied ones are
+        joined by `=`).
+    """
+    design = find_hardware(array)
+    if not isinstance(design, SystolicArray):
+        raise InputError(f"array: {design.label} is not a SystolicArray; only those have a dataflow")
+    names = [str(dataflow) for dataflow in Dataflow]
+    arrays = [replace(design, dataflow=name) for name in names]
+    frame = sweep(models, context_lengths, arrays, ifmap=ifmap, metric="cycles", counting=counting)
+    by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
+    totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(ifmap=ifmap, counting=counting)
+    for name in names:
+        totals[name] = by_dataflow[name].projection + by_dataflow[name].attention
+    least = totals[names].min(axis=1)
+    fastest = [
+        "=".join(name for name in names if row[name] == best)
+        for row, best in zip(totals[names].to_dict("records"), least, strict=True)
+    ]
+    return totals.assign(fastest=fastest)
+
+
+def correction_shift(
+    models: Iterable[str | Decoder], context_lengths: Iterable[int], arrays: Iterable[str | Hardware]
+) -> pd.DataFrame:
+    """How far SCALE-Sim's miscounts move F.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), shift (corrected minus
+        reported).
+    """
+    models, context_lengths, arrays = list(models), list(context_lengths), list(arrays)
+    frame = sweep(models, context_lengths, arrays).rename(columns={"fraction": "reported"})
+    frame["corrected"] = sweep(models, context_lengths, arrays, counting="corrected").fraction
+    return frame.drop(columns=["projection", "attention"]).assign(shift=frame.corrected - frame.reported)
