@@ -8,11 +8,12 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 ifdef CONDA_PREFIX
 ENV :=
-PY := python
+BIN :=
 else
 ENV := .venv/.complete
-PY := .venv/bin/python
+BIN := .venv/bin/
 endif
+PY := $(BIN)python
 
 .PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness measure bench lint clean
 
@@ -74,11 +75,12 @@ measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, ME
 bench: $(ENV)  ## the ratios of README's speed table
 	@$(PY) -m compendium.bench
 
-lint: $(ENV)  ## ruff and mypy
+lint: $(ENV)  ## ruff, mypy, and import-linter's layers
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(BIN)lint-imports --no-logo --no-cache
 
 clean:  ## remove build/ and caches; .venv stays
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find llmamdahl tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find llmamdahl compendium tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

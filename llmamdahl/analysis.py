@@ -64,6 +64,9 @@ class Share:
 
     model: str
     context_length: int
+    batch: int
+    phase: str
+    """`decode` or `prefill`; `generation` for both, from `generation_cost`."""
     hardware: str
     """Label of the array or device; empty for bytes without either."""
     dataflow: str
@@ -261,7 +264,7 @@ def generation_cost(
                 case.add_matmul(found, precision, replace(matmul, count=matmul.count * new))
         return found
 
-    return case.share_of(prompt + new, costs)
+    return replace(case.share_of(prompt + new, costs), phase="generation")
 
 
 def sweep(
@@ -567,6 +570,8 @@ class _Case:
         return Share(
             model=self.model.name,
             context_length=context_length,
+            batch=self.batch,
+            phase=self.phase,
             hardware=self.hardware.label if self.hardware else "",
             dataflow=str(self.hardware.dataflow) if isinstance(self.hardware, SystolicArray) else "",
             metric=self.metric,

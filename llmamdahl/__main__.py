@@ -1,0 +1,5 @@
+"""`python -m llmamdahl`: the command line."""
+
+from llmamdahl.cli import main
+
+main()

@@ -1,0 +1,244 @@
+"""The command line `llmamdahl`: `share`, `crossover`, `sweep`, `models`, `devices`, `scalesim`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar, get_args
+
+import click
+import pandas as pd
+
+from llmamdahl import analysis
+from llmamdahl.analysis import Metric, Settings, Share
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Hardware, SystolicArray, devices, find_hardware
+from llmamdahl.models import find_model, table2_true, zoo
+from llmamdahl.roofline import Precision
+from llmamdahl.systolic import Counting
+from llmamdahl.workload import Phase, num_weights
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Show an `InputError` as click shows its own errors: one line, exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="llmamdahl")
+def main() -> None:
+    """How much of an LLM its projections are (F), and how much faster the whole model gets if they do (Amdahl's law).
+
+    MODEL is a name of `llmamdahl models`, a Hugging Face id such as meta-llama/Llama-3.1-8B, or the path of a
+    config.json or of its folder. HARDWARE is cloud or edge (the TPUs of the paper), a size such as 128x128 (a systolic
+    array), or a name of `llmamdahl devices`.
+
+    \b
+    llmamdahl share llama-3.1-8b --on cloud -l 2048
+    llmamdahl share path/to/config.json --on "A100 80GB" -l 32768 --batch 8 --weights 2 --activations 8 --kv 16
+    llmamdahl crossover llama-3.1-8b --on edge
+    llmamdahl sweep opt-350m opt-66b --on cloud --on 64x64 -l 128 -l 2048 --csv > sweep.csv
+    llmamdahl scalesim --cfg scale.cfg --topology resnet18.csv -o reports
+    """
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+SETTINGS = (
+    click.option("--batch", type=int, default=1, show_default=True, help="Sequences computed together."),
+    click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
+                 help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
+    click.option("--metric", type=click.Choice(get_args(Metric)),
+                 help="What the parts cost: cycles (default), memory_accesses or bytes on an array, seconds (default) "
+                 "or bytes on a device."),
+    click.option("--counting", type=click.Choice(get_args(Counting)), default="reported", show_default=True,
+                 help="Counts of an array as SCALE-Sim 2.0.2 reports them, or without its miscounts."),
+    click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
+                 help="Dataflow of an array; os unless given."),
+    click.option("--weights", type=float, metavar="BITS", help="Change the projections' weights to this many bits."),
+    click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
+    click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
+    click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),
+    click.option("--unquantized/--no-unquantized", default=False, show_default=True,
+                 help="Whether LM head and router, which 1-bit models keep in high precision, are in the whole."),
+    AS_JSON,
+)  # fmt: skip
+"""Options of every command that asks about a model; bits are 16 before the change."""
+
+
+def settings(command: Command) -> Command:
+    """Add the options of `SETTINGS` to a command."""
+    for option in reversed(SETTINGS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options of a command in the terms of `analysis`."""
+
+    settings: Settings
+    dataflow: str | None
+    as_json: bool
+
+    @classmethod
+    def of(
+        cls, weights: float | None, activations: float | None, kv: float | None, lm_head: float | None,
+        dataflow: str | None, as_json: bool, **others: Any,
+    ) -> _Asked:  # fmt: skip
+        bits = {"weights": weights, "activations": activations, "cache": kv, "unquantized": lm_head}
+        given = {name: value for name, value in bits.items() if value is not None}
+        asked: Settings = {**others, "precision": Precision(**given) if given else None}  # type: ignore[typeddict-item]
+        return cls(asked, dataflow, as_json)
+
+    def place(self, name: str) -> Hardware:
+        """The hardware of this name, in the dataflow that was asked for."""
+        hardware = find_hardware(name)
+        if self.dataflow is None:
+            return hardware
+        if not isinstance(hardware, SystolicArray):
+            raise InputError(f"dataflow: {self.dataflow} is given, but {hardware.label} is not an array; leave it out")
+        return replace(hardware, dataflow=self.dataflow)
+
+
+ON = click.option("--on", metavar="HARDWARE", default="cloud", show_default=True, help="Where the model runs.")
+LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=int, default=2048, show_default=True,
+                      help="Tokens attended to, the new one included.")  # fmt: skip
+
+
+@main.command()
+@click.argument("model")
+@ON
+@LENGTH
+@settings
+def share(model: str, on: str, context_length: int, **options: Any) -> None:
+    """The parts of MODEL, F, its ceiling and, for a change of bits, S_partial and S_total."""
+    asked = _Asked.of(**options)
+    found = analysis.share(model, context_length, asked.place(on), **asked.settings)
+    if asked.as_json:
+        click.echo(_json(_answer(found)))
+        return
+    longest = find_model(model).max_position
+    beyond = f" (trained for {longest})" if context_length > longest else ""
+    place = ", ".join(filter(None, (found.hardware, found.dataflow)))
+    click.echo(f"{found.model} on {place}: {found.phase}, l = {context_length}{beyond}, batch {found.batch}")
+    for part in ("projection", "attention", "unquantized"):
+        left_out = "" if part in found.whole else "  not in the whole"
+        bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
+        click.echo(f"{part:<12} {_cost(getattr(found, part))} {found.metric}{left_out}{bound}")
+    click.echo(f"{'F':<12} {found.fraction:.4f} = projection / ({found.whole})")
+    click.echo(f"{'ceiling':<12} {found.ceiling:.4g} = 1 / (1 - F)")
+    if found.precision:
+        click.echo(f"{'S_partial':<12} {found.partial_speedup:.4g} for {_bits(found.precision)}, from 16 bits")
+        click.echo(f"{'S_total':<12} {found.total_speedup:.4g}")
+        if found.metric in analysis.METRICS:
+            click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
+
+
+@main.command()
+@click.argument("model")
+@ON
+@click.option("-l", "--context-length", metavar="LENGTH", type=int,
+              help="Search for the batch at this context length instead.")  # fmt: skip
+@settings
+def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
+    """Where the rest of MODEL overtakes its projections: the smallest context length, or batch, with F <= 1/2."""
+    asked = _Asked.of(**options)
+    place, name = asked.place(on), find_model(model).name
+    if context_length is None:
+        found = analysis.crossover_context_length(model, place, **asked.settings)
+        what, bound, fixed = "context_length", analysis.LONGEST_CONTEXT, {"batch": asked.settings["batch"]}
+    else:
+        if asked.settings["batch"] != 1:
+            raise InputError(f"batch: {asked.settings['batch']} is given, but with -l it is searched; leave one out")
+        del asked.settings["batch"]
+        found = analysis.crossover_batch(model, context_length, place, **asked.settings)
+        what, bound, fixed = "batch", analysis.LARGEST_BATCH, {"context_length": context_length}
+    if asked.as_json:
+        click.echo(_json({"model": name, "hardware": place.label, **fixed, what: found}))
+        return
+    where = f"{name} on {place.label}, {', '.join(f'{key} {value}' for key, value in fixed.items())}"
+    reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
+    click.echo(f"{where}: {reached}".replace("_", " "))
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--on", metavar="HARDWARE", multiple=True, default=["cloud"], show_default=True, help="Repeatable.")
+@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=int, multiple=True, default=[2048],
+              show_default=True, help="Repeatable.")  # fmt: skip
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+@settings
+def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...], as_csv: bool, **options: Any) -> None:
+    """The parts and F of every combination of MODELS, context lengths and hardware."""
+    asked = _Asked.of(**options)
+    frame = analysis.sweep(models, lengths, [asked.place(name) for name in on], **asked.settings)
+    _print(frame, asked.as_json, as_csv)
+
+
+@main.command("models")
+@click.argument("text", required=False)
+@AS_JSON
+def list_models(text: str | None, as_json: bool) -> None:
+    """The models that can be named, or those whose name or family contains TEXT."""
+    rows = [{"name": row["name"], "family": row["family"], "table": "Table 2"} for row in table2_true()]
+    for table in ("zoo", "benchmarked"):
+        rows += [{"name": row["name"], "family": row["family"], "table": table} for row in zoo(table)]
+    kept = [row for row in rows if text is None or text.casefold() in f"{row['name']} {row['family']}"]
+    for row in kept:
+        model = find_model(row["name"])
+        row |= {"layers": model.num_layers, "d": model.hidden_size, "heads": model.num_heads}
+        row |= {"max_position": model.max_position, "weights_billion": round(num_weights(model) / 1e9, 3)}
+    if not kept:
+        raise InputError(f"text: no model's name or family contains {text!r}; llmamdahl models lists all")
+    _print(pd.DataFrame(kept), as_json)
+
+
+@main.command("devices")
+@AS_JSON
+def list_devices(as_json: bool) -> None:
+    """The arrays and devices that can be named."""
+    arrays = [{"name": array.name, "kind": f"{array.rows}x{array.cols} array"} for array in (CLOUD_TPU, EDGE_TPU)]
+    frame = pd.concat([pd.DataFrame(arrays).assign(source="Table 3"), devices()], ignore_index=True)
+    frame = frame[["name", "kind", "bandwidth_gb_s", "fp16_tflops", "int8_tops", "source"]]
+    _print(frame if as_json else frame.drop(columns="source"), as_json)
+
+
+def _answer(found: Share) -> dict[str, Any]:
+    """A share as JSON has it, under the names of its fields."""
+    return {**asdict(found), "precision": asdict(found.precision) if found.precision else None}
+
+
+def _json(value: Any) -> str:
+    """JSON, with null for infinity and NaN."""
+    if isinstance(value, dict):
+        value = {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in value.items()}
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _print(frame: pd.DataFrame, as_json: bool, as_csv: bool = False) -> None:
+    """A table as JSON records, as CSV with all digits, or aligned for reading."""
+    if as_json:
+        click.echo(frame.to_json(orient="records", indent=2, double_precision=15, force_ascii=False))
+    elif as_csv:
+        click.echo(frame.to_csv(index=False, lineterminator="\n"), nl=False)
+    else:
+        click.echo(frame.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.6g}"))
+
+
+def _cost(value: float) -> str:
+    return f"{value:>20,}" if isinstance(value, int) else f"{value:>20.6g}"
+
+
+def _bits(precision: Precision) -> str:
+    """`W2 A8 KV16`, and the LM head's bits where they change too."""
+    text = f"W{precision.weights:g} A{precision.activations:g} KV{precision.cache:g}"
+    return text if precision.unquantized == 16 else f"{text} LM head {precision.unquantized:g}"

@@ -1,0 +1,115 @@
+"""The command line: its numbers are the library's, every command has JSON, and bad input is one line."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import llmamdahl as la
+from llmamdahl import cli
+from llmamdahl.analysis import crossover_batch, crossover_context_length, share, sweep
+from llmamdahl.roofline import Precision
+from llmamdahl.tables import ROOT
+
+CONFIG = ROOT / "tests" / "data" / "hf_configs" / "Meta-Llama-3.1-8B.json"
+
+
+def run(*arguments, fails=False):
+    done = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    assert (done.exit_code != 0) == fails, done.output
+    return done.output
+
+
+def test_share_is_share():
+    asked = ["llama-3.1-8b", "--on", "a100 80gb", "-l", 32768, "--batch", 8, "--weights", 2, "--activations", 8]
+    found = json.loads(run("share", *asked, "--json"))
+    ours = share("llama-3.1-8b", 32768, "A100 80GB", batch=8, precision=Precision(2, 8))
+    assert found["hardware"] == "A100 80GB" and found["whole"] == "projection + attention"
+    for name in ("projection", "attention", "unquantized", "fraction", "ceiling", "partial_speedup", "total_speedup"):
+        assert found[name] == getattr(ours, name)
+    text = run("share", *asked)
+    assert f"F            {ours.fraction:.4f} = projection / (projection + attention)" in text
+    assert f"S_partial    {ours.partial_speedup:.4g} for W2 A8 KV16, from 16 bits" in text
+    assert "projection" in text and "bound by memory" in text and "not in the whole" in text
+
+
+def test_share_on_an_array():
+    found = json.loads(run("share", "opt-350m", "--on", "32X32", "--dataflow", "ws", "--unquantized", "--json"))
+    ours = share("opt-350m", 2048, la.SystolicArray(32, 32, "ws"), unquantized=True)
+    assert (found["projection"], found["fraction"]) == (ours.projection, ours.fraction)
+    text = run("share", "opt-350m", "--weights", 2, "-l", 4096)
+    assert "cycles of an array do not depend on bits" in text and "(trained for 2048)" in text
+    assert "F            0.2" in text and "S_partial    1 for W2 A16 KV16" in text
+
+
+def test_a_config_is_a_model():
+    from_file, by_name = (json.loads(run("share", model, "--json")) for model in (CONFIG, "llama-3.1-8b"))
+    assert from_file.pop("model") != by_name.pop("model")
+    assert from_file == by_name
+
+
+def test_crossover_is_crossover():
+    length = crossover_context_length("llama-3.1-8b", "cloud")
+    assert json.loads(run("crossover", "llama-3.1-8b", "--json"))["context_length"] == length
+    assert run("crossover", "llama-3.1-8b").endswith(f"F <= 1/2 from context length {length}\n")
+    batch = crossover_batch("opt-6.7b", 2048, "edge")
+    assert run("crossover", "opt-6.7b", "--on", "edge", "-l", 2048).endswith(f"F <= 1/2 from batch {batch}\n")
+    assert json.loads(run("crossover", "gpt2", "--on", "edge", "-l", 1, "--json"))["batch"] is None
+
+
+def test_sweep_is_sweep():
+    asked = ["sweep", "gpt2", "opt-66b", "--on", "cloud", "--on", "edge", "-l", 128, "-l", 4096]
+    ours = sweep(["gpt2", "opt-66b"], [128, 4096], ["cloud", "edge"])
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(run(*asked, "--csv"))), ours, rtol=1e-15)
+    assert [row["fraction"] for row in json.loads(run(*asked, "--json"))] == pytest.approx(ours.fraction.tolist())
+    assert len(run(*asked).splitlines()) == len(ours) + 1
+
+
+def test_models_and_devices():
+    names = {row["name"] for row in json.loads(run("models", "--json"))}
+    assert {*la.model_names(), *la.zoo_names()} <= names
+    found = json.loads(run("models", "LLAMA-3.1", "--json"))
+    assert [row["name"] for row in found] == ["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b"]
+    assert "llama-3.1-8b" in run("models", "llama-3.1")
+    listed = json.loads(run("devices", "--json"))
+    assert [row["name"] for row in listed] == ["cloud", "edge", *la.devices().name]
+    assert all(row["source"] for row in listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["share", "lama-3.1-8b"], "model: 'lama-3.1-8b' is unknown; did you mean llama-3.1-8b"),
+        (["share", "gpt2", "--on", "edgy"], "hardware: 'edgy' is unknown; did you mean edge"),
+        (["share", "gpt2", "-l", "0"], "context_length: 0 is not a positive whole number"),
+        (["share", "gpt2", "--weights", "0"], "weights: 0.0 is not a number of bits"),
+        (["share", "gpt2", "--on", "H200", "--dataflow", "ws"], "dataflow: ws is given, but H200 is not an array"),
+        (["share", "gpt2", "--metric", "seconds"], "metric: 'seconds' is unknown; known: cycles, memory_accesses"),
+        (["crossover", "gpt2", "-l", "128", "--batch", "4"], "batch: 4 is given, but with -l it is searched"),
+        (["models", "nonesuch"], "text: no model's name or family contains 'nonesuch'"),
+        (["sweep", "gpt2", "--on", "edge", "--on", "EDGE"], "arrays: 'edge, os' is listed 2 times"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    said = run(*arguments, fails=True)
+    assert said.startswith(f"Error: {message}") and len(said.splitlines()) == 1 and len(said) < 300
+
+
+def test_help_names_every_command_and_option():
+    whole = run("--help")
+    for name, command in cli.main.commands.items():
+        assert f"\n  {name} " in whole
+        text = run(name, "--help")
+        assert all(option.opts[-1] in text for option in command.params if option.param_type_name == "option")
+        assert all(option.help for option in command.params if option.param_type_name == "option")
+
+
+def test_python_m_llmamdahl():
+    done = subprocess.run(
+        [sys.executable, "-m", "llmamdahl", "share", "gpt2"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.startswith("gpt2 on cloud, os: decode, l = 2048 (trained for 1024), batch 1\n")
