@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import random
 import re
 import shutil
@@ -18,9 +19,8 @@ import pytest
 from llmamdahl.errors import CutOffError, InputError
 from llmamdahl.hardware import SystolicArray
 from llmamdahl.scalesim import campaign as campaign_module
-from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim.campaign import campaign, locked
 from llmamdahl.scalesim.executors import MEMORY, Worker
-from llmamdahl.scalesim.lock import locked
 from llmamdahl.scalesim.simulator import Run, simulate
 from llmamdahl.scalesim.store import needed_runs, paper_matmuls, read_matmuls, read_runs
 
@@ -357,7 +357,9 @@ def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
         [sys.executable, "-m", "llmamdahl.scalesim.campaign", str(tmp_path)], capture_output=True, text=True, timeout=30
     )
     assert refused.returncode == 1
-    assert re.fullmatch(rf"{tmp_path}: process {first.pid} on \S+ is at work here; .*\n", refused.stderr)
+    assert re.fullmatch(
+        rf"the store {tmp_path} is locked by process {first.pid} on \S+; retry when it has finished\n", refused.stderr
+    )
     assert time.monotonic() - start < 10
     with pytest.raises(InputError, match=f"process {first.pid} on"):
         campaign(tmp_path, Here())
@@ -374,7 +376,7 @@ def test_a_process_that_outlives_a_campaign_does_not_keep_its_lock(tmp_path):
     """As those of somebody's own executor do."""
     code = """
 import time
-from llmamdahl.scalesim.lock import locked
+from llmamdahl.scalesim.campaign import locked
 with locked(store):
     if os.fork() == 0:
         held.send(os.getpid())
@@ -391,6 +393,19 @@ with locked(store):
     with locked(tmp_path):
         os.kill(outlives, signal.SIGKILL)  # it was still there
     assert content(tmp_path) == {}
+
+
+def test_the_lock_names_its_holder_and_is_exclusive_within_a_process_too(tmp_path):
+    (tmp_path / ".lock").write_text("process 4000000 on a-host-with-a-long-name, which was killed", encoding="utf-8")
+    with locked(tmp_path):
+        holder = (tmp_path / ".lock").read_text(encoding="utf-8")
+        assert holder == f"process {os.getpid()} on {platform.node()}"
+        with pytest.raises(InputError, match=re.escape(f"the store {tmp_path} is locked by {holder}; retry when")):
+            with locked(tmp_path):
+                pass
+    assert content(tmp_path) == {}
+    with locked(tmp_path):
+        pass
 
 
 @pytest.fixture
@@ -454,7 +469,8 @@ store = Path(".")
 if os.geteuid() == 0:  # whom permissions do not stop
     os.seteuid(65534)
 """
-    assert command(most, as_nobody) == (1, Said(rf"\.: \[Errno 13\] Permission denied: '\.lock'{KEPT}"))
+    # of the lock file or, where pytest's own folder is closed to nobody, of the store
+    assert command(most, as_nobody) == (1, Said(rf"\.: \[Errno 13\] Permission denied: '{most}(/\.lock)?'{KEPT}"))
     most.chmod(0o755)
     assert content(most) == before
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from llmamdahl.errors import CutOffError, InputError, positive_int
 from llmamdahl.scalesim.executors import MEMORY, Worker, Workers, dask, processes
-from llmamdahl.scalesim.lock import locked
 from llmamdahl.scalesim.simulator import VERSION, Run, simulate
 from llmamdahl.scalesim.store import (
     KEY,
@@ -56,7 +57,7 @@ def campaign(
     Raises
     ------
     InputError
-        Another campaign is at work on this store, its `runs.csv` cannot be trusted (`TableError`), or a run needs more
+        Another campaign has locked this store, its `runs.csv` cannot be trusted (`TableError`), or a run needs more
         memory than a worker has.
     OSError
         The store cannot be written: a full disk, a read-only folder.
@@ -91,6 +92,42 @@ def campaign(
         write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
         write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
     return len(todo)
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold `store/.lock` for the block; the operating system releases it when this process ends, even if it is killed.
+
+    Processes forked in the block do not hold the lock: filelock closes it in them. So a process of a pool that
+    outlives a killed campaign does not keep the next campaign out.
+
+    Raises
+    ------
+    InputError
+        Another process holds the lock; the message names that process and its host.
+    OSError
+        The lock file cannot be created, or the file system has no locks.
+    """
+    path = store / ".lock"
+    try:
+        lock = FileLock(path, blocking=False, on_acquired=_write_holder).acquire()
+    except Timeout:
+        holder = "another process"
+        with suppress(FileNotFoundError):  # the holder may be finishing right now
+            holder = path.read_text(encoding="utf-8") or holder
+        raise InputError(f"the store {store} is locked by {holder}; retry when it has finished") from None
+    with lock:
+        try:
+            yield
+        finally:
+            # filelock leaves the file there. Remove it while it is still ours: after the release it may be another's.
+            path.unlink(missing_ok=True)
+
+
+def _write_holder(lock: int) -> None:
+    """Name this process in the lock file, over the name that a killed campaign left there."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"process {os.getpid()} on {platform.node()}".encode(), 0)
 
 
 def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tuple[Run, Row]]:
