@@ -1,7 +1,9 @@
 """The store: its rows from its runs, and what it refuses."""
 
 import csv
+import random
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.scalesim.campaign import campaign
-from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, folds, simulate
+from llmamdahl.scalesim.simulator import DRAM_COUNTS, UTILISATIONS, Run, folds, simulate, utilisations
 from llmamdahl.scalesim.store import (
     MATMUL_COLUMNS,
     RUN_COLUMNS,
@@ -83,6 +85,23 @@ def test_folds_cover_the_matmul():
         macs = sum(fold.m * fold.n * fold.k * number for fold, number in parts)
         assert macs == 45 * 70 * 100
         assert all(fold.array == run.array for fold, _ in parts)
+
+
+def test_utilisations_are_the_simulator_s_on_arrays_of_any_shape():
+    """On random MatMuls, most of them of several folds; the arrays of the paper are all square."""
+    rng, runs = random.Random(5), []
+    for dataflow in ("os", "ws", "is") * 20:
+        array = SystolicArray(rng.randint(1, 16), rng.randint(1, 16), dataflow, 8, 8, 8)
+        runs.append(Run(rng.randint(1, 50), rng.randint(1, 50), rng.randint(2, 50), array))
+    with ProcessPoolExecutor() as pool:
+        for run, reported in zip(runs, pool.map(simulate, runs, chunksize=5), strict=True):
+            assert utilisations(run, reported["cycles"]) == {name: reported[name] for name in UTILISATIONS}, run
+
+
+def test_utilisations_of_every_stored_run():
+    for (m, n, k, *array), row in read_runs().items():
+        expected = utilisations(Run(m, n, k, SystolicArray(*array)), row["cycles"])
+        assert expected == {name: row[name] for name in UTILISATIONS}
 
 
 def test_recheck_against_live_scale_sim(capsys):

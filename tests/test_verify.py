@@ -68,7 +68,7 @@ NUMBERS = [name for name in table((STORE / "runs.csv").read_bytes())[0] if name 
 
 @pytest.mark.parametrize("column", NUMBERS)
 def test_no_number_of_a_run_can_change_unnoticed(damaged, column):
-    """Each run's, all at once: a run is named itself, or the line of `matmuls.csv` that it stands in whole."""
+    """Every run's number is changed at once, and each run is named."""
 
     def change(rows):
         at = rows[0].index(column)
@@ -76,6 +76,7 @@ def test_no_number_of_a_run_can_change_unnoticed(damaged, column):
             row[at] = changed(row[at])
 
     found = damaged("runs.csv", change)
+    assert len(found) == 678 and all(line.startswith("runs.csv") for line in found)
     places = [dict(zip(KEY, row, strict=False)) for row in table((STORE / "runs.csv").read_bytes())[1:]]
     for place in places:
         row = ", ".join(f"{name}={place[name]}" for name in KEY[:6])

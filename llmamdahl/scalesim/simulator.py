@@ -145,21 +145,66 @@ def folds(run: Run) -> list[tuple[Run, int]]:
 
 
 def add_up(run: Run, parts: list[tuple[Row, int]]) -> Row:
-    """What SCALE-Sim would say of `run`, from what it said of its folds.
+    """The row that SCALE-Sim would report for `run`, from the rows it reported for its folds.
 
-    Counts add up; the reported cycles are the index of the last cycle, so one is put back for each fold and one taken
-    off at the end. Mapping efficiency and compute utilisation are the simulator's own average over folds; overall
-    utilisation is its `100 * MACs / (cycles * processing elements)`. DRAM counts do not add up: they are None.
+    Counts add up. The reported cycles are the index of the last cycle, so one is added for each fold and one is taken
+    off at the end. Overall utilisation follows from those cycles; the other two are averages over folds, of what the
+    simulator reported for each (`utilisations`). DRAM counts do not add up: they are None.
     """
     number = sum(count for _, count in parts)
     row: Row = {name: sum(part[name] * count for part, count in parts) for name in COUNTS}
     row["cycles"] += number - 1
     row |= dict.fromkeys(DRAM_COUNTS)
-    elements = run.array.rows * run.array.cols
-    row["overall_utilisation"] = _ten_digits(run.m * run.n * run.k * 100 / (row["cycles"] * elements))
+    row["overall_utilisation"] = utilisations(run, row["cycles"])["overall_utilisation"]
     for name in UTILISATIONS[1:]:
         row[name] = _ten_digits(math.fsum(part[name] * count for part, count in parts) / number)
     return row
+
+
+def utilisations(run: Run, cycles: int) -> dict[str, float]:
+    """The three percentages of SCALE-Sim's COMPUTE_REPORT, from a MatMul's shape and its reported cycles.
+
+    The array has R x C processing elements. A fold uses `rows` x `cols` of them, for `time` MACs each.
+
+    - Overall utilisation is MACs / (R C cycles), of the whole MatMul, with the reported cycles, which are one too few
+      (`single_layer_sim.py`, `calc_report_data`).
+    - Mapping efficiency is the average over folds of rows cols / (R C).
+    - Compute utilisation is the average over folds of rows cols time / (R C steps). The simulator takes the steps of a
+      fold from a demand matrix: its lines, plus C - 1 for the skew of its columns (`cycles_this_fold`). Output
+      stationary (`compute/systolic_compute_os.py`) takes the matrix of the results: time - 1 lines before the first of
+      them, then R lines. The others (`systolic_compute_ws.py`, `systolic_compute_is.py`) take the matrix of the
+      stationary operand: R lines that load it, then R + C + time - 2 lines in which the other operand streams and the
+      results leave. That counts C - 1 cycles twice, so it is C - 1 more than a fold's cycles there.
+
+    Parameters
+    ----------
+    run
+        A MatMul of one fold or more.
+    cycles
+        As SCALE-Sim reports them for the whole MatMul.
+
+    Returns
+    -------
+    dict
+        `UTILISATIONS`, in percent.
+
+    >>> from llmamdahl.hardware import EDGE_TPU
+    >>> utilisations(Run(32, 32, 62, EDGE_TPU), cycles=123)
+    {'overall_utilisation': 50.40650407, 'mapping_efficiency': 100.0, 'compute_utilisation': 50.0}
+    """
+    array, time = run.array, run.spatial[2]
+    elements = array.rows * array.cols
+    if array.dataflow == Dataflow.OS:
+        lines = time - 1 + array.rows
+    else:
+        lines = array.rows + (array.rows + array.cols + time - 2)
+    steps = lines + array.cols - 1
+
+    parts = folds(run)
+    # All folds last as long, so the average over folds of the elements in use gives both averages.
+    in_use = sum(fold.spatial[0] * fold.spatial[1] * count for fold, count in parts) / sum(count for _, count in parts)
+    shares = run.m * run.n * run.k / (elements * cycles), in_use / elements, in_use * time / (elements * steps)
+    return {name: _ten_digits(100 * share) for name, share in zip(UTILISATIONS, shares, strict=True)}
 
 
 def to_scalesim_topology(matmuls: Iterable[MatMul], path: str | Path) -> tuple[MatMul, ...]:

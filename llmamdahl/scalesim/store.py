@@ -28,6 +28,7 @@ from llmamdahl.scalesim.simulator import (
     add_up,
     folds,
     simulate,
+    utilisations,
 )
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value, write_rows
@@ -153,38 +154,35 @@ def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | No
 
 
 def write_store(folder: Path, store: Path = STORE) -> None:
-    """Write into `folder` the store as it has to be: any one number of it follows from others, and is put right.
+    """Write into `folder` what the files of `store` must contain, so that a comparison shows every wrong number.
 
-    Every count of a run is the closed form's. Of a run that fills the array once, the utilisations are its MACs over
-    what the array could have done. The other runs stand whole in `matmuls.csv` too. Each line of that is made anew of
-    its runs.
+    Of `runs.csv` only the list of runs is read. Their counts come from the closed form, their utilisations from
+    `utilisations`. Each line of `matmuls.csv` is made from those rows.
 
     Raises
     ------
     InputError
-        A store that cannot be read (`TableError`), or lacks a run.
+        A store that cannot be read (`TableError`), or that lacks a run.
     """
-    runs, matmuls = read_runs(store), paper_matmuls()
+    stored, matmuls = read_runs(store), paper_matmuls()
     needed = {run_key(run): run for run in needed_runs(matmuls)}
-    if missing := sorted(needed.keys() - runs.keys()):
+    if missing := sorted(needed.keys() - stored.keys()):
         raise InputError(f"the store has no run of {needed[missing[0]]}; run `make simulate`")
-    right = {key: {**dict.fromkeys(RUN_COLUMNS), **runs[key], **_known(needed[key])} for key in sorted(needed)}
-    write_rows(folder / "runs.csv", list(RUN_COLUMNS), right.values())
-    write_rows(folder / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, right) for matmul in matmuls])
+    runs = {key: _derived(needed[key]) for key in sorted(needed)}
+    write_rows(folder / "runs.csv", list(RUN_COLUMNS), runs.values())
+    write_rows(folder / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
 
 
-def _known(run: Run) -> Row:
-    """What follows, without the simulator, of what it says of a run."""
+def _derived(run: Run) -> Row:
+    """A run's line of `runs.csv`, computed without the simulator."""
     cost = gemm_cost(run.m, run.n, run.k, run.array)
-    row = dict(zip(KEY, run_key(run), strict=True))
-    row |= {name: getattr(cost, name, 0) for name in COUNTS + DRAM_COUNTS}  # no stalls
-    if len(parts := folds(run)) > 1 or parts[0][1] > 1:
-        return row
-    rows, cols, time = run.spatial
-    elements, macs = run.array.rows * run.array.cols, rows * cols * time
-    stepped = row["cycles"] + 1 + (run.array.dataflow != "os") * (run.array.rows - 1)  # of the array, by the simulator
-    shares = macs / (row["cycles"] * elements), rows * cols / elements, macs / (stepped * elements)
-    return row | {name: float(f"{100 * share:.10g}") for name, share in zip(UTILISATIONS, shares, strict=True)}
+    return {
+        **dict(zip(KEY, run_key(run), strict=True)),
+        **{name: getattr(cost, name) for name in COUNTS + DRAM_COUNTS if name != "stall_cycles"},
+        "stall_cycles": 0,  # by definition of the simulator's stall-free mode
+        **utilisations(run, cost.cycles),
+        "simulator_version": VERSION,
+    }
 
 
 def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
