@@ -14,9 +14,7 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 
 from llmamdahl.errors import InputError
-from llmamdahl.scalesim.store import (
-    write_store,
-)
+from llmamdahl.scalesim.store import rebuild_store
 from llmamdahl.tables import ROOT, Row
 
 FOLDERS = ("compendium", "data", "figures", "llmamdahl", "notebooks")
@@ -156,7 +154,7 @@ def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> 
     """
     found = [f"on disk: {change}" for change in moved(files, on_disk(ROOT))]
     try:
-        write_store(output / "data" / "scalesim")
+        rebuild_store(output / "data" / "scalesim")
     except InputError as error:
         found.append(f"reproduced: the store: {error}")
     found += [f"reproduced: {stopped_at(copy)}" for copy, ended in copies.items() if not ended]

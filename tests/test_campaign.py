@@ -18,11 +18,11 @@ import pytest
 
 from llmamdahl.errors import CutOffError, InputError
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.scalesim import campaign as campaign_module
-from llmamdahl.scalesim.campaign import campaign, locked
+from llmamdahl.scalesim import campaign
+from llmamdahl.scalesim.campaign import fill_store, locked
 from llmamdahl.scalesim.executors import MEMORY, Worker
 from llmamdahl.scalesim.simulator import Run, simulate
-from llmamdahl.scalesim.store import needed_runs, paper_matmuls, read_matmuls, read_runs
+from llmamdahl.scalesim.store import by_key, needed_runs, paper_matmuls, read_matmuls, read_runs
 
 TINY = [Run(1, 9, 20, SystolicArray(4, 4, dataflow)) for dataflow in ("os", "ws", "is")]
 
@@ -30,11 +30,11 @@ SEVERAL = """
 import multiprocessing, os
 multiprocessing.set_start_method("fork", force=True)  # the default where it did not come from a forkserver
 os.setpgid(0, 0)
-from llmamdahl.scalesim import campaign as campaign_module
+from llmamdahl.scalesim import campaign
 from llmamdahl.hardware import SystolicArray
 from llmamdahl.scalesim.simulator import Run
 
-campaign_module.paper_matmuls = lambda: [
+campaign.paper_matmuls = lambda: [
     Run(m, n, 40, SystolicArray(4, 4, flow)) for m in (1, 2, 3) for n in (9, 14, 21) for flow in ("os", "ws", "is")
 ]
 """
@@ -57,7 +57,7 @@ class Here(Executor):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(campaign_module, "paper_matmuls", lambda: TINY)
+    monkeypatch.setattr(campaign, "paper_matmuls", lambda: TINY)
 
 
 def content(folder):
@@ -97,14 +97,14 @@ def finished_rows(folder):
     try:
         return read_runs(folder)  # which refuses a duplicate and a damaged line
     except CutOffError as error:
-        return {tuple(row[name] for name in campaign_module.KEY): row for row in error.rows}
+        return by_key(error.rows)
 
 
-CAMPAIGN = "campaign_module.campaign(store, jobs=2)"
+CAMPAIGN = "campaign.fill_store(store, jobs=2)"
 
 COMMAND = """
 sys.argv = ["campaign", str(store), "--jobs", "2"]
-campaign_module.main()
+campaign.main()
 """
 
 INSTEAD = """
@@ -112,7 +112,7 @@ def simulate(run):
     {}
 
 simulate.__module__ = "llmamdahl.scalesim.campaign"  # where the processes of a pool, being forks, find it
-campaign_module.simulate = simulate
+campaign.simulate = simulate
 """
 
 
@@ -129,10 +129,10 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_campaign_fills_a_store(tiny, tmp_path):
-    assert campaign(tmp_path, Here()) == len(needed_runs(TINY))
+    assert fill_store(tmp_path, Here()) == len(needed_runs(TINY))
     first = content(tmp_path)
     assert set(first) == {"runs.csv", "matmuls.csv"}
-    assert campaign(tmp_path, Here()) == 0
+    assert fill_store(tmp_path, Here()) == 0
     assert content(tmp_path) == first
     for matmul in TINY:
         said = simulate(matmul)
@@ -141,22 +141,22 @@ def test_campaign_fills_a_store(tiny, tmp_path):
 
 
 def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
-    campaign(tmp_path, Here())
+    fill_store(tmp_path, Here())
     whole = content(tmp_path)
     path = tmp_path / "runs.csv"
     path.write_bytes(path.read_bytes()[:-17])
-    assert campaign(tmp_path, Here()) == 1
+    assert fill_store(tmp_path, Here()) == 1
     assert "cut off" in capsys.readouterr().err
     assert content(tmp_path) == whole
 
 
 def test_columns_in_another_order_are_appended_to_in_ours(tiny, tmp_path):
-    campaign(tmp_path, Here())
+    fill_store(tmp_path, Here())
     whole = content(tmp_path)
     lines = [line.split(",") for line in whole["runs.csv"].decode().splitlines()]
     moved = [",".join([*cells[1:], cells[0]]) for cells in lines[:4]]
     (tmp_path / "runs.csv").write_text("\n".join(moved) + "\n", encoding="utf-8")
-    assert campaign(tmp_path, Here()) == len(lines) - 4
+    assert fill_store(tmp_path, Here()) == len(lines) - 4
     assert content(tmp_path) == whole
 
 
@@ -170,12 +170,12 @@ def test_a_campaign_that_fails_keeps_its_runs_and_resumes(tiny, tmp_path, monkey
         return simulate(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(campaign_module, "simulate", fails_at_the_third)
+        patch.setattr(campaign, "simulate", fails_at_the_third)
         with pytest.raises(RuntimeError, match="on fire"):
-            campaign(tmp_path, Here(), jobs=1)
+            fill_store(tmp_path, Here(), jobs=1)
     assert len(read_runs(tmp_path)) == 2
     assert not (tmp_path / "matmuls.csv").exists()
-    assert campaign(tmp_path, Here()) == len(needed_runs(TINY)) - 2
+    assert fill_store(tmp_path, Here()) == len(needed_runs(TINY)) - 2
 
 
 def test_a_run_that_fails_costs_no_other_that_ended_with_it(tiny, tmp_path):
@@ -193,7 +193,7 @@ def test_a_run_that_fails_costs_no_other_that_ended_with_it(tiny, tmp_path):
 
     submitted: list = []
     with pytest.raises(BrokenProcessPool):
-        campaign(tmp_path, First(), jobs=5)
+        fill_store(tmp_path, First(), jobs=5)
     assert len(submitted) == 5
     assert len(read_runs(tmp_path)) == 4
 
@@ -219,9 +219,9 @@ def in_flight(monkeypatch):
             first.set_result(result)
             return SimpleNamespace(done={first})
 
-        monkeypatch.setattr(campaign_module, "wait", wait)
-        monkeypatch.setattr(campaign_module, "matmul_row", lambda *_: dict.fromkeys(campaign_module.MATMUL_COLUMNS))
-        campaign(store, Slow(), **workers)
+        monkeypatch.setattr(campaign, "wait", wait)
+        monkeypatch.setattr(campaign, "matmul_row", lambda *_: dict.fromkeys(campaign.MATMUL_COLUMNS))
+        fill_store(store, Slow(), **workers)
         return seen
 
     result = simulate(TINY[0])
@@ -257,7 +257,7 @@ def test_a_worker_too_small_for_a_run_is_refused_before_the_first(in_flight, tmp
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
 def test_bad_jobs(tmp_path, bad):
     with pytest.raises(InputError, match=f"jobs: {bad} is not a positive whole number"):
-        campaign(tmp_path, jobs=bad)
+        fill_store(tmp_path, jobs=bad)
 
 
 def test_20_kills_at_random_moments_lose_nothing(uninterrupted, tmp_path):
@@ -299,7 +299,7 @@ def counted(step):
     return one
 
 os.fsync, Path.replace, Path.unlink = map(counted, (os.fsync, Path.replace, Path.unlink))
-campaign_module.campaign(store, ThreadPoolExecutor(1), jobs=1)
+campaign.fill_store(store, ThreadPoolExecutor(1), jobs=1)
 """
     base = tmp_path / "base"  # all but the last rows, so that few steps are of the same kind
     base.mkdir()
@@ -362,7 +362,7 @@ def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
     )
     assert time.monotonic() - start < 10
     with pytest.raises(InputError, match=f"process {first.pid} on"):
-        campaign(tmp_path, Here())
+        fill_store(tmp_path, Here())
     assert content(tmp_path) == before
     first.kill()
     first.join()

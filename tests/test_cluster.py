@@ -12,9 +12,8 @@ import pytest
 
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import SystolicArray
-from llmamdahl.scalesim import campaign as campaign_module
-from llmamdahl.scalesim import executors
-from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim import campaign, executors
+from llmamdahl.scalesim.campaign import fill_store
 from llmamdahl.scalesim.executors import Worker, dask
 from llmamdahl.scalesim.simulator import Run
 from llmamdahl.scalesim.store import needed_runs
@@ -27,7 +26,7 @@ MATMULS = [Run(1, n, k, SystolicArray(8, 8, flow)) for n in (30, 44) for k in (9
 
 @pytest.fixture(autouse=True)
 def matmuls(monkeypatch):
-    monkeypatch.setattr(campaign_module, "paper_matmuls", lambda: MATMULS)
+    monkeypatch.setattr(campaign, "paper_matmuls", lambda: MATMULS)
 
 
 def client_of(address):
@@ -94,7 +93,7 @@ def two_workers(tmp_path_factory):
 
 @pytest.fixture
 def processes_store(tmp_path):
-    campaign(tmp_path / "processes", jobs=2)
+    fill_store(tmp_path / "processes", jobs=2)
     return content(tmp_path / "processes")
 
 
@@ -115,7 +114,7 @@ def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processe
         with dask(address) as (executor, workers):
             assert workers() == [Worker(1, 6_400_000_000)] * 2
             through = Through(executor, kill_in_the_middle)
-            made = campaign(tmp_path / "cluster", through, workers=workers)
+            made = fill_store(tmp_path / "cluster", through, workers=workers)
             assert workers() == [Worker(1, 6_400_000_000)]
     runs = needed_runs(MATMULS)
     assert 10 <= killed[0] < len(runs) - 10
@@ -127,14 +126,14 @@ def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processe
 def test_the_command(tmp_path, two_workers, processes_store, monkeypatch, capsys):
     address, _ = two_workers
     monkeypatch.setattr(sys, "argv", ["campaign", str(tmp_path / "cluster"), "--scheduler", address])
-    campaign_module.main()
+    campaign.main()
     assert f"{len(needed_runs(MATMULS))} runs made now" in capsys.readouterr().out
     assert content(tmp_path / "cluster") == processes_store
 
 
 def test_an_executor_of_ones_own_client(tmp_path, two_workers, processes_store):
     with client_of(two_workers[0]) as client:
-        campaign(tmp_path / "cluster", client.get_executor(), jobs=3)
+        fill_store(tmp_path / "cluster", client.get_executor(), jobs=3)
     assert content(tmp_path / "cluster") == processes_store
 
 
@@ -146,12 +145,12 @@ def test_a_run_that_takes_its_workers_along(tmp_path):
     with cluster(tmp_path, 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
         with pytest.raises(BrokenExecutor, match="a run was lost with its worker several times"):
             with dask(address) as (executor, workers):
-                campaign(tmp_path / "store", Deadly(executor, None), workers=workers)
+                fill_store(tmp_path / "store", Deadly(executor, None), workers=workers)
     with cluster(tmp_path, 1) as (address, _), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaign_module, "LOST_SECONDS", 1)
+        patch.setattr(campaign, "LOST_SECONDS", 1)
         with pytest.raises(BrokenExecutor, match="no worker was left for 1 seconds"):
             with dask(address) as (executor, workers):
-                campaign(tmp_path / "store", Deadly(executor, None), workers=workers)
+                fill_store(tmp_path / "store", Deadly(executor, None), workers=workers)
 
 
 def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
@@ -159,7 +158,7 @@ def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
         with pytest.raises(BrokenExecutor, match=f"the Dask scheduler at {address} is gone"):
             with dask(address) as (executor, workers):
                 before = Through(executor, lambda submitted: scheduler.kill() if submitted == 9 else None)
-                campaign(tmp_path / "store", before, workers=workers)
+                fill_store(tmp_path / "store", before, workers=workers)
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 1)
     with cluster(tmp_path, 0) as (address, _):
         with pytest.raises(InputError, match=f"scheduler: {address} has no worker; start one: dask worker {address}"):

@@ -11,7 +11,7 @@ import pytest
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
-from llmamdahl.scalesim.campaign import campaign
+from llmamdahl.scalesim.campaign import fill_store
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, UTILISATIONS, Run, folds, simulate, utilisations
 from llmamdahl.scalesim.store import (
     MATMUL_COLUMNS,
@@ -173,7 +173,7 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
     assert (caught.value.path, caught.value.line, len(caught.value.rows)) == (path, line, good)
     if caught.type is not CutOffError:
         with pytest.raises(TableError):
-            campaign(copy)
+            fill_store(copy)
     assert path.read_bytes() == damaged  # reading, and a campaign that is refused, leave the file as it is
 
 

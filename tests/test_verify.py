@@ -16,7 +16,7 @@ from llmamdahl.errors import InputError
 from llmamdahl.paper import published
 from llmamdahl.paper.checks import agreement
 from llmamdahl.scalesim import store
-from llmamdahl.scalesim.store import KEY, STORE, write_store
+from llmamdahl.scalesim.store import KEY, STORE, rebuild_store
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import ROOT
 
@@ -48,7 +48,7 @@ def damaged(tmp_path, monkeypatch):
         rows = table((STORE / name).read_bytes())
         change(rows)
         (tmp_path / "store" / name).write_bytes(text(rows))
-        write_store(tmp_path / "made", tmp_path / "store")
+        rebuild_store(tmp_path / "made", tmp_path / "store")
         return verify.moved(stored(tmp_path / "store"), stored(tmp_path / "made"))
 
     return edit

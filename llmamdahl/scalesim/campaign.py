@@ -23,7 +23,7 @@ from llmamdahl.scalesim.store import (
     KEY,
     MATMUL_COLUMNS,
     RUN_COLUMNS,
-    STORE,
+    by_key,
     matmul_row,
     needed_runs,
     paper_matmuls,
@@ -37,8 +37,8 @@ LOST_SECONDS = 60
 """How long a campaign waits for a cluster that has lost all its workers."""
 
 
-def campaign(
-    store: Path = STORE, executor: Executor | None = None, jobs: int | None = None, workers: Workers | None = None
+def fill_store(
+    store: Path, executor: Executor | None = None, jobs: int | None = None, workers: Workers | None = None
 ) -> int:
     """Simulate what the store lacks, then write `runs.csv` and `matmuls.csv` in order; returns the runs made.
 
@@ -75,7 +75,7 @@ def campaign(
             runs = read_runs(store)
         except CutOffError as error:
             print(f"{error}; it is simulated again", file=sys.stderr)
-            runs = {tuple(row[name] for name in KEY): row for row in error.rows}
+            runs = by_key(error.rows)
         matmuls = paper_matmuls()
         todo = [run for run in needed_runs(matmuls) if run_key(run) not in runs]
         if todo:
@@ -180,7 +180,7 @@ def _fit(runs: list[Run], workers: list[Worker]) -> bool:
 def main() -> None:
     """`python -m llmamdahl.scalesim.campaign`, `make simulate`: complete the store in a folder."""
     parser = argparse.ArgumentParser(description="Complete a store of what SCALE-Sim says of the paper's MatMuls.")
-    parser.add_argument("folder", nargs="?", type=Path, default=STORE, help="data/scalesim unless given")
+    parser.add_argument("folder", type=Path, help="the store: data/scalesim of a checkout, or a new folder")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, help="processes of this machine, by default one a core")
     where.add_argument("--scheduler", help="address of a Dask cluster's scheduler, such as tcp://host:8786")
@@ -189,10 +189,10 @@ def main() -> None:
     kept = "every finished run is kept, and the next start goes on from there"
     try:
         if options.scheduler is None:
-            made = campaign(store, jobs=options.jobs)
+            made = fill_store(store, jobs=options.jobs)
         else:
             with dask(options.scheduler) as (executor, workers):
-                made = campaign(store, executor, workers=workers)
+                made = fill_store(store, executor, workers=workers)
     except KeyboardInterrupt:
         sys.exit(f"stopped; {kept}")
     except BrokenProcessPool:

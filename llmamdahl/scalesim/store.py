@@ -8,11 +8,10 @@ otherwise. Nothing in either comes from the closed form.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -31,7 +30,7 @@ from llmamdahl.scalesim.simulator import (
     utilisations,
 )
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.tables import DATA, Row, format_row, optional_int, read_rows, require_value, write_rows
+from llmamdahl.tables import DATA, Columns, Row, format_row, optional_int, read_rows, require_value, write_rows
 from llmamdahl.workload import Part, decode_step
 
 STORE = DATA / "scalesim"
@@ -42,14 +41,17 @@ RECHECK_WEIGHT = 300_000
 """`Run.weight` of the longest row that `recheck` draws: about two seconds."""
 
 KEY = ("m", "n", "k", "rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb")
-RUN_COLUMNS = {
+Key = tuple[int | str, ...]
+"""A run's cells in the columns `KEY`."""
+
+RUN_COLUMNS: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(KEY, int),
     "dataflow": str,
     **dict.fromkeys(COUNTS + DRAM_COUNTS, int),
     **dict.fromkeys(UTILISATIONS, float),
     "simulator_version": str,
 }
-MATMUL_COLUMNS = {
+MATMUL_COLUMNS: dict[str, Callable[[str], object]] = {
     "array": str,
     **RUN_COLUMNS,
     **dict.fromkeys(DRAM_COUNTS, optional_int),
@@ -87,14 +89,19 @@ def needed_runs(matmuls: Iterable[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.weight, run_key(run)))
 
 
-def run_key(run: Run) -> tuple[Any, ...]:
-    """What identifies a run: its cells in the columns `KEY`."""
+def run_key(run: Run) -> Key:
+    """What identifies a run in the store."""
     array = run.array
     sram = (array.ifmap_sram_kb, array.filter_sram_kb, array.ofmap_sram_kb)
     return (run.m, run.n, run.k, array.rows, array.cols, str(array.dataflow), *sram)
 
 
-def read_runs(store: Path = STORE) -> dict[tuple[Any, ...], Row]:
+def by_key(rows: Iterable[Row]) -> dict[Key, Row]:
+    """Rows of `runs.csv` by what identifies their run, as `run_key` gives it."""
+    return {tuple(row[name] for name in KEY): row for row in rows}
+
+
+def read_runs(store: Path = STORE) -> dict[Key, Row]:
     """The runs of `runs.csv`, by key; none if there is no such file yet.
 
     Raises
@@ -105,7 +112,7 @@ def read_runs(store: Path = STORE) -> dict[tuple[Any, ...], Row]:
     path = store / "runs.csv"
     if not path.exists():
         return {}
-    return {tuple(row[name] for name in KEY): row for row in _read(path, RUN_COLUMNS)}
+    return by_key(_read(path, RUN_COLUMNS))
 
 
 def read_matmuls(store: Path = STORE) -> pd.DataFrame:
@@ -114,7 +121,7 @@ def read_matmuls(store: Path = STORE) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(DRAM_COUNTS, "Int64"))
 
 
-def _read(path: Path, columns: dict[str, Any]) -> list[Row]:
+def _read(path: Path, columns: Columns) -> list[Row]:
     advice = "; make simulate STORE=folder starts another store"
     try:
         rows = read_rows(path, columns, KEY)
@@ -125,7 +132,7 @@ def _read(path: Path, columns: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | None = None) -> Row:
+def matmul_row(matmul: Run, runs: dict[Key, Row], obtained: str | None = None) -> Row:
     """A MatMul's line of `matmuls.csv` from the runs behind it.
 
     `obtained` is `"whole"` or `"folds"`; by default whole if that run is there. `runs` names each run as
@@ -153,7 +160,7 @@ def matmul_row(matmul: Run, runs: dict[tuple[Any, ...], Row], obtained: str | No
     }
 
 
-def write_store(folder: Path, store: Path = STORE) -> None:
+def rebuild_store(folder: Path, store: Path = STORE) -> None:
     """Write into `folder` what the files of `store` must contain, so that a comparison shows every wrong number.
 
     Of `runs.csv` only the list of runs is read. Their counts come from the closed form, their utilisations from
@@ -205,7 +212,7 @@ def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _made_of_runs(store: Path, runs: dict[tuple[Any, ...], Row]) -> list[Row]:
+def _made_of_runs(store: Path, runs: dict[Key, Row]) -> list[Row]:
     """The rows of `matmuls.csv`, each held to the runs it is made of."""
     path = store / "matmuls.csv"
     rows, matmuls = _read(path, MATMUL_COLUMNS), paper_matmuls()
