@@ -5,6 +5,7 @@ import random
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -22,6 +23,7 @@ from llmamdahl.scalesim.store import (
     paper_matmuls,
     read_matmuls,
     read_runs,
+    rebuild_store,
     recheck,
     whole_and_by_folds,
 )
@@ -177,9 +179,24 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
     assert path.read_bytes() == damaged  # reading, and a campaign that is refused, leave the file as it is
 
 
-def test_no_store(tmp_path):
-    with pytest.raises(TableError, match=r"matmuls\.csv, line 1: no such file"):
-        read_matmuls(tmp_path)
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_runs,
+        read_matmuls,
+        whole_and_by_folds,
+        lambda store: recheck(1, store),
+        lambda store: rebuild_store(store, store),
+    ],
+)
+def test_a_store_that_is_not_there(tmp_path, read):
+    """As in an installed package, which ships no `data/scalesim`."""
+    advice = "no such file; SCALE-Sim's results are read from a checkout of the repository: clone it and run `pip inst"
+    with pytest.raises(TableError, match=rf"{tmp_path}/(runs|matmuls)\.csv, line 1: {advice}"):
+        read(tmp_path)
+
+
+def test_a_matmul_without_its_run():
     with pytest.raises(InputError, match="the store has no run of"):
         matmul_row(Run(1, 9, 20, EDGE_TPU), {})
 
@@ -187,6 +204,15 @@ def test_no_store(tmp_path):
 def test_another_simulator_version_is_refused(monkeypatch):
     monkeypatch.setattr("llmamdahl.scalesim.simulator.version", lambda package: "3.0.0")
     with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
+        simulate(Run(1, 9, 20, EDGE_TPU))
+
+
+def test_no_simulator_installed(monkeypatch):
+    def not_found(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("llmamdahl.scalesim.simulator.version", not_found)
+    with pytest.raises(InputError, match=r"scalesim: not installed; pip install scalesim==2\.0\.2"):
         simulate(Run(1, 9, 20, EDGE_TPU))
 
 

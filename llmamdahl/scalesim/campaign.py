@@ -72,7 +72,7 @@ def fill_store(
         for draft in store.glob(".*.csv.*"):  # of `write_rows`, killed
             draft.unlink()
         try:
-            runs = read_runs(store)
+            runs = read_runs(store) if path.exists() else {}
         except CutOffError as error:
             print(f"{error}; it is simulated again", file=sys.stderr)
             runs = by_key(error.rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 
@@ -81,10 +81,13 @@ def simulate(run: Run) -> Row:
     Raises
     ------
     InputError
-        Another version than `VERSION` is installed, or the simulator fails: at a run of a single cycle (1 x 1 x 1 on a
-        1 x 1 array), and where a buffer is filled twice in a cycle.
+        SCALE-Sim is not installed, or not in `VERSION`. It cannot simulate the run: it divides by zero where a run
+        takes a single cycle (1 x 1 x 1 on a 1 x 1 array), and where a buffer is filled twice in one cycle.
     """
-    installed = version("scalesim")
+    try:
+        installed = version("scalesim")
+    except PackageNotFoundError:
+        raise InputError(f"scalesim: not installed; pip install scalesim=={VERSION}") from None
     if installed != VERSION:
         raise InputError(f"scalesim: version {installed} is installed; the store is made with {VERSION}")
     from scalesim.scale_config import scale_config  # here, because the import alone takes longer than a sweep

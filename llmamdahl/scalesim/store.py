@@ -102,17 +102,15 @@ def by_key(rows: Iterable[Row]) -> dict[Key, Row]:
 
 
 def read_runs(store: Path = STORE) -> dict[Key, Row]:
-    """The runs of `runs.csv`, by key; none if there is no such file yet.
+    """The runs of `runs.csv`, by key.
 
     Raises
     ------
     TableError
-        A damaged line, a duplicate, or a run of another version of the simulator; it carries the good rows.
+        No such file, a damaged line, a duplicate, or a run of another version of the simulator. The error carries the
+        good rows.
     """
-    path = store / "runs.csv"
-    if not path.exists():
-        return {}
-    return by_key(_read(path, RUN_COLUMNS))
+    return by_key(_read(store / "runs.csv", RUN_COLUMNS))
 
 
 def read_matmuls(store: Path = STORE) -> pd.DataFrame:
@@ -122,6 +120,13 @@ def read_matmuls(store: Path = STORE) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: Columns) -> list[Row]:
+    if not path.exists():  # as in an installed package, which comes without the store
+        raise TableError(
+            path,
+            1,
+            "no such file; SCALE-Sim's results are read from a checkout of the repository: clone it and run "
+            "`pip install -e .` there, or simulate them again with `make simulate STORE=folder`",
+        )
     advice = "; make simulate STORE=folder starts another store"
     try:
         rows = read_rows(path, columns, KEY)
