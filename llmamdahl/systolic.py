@@ -20,6 +20,9 @@ Count: TypeAlias = int | NDArray[np.int64]
 Counts: TypeAlias = tuple[Count, Count, Count, Count]
 """Cycles, ifmap reads, filter reads, ofmap writes."""
 
+SRAM_COUNTS = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes")
+"""Names of `Counts`: they add up over folds, as DRAM counts do not."""
+
 Counting: TypeAlias = Literal["reported", "corrected"]
 """As SCALE-Sim 2.0.2 reports, or without its known miscounts; `gemm_cost` lists them."""
 
@@ -186,7 +189,6 @@ def _dimension(name: str, value: ArrayLike) -> Count:
 
 
 def _reject_overflow(counts: Sequence[Any]) -> None:
-    names = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes", "memory_accesses")
-    for name, count in zip(names, [*counts, sum(counts[1:])], strict=True):
+    for name, count in zip((*SRAM_COUNTS, "memory_accesses"), [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:
             raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")

@@ -16,10 +16,9 @@ import pytest
 from compendium.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.scalesim.against_store import SRAM_COUNTS
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
 from llmamdahl.scalesim.store import read_matmuls, read_runs
-from llmamdahl.systolic import GemmCost, gemm_cost
+from llmamdahl.systolic import SRAM_COUNTS, GemmCost, gemm_cost
 
 LONGEST = 12_000
 """`Run.weight` of the longest run drawn: about a tenth of a second."""

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CFG_KEYS, CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder
-from llmamdahl.scalesim.against_store import SRAM_COUNTS
 from llmamdahl.scalesim.simulator import COUNTS, Run, simulate, to_scalesim_topology
-from llmamdahl.systolic import gemm_cost
+from llmamdahl.systolic import SRAM_COUNTS, gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step
 
 TINY = Decoder("tiny", 48, 2, 4, 96, True, 100, 128, 48)

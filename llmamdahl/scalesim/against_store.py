@@ -1,4 +1,4 @@
-"""The closed form checked against the store, and a figure's cell followed down to its runs of SCALE-Sim."""
+"""The closed form checked against the store, and the trace from a cell of a figure to its runs of SCALE-Sim."""
 
 from __future__ import annotations
 
@@ -9,35 +9,57 @@ import pandas as pd
 from llmamdahl.errors import InputError, instance
 from llmamdahl.hardware import SystolicArray, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, get_model
+from llmamdahl.scalesim.simulator import COUNTS, DRAM_COUNTS
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
 
-SRAM_COUNTS = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes")
-"""The counts of `GemmCost` that add up over folds."""
+COMPARED = [name for name in COUNTS + DRAM_COUNTS if name != "stall_cycles"]
+"""The counts that the closed form has too. It has no stalls, like the mode in which the simulator runs."""
 
 
 def closed_form_against_store() -> pd.DataFrame:
-    """The closed form held to every row of the store: rows, and rows where any count differs, by array and dataflow."""
+    """Compare the closed form with every row of the store, with no tolerance.
+
+    Returns
+    -------
+    DataFrame
+        A row per array and dataflow: array, dataflow, rows (of the store), whole (those simulated whole), differ (those
+        with a cycle, SRAM or DRAM count that differs; rows simulated by folds have no DRAM counts).
+    """
     store = read_matmuls()
     differs = pd.Series(False, index=store.index)
-    for (name, dataflow), rows in store.groupby(["array", "dataflow"]):
-        array = get_array(str(name), str(dataflow))
+    for (label, dataflow), rows in store.groupby(["array", "dataflow"]):
+        array = get_array(str(label), str(dataflow))
         cost = gemm_cost(rows.m.to_numpy(), rows.n.to_numpy(), rows.k.to_numpy(), array)
-        for count in SRAM_COUNTS:
-            differs[rows.index] |= rows[count] != getattr(cost, count)
+        for name in COMPARED:
+            differs[rows.index] |= (rows[name] != getattr(cost, name)).fillna(False).astype(bool)
     counted = store.assign(rows=1, whole=store.obtained == "whole", differ=differs)
     return counted.groupby(["array", "dataflow"], sort=False)[["rows", "whole", "differ"]].sum().reset_index()
 
 
 def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame:
-    """Where a cell of Figures 4, 6, 9 and 10 comes from: each MatMul of the decode step with its row of the store.
+    """The MatMuls behind a cell of Figures 4, 6, 9 and 10: each one of the decode step with its row of the store.
+
+    Parameters
+    ----------
+    model
+        A model of the paper.
+    context_length
+        A context length of the paper, in tokens.
+    array
+        An array of Table 3, in any dataflow.
 
     Returns
     -------
     DataFrame
-        name, part, count (how often in the whole model), m, n, k, cycles and memory_accesses (of one), obtained, runs
-        (the simulator runs behind it, in `data/scalesim/runs.csv`), simulator_version.
+        name, part, count (how often it occurs in the whole model), m, n, k, cycles and memory_accesses (of one MatMul),
+        obtained, runs (the simulator runs behind it, in `data/scalesim/runs.csv`), simulator_version.
+
+    Raises
+    ------
+    InputError
+        An array or a context length that is not in the store.
     """
     instance("array", array, SystolicArray)
     store = read_matmuls()

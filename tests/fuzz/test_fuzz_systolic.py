@@ -11,8 +11,7 @@ from inputs import INTS, REFUSED, SIZES, answer, arrays, as_size, counts_of, dat
 
 from llmamdahl.errors import CountOverflowError
 from llmamdahl.hardware import Dataflow, SystolicArray
-from llmamdahl.scalesim.against_store import SRAM_COUNTS
-from llmamdahl.systolic import gemm_cost
+from llmamdahl.systolic import SRAM_COUNTS, gemm_cost
 
 
 @fuzz
