@@ -1,4 +1,4 @@
-"""The campaign: what it makes, and that nothing stored is lost or damaged, whatever stops it."""
+"""The campaign: the store it makes, and that no stored run is lost or damaged when it is stopped."""
 
 import multiprocessing
 import os
@@ -38,16 +38,16 @@ campaign.paper_matmuls = lambda: [
     Run(m, n, 40, SystolicArray(4, 4, flow)) for m in (1, 2, 3) for n in (9, 14, 21) for flow in ("os", "ws", "is")
 ]
 """
-"""What a process of its own runs first: it has a group of its own, and 27 MatMuls in place of the paper's."""
+"""What a process of `started` runs first: it makes its own process group, and replaces the paper's MatMuls by 27."""
 
-PROCESSES = multiprocessing.get_context("forkserver")  # each starts at once, from a process that has no threads
+PROCESSES = multiprocessing.get_context("forkserver")  # fast to start, and forked from a process without threads
 PROCESSES.set_forkserver_preload(
     ["llmamdahl.scalesim.campaign", "scalesim.single_layer_sim", "scalesim.topology_utils"]
 )
 
 
 class Here(Executor):
-    """Runs what is submitted at once, in this process."""
+    """Runs each submitted function immediately, in this process."""
 
     def submit(self, function, /, *args, **kwargs):
         future = Future()
@@ -65,7 +65,7 @@ def content(folder):
 
 
 def started(code, store, **names):
-    """A process in which `SEVERAL` and then `code` run; they know `store` and `names`."""
+    """A process that runs `SEVERAL` and then `code`, with `store` and `names` as global names."""
     names |= {"store": store}
     process = PROCESSES.Process(target=exec, args=(f"{SEVERAL}\n{code}", names))
     process.start()
@@ -73,15 +73,15 @@ def started(code, store, **names):
 
 
 def command(store, first=""):
-    """`make simulate` on `SEVERAL`, after the lines `first`: its exit status, and what it says on stderr."""
-    said = store.with_suffix(".said")
-    process = started(f"import sys\nsys.stderr = open({str(said)!r}, 'w')\n{first}\n{COMMAND}", store)
+    """Run `make simulate` on `SEVERAL`, after the lines `first`; returns its exit status and its stderr."""
+    stderr = store.with_suffix(".stderr")
+    process = started(f"import sys\nsys.stderr = open({str(stderr)!r}, 'w')\n{first}\n{COMMAND}", store)
     process.join()
-    return process.exitcode, said.read_text(encoding="utf-8")
+    return process.exitcode, stderr.read_text(encoding="utf-8")
 
 
 def killed(process):
-    """Kill the whole group, unless the process has ended by itself; whether it was killed."""
+    """Kill the process group, unless the process has ended by itself; returns whether it was killed."""
     if process.exitcode is None:
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -95,7 +95,7 @@ def finished_rows(folder):
     if not (folder / "runs.csv").exists():
         return {}
     try:
-        return read_runs(folder)  # which refuses a duplicate and a damaged line
+        return read_runs(folder)  # raises for a duplicate and a damaged line
     except CutOffError as error:
         return by_key(error.rows)
 
@@ -111,16 +111,16 @@ INSTEAD = """
 def simulate(run):
     {}
 
-simulate.__module__ = "llmamdahl.scalesim.campaign"  # where the processes of a pool, being forks, find it
+simulate.__module__ = "llmamdahl.scalesim.campaign"  # forked pool processes find it under this name
 campaign.simulate = simulate
 """
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """A store of `SEVERAL` made in one go, and the seconds that took."""
+    """A store of `SEVERAL` that was filled without interruption, and the seconds that took."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    started("", folder).join()  # from here on they start at once
+    started("", folder).join()  # the first one is slow
     start = time.monotonic()
     process = started(CAMPAIGN, folder)
     process.join()
@@ -135,12 +135,12 @@ def test_campaign_fills_a_store(tiny, tmp_path):
     assert fill_store(tmp_path, Here()) == 0
     assert content(tmp_path) == first
     for matmul in TINY:
-        said = simulate(matmul)
+        reported = simulate(matmul)
         row = read_matmuls(tmp_path).query("dataflow == @matmul.array.dataflow").iloc[0]
-        assert {name: row[name] for name in said} == said
+        assert {name: row[name] for name in reported} == reported
 
 
-def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
+def test_a_line_that_was_cut_off_is_simulated_again(tiny, tmp_path, capsys):
     fill_store(tmp_path, Here())
     whole = content(tmp_path)
     path = tmp_path / "runs.csv"
@@ -150,7 +150,7 @@ def test_a_line_cut_off_is_simulated_again(tiny, tmp_path, capsys):
     assert content(tmp_path) == whole
 
 
-def test_columns_in_another_order_are_appended_to_in_ours(tiny, tmp_path):
+def test_a_file_with_columns_in_another_order_is_completed(tiny, tmp_path):
     fill_store(tmp_path, Here())
     whole = content(tmp_path)
     lines = [line.split(",") for line in whole["runs.csv"].decode().splitlines()]
@@ -178,9 +178,9 @@ def test_a_campaign_that_fails_keeps_its_runs_and_resumes(tiny, tmp_path, monkey
     assert fill_store(tmp_path, Here()) == len(needed_runs(TINY)) - 2
 
 
-def test_a_run_that_fails_costs_no_other_that_ended_with_it(tiny, tmp_path):
+def test_a_failed_run_does_not_lose_the_runs_that_finished_with_it(tiny, tmp_path):
     class First(Here):
-        """Of the runs in flight, the first fails and the others have ended well."""
+        """The first run in flight fails, and the others have finished."""
 
         def submit(self, function, /, *args, **kwargs):
             if not submitted:
@@ -200,7 +200,7 @@ def test_a_run_that_fails_costs_no_other_that_ended_with_it(tiny, tmp_path):
 
 @pytest.fixture
 def in_flight(monkeypatch):
-    """A campaign of the paper's runs whose results are made up, on `workers`: what was in flight at each start."""
+    """Run a campaign on the paper's runs with made-up results; returns the runs in flight at each submission."""
 
     def watch(store, **workers):
         flying, seen = {}, []
@@ -246,10 +246,10 @@ def test_any_worker_of_a_cluster_can_hold_the_largest_runs_in_flight(in_flight, 
         assert largest + max(others, default=0) <= 5_000_000_000
 
 
-@pytest.mark.parametrize(("memory", "said"), [(0, "0.0"), (3_900_000_000, "3.9")])
-def test_a_worker_too_small_for_a_run_is_refused_before_the_first(in_flight, tmp_path, memory, said):
+@pytest.mark.parametrize(("memory", "shown"), [(0, "0.0"), (3_900_000_000, "3.9")])
+def test_a_worker_too_small_for_a_run_is_rejected_before_the_first_run(in_flight, tmp_path, memory, shown):
     workers = [Worker(1, 9_000_000_000), Worker(1, memory)]
-    with pytest.raises(InputError, match=rf"memory: a run needs 3\.\d+ GB, and every worker .* one has {said}"):
+    with pytest.raises(InputError, match=rf"memory: a run needs 3\.\d+ GB, and every worker .* one has {shown}"):
         in_flight(tmp_path, workers=lambda: workers)
     assert read_runs(tmp_path) == {}
 
@@ -261,7 +261,7 @@ def test_bad_jobs(tmp_path, bad):
 
 
 def test_20_kills_at_random_moments_lose_nothing(uninterrupted, tmp_path):
-    """Campaigns, killed with their workers at random moments and started again; each ends as if it never was."""
+    """Campaigns are killed with their workers and started again; each ends with the store of one that was not."""
     reference, seconds = uninterrupted
     stored, moment = read_runs(reference), random.Random(6)
     kills, resumed, store, seen = 0, 0, tmp_path / "0", {}
@@ -278,11 +278,11 @@ def test_20_kills_at_random_moments_lose_nothing(uninterrupted, tmp_path):
             assert process.exitcode == 0
             assert content(store) == content(reference)
             store, seen = tmp_path / str(kills), {}
-    assert resumed >= 10  # the kills came in the middle of campaigns that went on
+    assert resumed >= 10  # most kills hit a campaign that had stored something
 
 
 def test_a_kill_before_any_step_on_disk_loses_nothing(uninterrupted, tmp_path):
-    """One kill before each sync, replacement and removal of a file, those of the final rewriting included."""
+    """One kill before each sync, replacement and removal of a file, from the first rewriting to the last."""
     stored, whole = (kind(uninterrupted[0]) for kind in (read_runs, content))
     code = """
 import os, signal
@@ -301,11 +301,11 @@ def counted(step):
 os.fsync, Path.replace, Path.unlink = map(counted, (os.fsync, Path.replace, Path.unlink))
 campaign.fill_store(store, ThreadPoolExecutor(1), jobs=1)
 """
-    base = tmp_path / "base"  # all but the last rows, so that few steps are of the same kind
+    base = tmp_path / "base"  # lacks only the last rows, so that few steps are of the same kind
     base.mkdir()
     lines = whole["runs.csv"].splitlines(keepends=True)
     (base / "runs.csv").write_bytes(b"".join(lines[:-3]))
-    (base / "matmuls.csv").write_bytes(b"of before\n")
+    (base / "matmuls.csv").write_bytes(b"old\n")
     before, step, seen = read_runs(base), 0, set()
     while True:
         step += 1
@@ -318,7 +318,7 @@ campaign.fill_store(store, ThreadPoolExecutor(1), jobs=1)
         assert process.exitcode == -signal.SIGKILL
         now = finished_rows(store)
         assert before.items() <= now.items() <= stored.items()
-        assert (store / "matmuls.csv").read_bytes() in (b"of before\n", whole["matmuls.csv"])
+        assert (store / "matmuls.csv").read_bytes() in (b"old\n", whole["matmuls.csv"])
         seen.add((len(now) - len(before), *sorted(re.sub(r"\d+", "PID", name) for name in content(store))))
         resumed = started(CAMPAIGN, store)
         resumed.join()
@@ -327,13 +327,13 @@ campaign.fill_store(store, ThreadPoolExecutor(1), jobs=1)
     assert content(store) == whole
     assert step > 10
     files = (".lock", "matmuls.csv", "runs.csv")
-    # a draft of the first rewriting, each of three rows, a draft of either file in the final rewriting, all done
+    # the draft of the first rewriting, one to three rows appended, the draft of each file in the last rewriting
     drafts = {(0, ".lock", ".runs.csv.PID", *files[1:]), (3, ".lock", ".runs.csv.PID", *files[1:])}
     assert drafts | {(3, ".lock", ".matmuls.csv.PID", *files[1:])} | {(rows, *files) for rows in range(4)} <= seen
 
 
-def at_work(store):
-    """A campaign that does not end, its two processes at work; and a pipe that they hold the other end of."""
+def running_campaign(store):
+    """A campaign that does not end, with two processes that are running; and a pipe whose other end they hold."""
     reader, writer = PROCESSES.Pipe(duplex=False)
     process = started(INSTEAD.format("held.send(1); import time; time.sleep(600)") + CAMPAIGN, store, held=writer)
     writer.close()
@@ -341,24 +341,24 @@ def at_work(store):
     return process, reader
 
 
-def test_a_campaign_killed_alone_takes_its_processes_along(tmp_path):
-    process, reader = at_work(tmp_path)
+def test_the_processes_of_a_killed_campaign_exit(tmp_path):
+    process, reader = running_campaign(tmp_path)
     process.kill()
     assert reader.poll(10)
-    with pytest.raises(EOFError):  # nobody holds the other end any more
+    with pytest.raises(EOFError):  # no process holds the other end
         reader.recv()
 
 
-def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
-    first, _ = at_work(tmp_path)
+def test_a_second_campaign_on_a_store_is_rejected(uninterrupted, tmp_path):
+    first, _ = running_campaign(tmp_path)
     before = content(tmp_path)
     start = time.monotonic()
-    refused = subprocess.run(
+    second = subprocess.run(
         [sys.executable, "-m", "llmamdahl.scalesim.campaign", str(tmp_path)], capture_output=True, text=True, timeout=30
     )
-    assert refused.returncode == 1
+    assert second.returncode == 1
     assert re.fullmatch(
-        rf"the store {tmp_path} is locked by process {first.pid} on \S+; retry when it has finished\n", refused.stderr
+        rf"the store {tmp_path} is locked by process {first.pid} on \S+; retry when it has finished\n", second.stderr
     )
     assert time.monotonic() - start < 10
     with pytest.raises(InputError, match=f"process {first.pid} on"):
@@ -366,14 +366,14 @@ def test_a_second_campaign_on_a_store_is_refused(uninterrupted, tmp_path):
     assert content(tmp_path) == before
     first.kill()
     first.join()
-    third = started(CAMPAIGN, tmp_path)  # at once, although the first had no time to clean up
+    third = started(CAMPAIGN, tmp_path)  # needs no wait, although the first could not clean up
     third.join()
     assert third.exitcode == 0
     assert content(tmp_path) == content(uninterrupted[0])
 
 
-def test_a_process_that_outlives_a_campaign_does_not_keep_its_lock(tmp_path):
-    """As those of somebody's own executor do."""
+def test_a_process_that_outlives_a_campaign_does_not_hold_its_lock(tmp_path):
+    """The processes of an executor that the caller made can do so."""
     code = """
 import time
 from llmamdahl.scalesim.campaign import locked
@@ -391,7 +391,7 @@ with locked(store):
     process.kill()
     process.join()
     with locked(tmp_path):
-        os.kill(outlives, signal.SIGKILL)  # it was still there
+        os.kill(outlives, signal.SIGKILL)  # raises if it had ended
     assert content(tmp_path) == {}
 
 
@@ -418,19 +418,19 @@ def most(uninterrupted, tmp_path):
     return store
 
 
-KEPT = r".*; every finished run is kept, and the next start goes on from there\n"
+KEPT = r".*; every finished run is kept, and the next campaign resumes from there\n"
 
 
-def test_a_killed_worker_is_told(uninterrupted, most):
+def test_a_killed_worker_is_reported(uninterrupted, most):
     before = read_runs(most)
-    assert command(most, INSTEAD.format("os.kill(os.getpid(), 9)")) == (1, Said(f"a worker was killed{KEPT}"))
+    assert command(most, INSTEAD.format("os.kill(os.getpid(), 9)")) == (1, Matching(f"a worker was killed{KEPT}"))
     assert read_runs(most) == before
     assert command(most) == (0, "")
     assert content(most) == content(uninterrupted[0])
 
 
-class Said(str):
-    """Equal to what this expression matches whole."""
+class Matching(str):
+    """A regular expression that equals every string it matches."""
 
     def __eq__(self, other):
         return re.fullmatch(str(self), other) is not None
@@ -444,7 +444,7 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 def test_a_full_disk(uninterrupted, most):
     before = content(most)
     size = len(before["runs.csv"])
-    too_large = Said(rf"{most}: \[Errno 27\] File too large{KEPT}")
+    too_large = Matching(rf"{most}: \[Errno 27\] File too large{KEPT}")
     assert command(most, LIMIT.format(size - 1)) == (1, too_large)  # no room to rewrite it
     assert content(most) == before
     assert command(most, LIMIT.format(size + 40)) == (1, too_large)  # no room for one more row
@@ -453,9 +453,9 @@ def test_a_full_disk(uninterrupted, most):
     assert after["matmuls.csv"] == before["matmuls.csv"]
     assert after["runs.csv"][:size] == before["runs.csv"]
     assert len(after["runs.csv"]) == size + 40  # a line cut off
-    status, said = command(most)
-    assert (status, said.count("\n")) == (0, 1)
-    assert "the last line is cut off (no newline at its end); it is simulated again" in said
+    status, stderr = command(most)
+    assert (status, stderr.count("\n")) == (0, 1)
+    assert "the last line is cut off (no newline at its end); that run is simulated again" in stderr
     assert content(most) == content(uninterrupted[0])
 
 
@@ -466,11 +466,11 @@ def test_a_read_only_store(most):
 from pathlib import Path
 os.chdir(store)
 store = Path(".")
-if os.geteuid() == 0:  # whom permissions do not stop
+if os.geteuid() == 0:  # root ignores permissions
     os.seteuid(65534)
 """
-    # of the lock file or, where pytest's own folder is closed to nobody, of the store
-    assert command(most, as_nobody) == (1, Said(rf"\.: \[Errno 13\] Permission denied: '{most}(/\.lock)?'{KEPT}"))
+    # the path is the lock file or, where nobody may not enter pytest's folder, the store
+    assert command(most, as_nobody) == (1, Matching(rf"\.: \[Errno 13\] Permission denied: '{most}(/\.lock)?'{KEPT}"))
     most.chmod(0o755)
     assert content(most) == before
 
@@ -480,13 +480,15 @@ def test_a_row_of_another_simulator_version(most):
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines[:6], lines[6].replace("2.0.2", "3.0.0"), *lines[7:], "1,2"]), encoding="utf-8")
     before = content(most)
-    refused = Said(r".*/runs\.csv, line 7: simulator_version: 3\.0\.0 is not 2\.0\.2; make simulate STORE=folder .*\n")
-    assert command(most) == (1, refused)  # and the last line, which is cut off, stays too
+    rejected = Matching(
+        r".*/runs\.csv, line 7: simulator_version: 3\.0\.0 is not 2\.0\.2; make simulate STORE=folder .*\n"
+    )
+    assert command(most) == (1, rejected)  # and leaves the last line, which is cut off
     assert content(most) == before
 
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
-    status, said = command(tmp_path / "file")
-    assert (status, said.count("\n")) == (1, 1) and "File exists" in said
+    status, stderr = command(tmp_path / "file")
+    assert (status, stderr.count("\n")) == (1, 1) and "File exists" in stderr
     assert (tmp_path / "file").read_bytes() == b"mine"

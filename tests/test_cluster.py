@@ -1,4 +1,4 @@
-"""A campaign on a real Dask cluster on loopback: the rows of a process pool, whatever happens to its workers."""
+"""A campaign on a real Dask cluster on loopback gives the rows of a process pool, even if workers are killed."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def matmuls(monkeypatch):
 
 
 def client_of(address):
-    from distributed import Client  # here: pytest would take a file that cannot be imported for one without tests
+    from distributed import Client  # imported here, so that pytest can skip this file without it
 
     return Client(address, set_as_default=False)
 
 
 @contextmanager
 def cluster(folder, number, **scheduler_options):
-    """The address of a scheduler with this `number` of workers of one thread and 8 GB, and their processes."""
+    """Start a scheduler and `number` workers of one thread and 8 GB; yields its address and all the processes."""
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     deadline, made = time.monotonic() + 60, []
@@ -70,7 +70,7 @@ def cluster(folder, number, **scheduler_options):
 
 
 class Through(Executor):
-    """Another executor, with something done before each submission."""
+    """Passes runs on to another executor, and calls `before` before each."""
 
     def __init__(self, executor, before):
         self.executor, self.before, self.submitted = executor, before, []
@@ -119,7 +119,7 @@ def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processe
     runs = needed_runs(MATMULS)
     assert 10 <= killed[0] < len(runs) - 10
     assert made == len(runs)
-    assert sorted(through.submitted, key=str) == sorted(runs, key=str)  # each once: it is Dask that makes one again
+    assert sorted(through.submitted, key=str) == sorted(runs, key=str)  # once each: Dask repeats the lost run
     assert content(tmp_path / "cluster") == processes_store
 
 
@@ -127,28 +127,28 @@ def test_the_command(tmp_path, two_workers, processes_store, monkeypatch, capsys
     address, _ = two_workers
     monkeypatch.setattr(sys, "argv", ["campaign", str(tmp_path / "cluster"), "--scheduler", address])
     campaign.main()
-    assert f"{len(needed_runs(MATMULS))} runs made now" in capsys.readouterr().out
+    assert f"{len(needed_runs(MATMULS))} runs simulated now" in capsys.readouterr().out
     assert content(tmp_path / "cluster") == processes_store
 
 
-def test_an_executor_of_ones_own_client(tmp_path, two_workers, processes_store):
+def test_the_executor_of_a_client_that_the_caller_made(tmp_path, two_workers, processes_store):
     with client_of(two_workers[0]) as client:
         fill_store(tmp_path / "cluster", client.get_executor(), jobs=3)
     assert content(tmp_path / "cluster") == processes_store
 
 
-def test_a_run_that_takes_its_workers_along(tmp_path):
+def test_a_run_that_kills_its_workers(tmp_path):
     class Deadly(Through):
         def submit(self, function, /, run):
             return self.executor.submit(os._exit, 1)
 
     with cluster(tmp_path, 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
-        with pytest.raises(BrokenExecutor, match="a run was lost with its worker several times"):
+        with pytest.raises(BrokenExecutor, match="a run was lost together with its worker several times"):
             with dask(address) as (executor, workers):
                 fill_store(tmp_path / "store", Deadly(executor, None), workers=workers)
     with cluster(tmp_path, 1) as (address, _), pytest.MonkeyPatch.context() as patch:
         patch.setattr(campaign, "LOST_SECONDS", 1)
-        with pytest.raises(BrokenExecutor, match="no worker was left for 1 seconds"):
+        with pytest.raises(BrokenExecutor, match="no worker is left after 1 seconds"):
             with dask(address) as (executor, workers):
                 fill_store(tmp_path / "store", Deadly(executor, None), workers=workers)
 
@@ -165,7 +165,7 @@ def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
             with dask(address):
                 pass
     start = time.monotonic()
-    with pytest.raises(InputError, match=rf"scheduler: none answers at {address} \(Timed out"):
+    with pytest.raises(InputError, match=rf"scheduler: no answer from {address} \(Timed out"):
         with dask(address):
             pass
     assert time.monotonic() - start < 10

@@ -1,6 +1,6 @@
-"""DRAM counts held to SCALE-Sim: random MatMuls, many of them at the boundaries of a buffer, and the whole store.
+"""DRAM counts checked against SCALE-Sim: random MatMuls, many of which just fill a buffer, and the whole store.
 
-`python tests/test_dram.py 2000` simulates that many (a few minutes) and prints how many differ; `make test` takes 200.
+`python tests/test_dram.py 2000` simulates 2000 (a few minutes) and prints how many differ; `make test` simulates 200.
 """
 
 import pickle
@@ -21,24 +21,25 @@ from llmamdahl.scalesim.store import read_matmuls, read_runs
 from llmamdahl.systolic import SRAM_COUNTS, GemmCost, gemm_cost
 
 LONGEST = 12_000
-"""`Run.weight` of the longest run drawn: about a tenth of a second."""
+"""The largest `Run.weight` of a drawn run: about a tenth of a second."""
 
 
 def words(sram_kb):
-    """What a read buffer holds: 50 of its 100 sets."""
+    """The words that a read buffer holds: 50 of its 100 sets."""
     return 50 * (1024 * sram_kb // 100)
 
 
 def drawn(number, seed=0):
-    """Random runs, the first of a seed always the same; three of four have a buffer that is about full.
+    """Random runs; the first runs of a seed do not depend on `number`.
 
-    Within two words of one, two or three buffers are, in turn: an ifmap, a filter or some of its blocks, the results.
+    In three of every four runs something is within two words of filling a buffer once, twice or three times: the ifmap,
+    the filter or some of its blocks, the results.
     """
     rng = random.Random(seed)
     runs = []
     while len(runs) < number:
         kind = len(runs) % 4
-        most = 24 if kind in (0, 3) else 8  # small arrays, so that an operand is passed over several times
+        most = 24 if kind in (0, 3) else 8  # on a small array an operand is read several times
         rows, cols = rng.randint(1, most), rng.choice([1, 2, 4, 8, 16, 32, 64, *rng.choices(range(1, most + 1), k=7)])
         srams = ifmap_kb, filter_kb, ofmap_kb = rng.choices([1, 2, 3, 5, 64], [6, 1, 1, 1, 1], k=3)
         array = SystolicArray(rows, cols, rng.choice(list(Dataflow)), *srams)
@@ -65,7 +66,7 @@ def product_of(number, rng):
 
 
 def plain(run):
-    """What would cross if every word crossed once: for the results, once for each fold along k."""
+    """The counts if every word were transferred once; results once for each fold along k."""
     k_folds = 1 if run.array.dataflow == Dataflow.OS else -(-run.k // run.array.rows)
     return run.m * run.k, run.k * run.n, k_folds * run.m * run.n
 
@@ -75,23 +76,27 @@ def dram(run, counting="reported"):
     return tuple(getattr(cost, name) for name in DRAM_COUNTS)
 
 
-def held_to_scalesim(runs):
-    """Each run with SCALE-Sim's counts and ours."""
+def compared(runs):
+    """Yield each run with SCALE-Sim's counts and ours."""
     with ProcessPoolExecutor() as pool:
-        for run, said in zip(runs, pool.map(simulate, runs, chunksize=5), strict=True):
-            yield run, tuple(said[name] for name in DRAM_COUNTS), dram(run)
+        for run, reported in zip(runs, pool.map(simulate, runs, chunksize=5), strict=True):
+            yield run, tuple(reported[name] for name in DRAM_COUNTS), dram(run)
 
 
 def test_200_random_matmuls():
-    beyond = Counter()
-    for run, said, ours in held_to_scalesim(drawn(200)):
-        assert ours == said, run
-        beyond.update(name for name, count, once in zip(DRAM_COUNTS, said, plain(run), strict=True) if count != once)
-        beyond["in part"] += plain(run)[1] < said[1] < gemm_cost(run.m, run.n, run.k, run.array).filter_sram_reads
+    refetched = Counter()
+    for run, reported, ours in compared(drawn(200)):
+        assert ours == reported, run
+        refetched.update(
+            name for name, count, once in zip(DRAM_COUNTS, reported, plain(run), strict=True) if count != once
+        )
+        refetched["in part"] += (
+            plain(run)[1] < reported[1] < gemm_cost(run.m, run.n, run.k, run.array).filter_sram_reads
+        )
         corrected = dram(run, "corrected")
-        assert corrected[:2] == said[:2] and corrected[2] == plain(run)[2]
-    assert all(beyond[name] >= 10 for name in DRAM_COUNTS), beyond  # or the sample would show nothing
-    assert beyond["in part"] >= 3, beyond
+        assert corrected[:2] == reported[:2] and corrected[2] == plain(run)[2]
+    assert all(refetched[name] >= 10 for name in DRAM_COUNTS), refetched  # else the sample would not test re-fetching
+    assert refetched["in part"] >= 3, refetched
 
 
 def test_every_stored_run():
@@ -115,13 +120,13 @@ def test_every_whole_matmul_of_the_store():
 
 
 def replayed(run):
-    """The rules of `dram.py`, one word at a time: for sizes that SCALE-Sim would take minutes for."""
+    """The rules of `dram.py` applied word by word, for sizes that would take SCALE-Sim minutes."""
     m, n, k, array = run.m, run.n, run.k, run.array
     ifmap, filter_ = np.arange(m * k).reshape(m, k), np.arange(k * n).reshape(k, n)
     reads = []
     for operand, sram_kb in ((ifmap, array.ifmap_sram_kb), (filter_, array.filter_sram_kb)):
         fetched, inside = 0, set()
-        for part in asked(run, operand is ifmap):
+        for part in slices_read(run, operand is ifmap):
             for word in operand[part].ravel().tolist():
                 if word not in inside:
                     fetched += 1
@@ -150,8 +155,8 @@ def replayed(run):
     return (*reads, written)
 
 
-def asked(run, ifmap):
-    """The slices of an operand in the order in which the folds ask for them."""
+def slices_read(run, ifmap):
+    """The slices of an operand, in the order in which the folds read them."""
     array = run.array
     along_rows, along_cols, _ = run.spatial
     everything = slice(None)
@@ -165,17 +170,17 @@ def asked(run, ifmap):
             }[array.dataflow][0 if ifmap else 1]
 
 
-def test_larger_ones_against_a_replay():
+def test_larger_matmuls_against_a_replay():
     rng = random.Random(1)
-    beyond = 0
+    refetched = 0
     for _ in range(60):
         sizes = rng.randint(8, 64), rng.choice([16, 32, 48, 64, 100])
         srams = (rng.randint(1, 16) for _ in range(3))
         array = SystolicArray(*sizes, rng.choice(list(Dataflow)), *srams)
         run = Run(rng.randint(1, 200), rng.randint(1, 300), rng.randint(1, 300), array)
         assert dram(run) == replayed(run), run
-        beyond += dram(run) != plain(run)
-    assert beyond > 30
+        refetched += dram(run) != plain(run)
+    assert refetched > 30
 
 
 @pytest.mark.parametrize(
@@ -183,11 +188,11 @@ def test_larger_ones_against_a_replay():
     [
         # 1 kB buffers hold 500 words to be read, and 512 to be written, on an array of 4 x 4.
         ("os", 4, 9, 124, (4 * 124, 124 * 9, 36)),  # ifmap of 496 words stays for all 3 passes
-        ("os", 4, 9, 125, (3 * 4 * 125, 125 * 9, 36)),  # of 500: forgotten after each
+        ("os", 4, 9, 125, (3 * 4 * 125, 125 * 9, 36)),  # of 500: discarded after each pass
         ("os", 8, 4, 125, (8 * 125, 2 * 125 * 4, 32)),  # filter of 500, for 2 passes
-        # three blocks of 4 x 60 = 240 words: the third finds 480 inside and forgets after 20 of its own
+        # three blocks of 4 x 60 = 240 words: the third finds 480 words inside, and its 20th word fills the buffer
         ("os", 8, 12, 60, (8 * 60, 60 * 12 + 20, 96)),
-        ("ws", 125, 9, 4, (3 * 125 * 4, 4 * 9, 125 * 9 + 3)),  # 1125 results: 3 nulls of a line of 4
+        ("ws", 125, 9, 4, (3 * 125 * 4, 4 * 9, 125 * 9 + 3)),  # 1125 results: 3 null addresses in a line of 4
         ("ws", 57, 9, 4, (57 * 4, 4 * 9, 513)),  # 513 results: no drain before the last
         ("is", 9, 125, 4, (9 * 4, 3 * 125 * 4, 9 * 125 + 3)),
         ("is", 8, 32, 8, (8 * 8, 8 * 32, 2 * 8 * 32)),  # 512 results, in two folds along k
@@ -196,8 +201,8 @@ def test_larger_ones_against_a_replay():
 def test_by_hand(dataflow, m, n, k, counts):
     run = Run(m, n, k, SystolicArray(4, 4, dataflow, 1, 1, 1))
     assert dram(run) == counts
-    said = simulate(run)
-    assert tuple(said[name] for name in DRAM_COUNTS) == counts
+    reported = simulate(run)
+    assert tuple(reported[name] for name in DRAM_COUNTS) == counts
 
 
 @pytest.mark.parametrize("cols, nulls", [(1, 0), (7, 0), (8, 7), (256, 255), (512, 0), (1024, 0)])
@@ -225,7 +230,7 @@ def test_arrays_are_the_ints_elementwise(counting):
                 assert all(type(count) is int for count in one)
 
 
-def test_counts_are_those_of_the_call():
+def test_dram_counts_do_not_change_with_the_caller_s_arrays():
     m = np.array([3, 5])
     cost = gemm_cost(m, 7, 11, EDGE_TPU)
     m += 1000
@@ -238,7 +243,7 @@ def test_counts_are_those_of_the_call():
     assert "dram" not in repr(again)
 
 
-def test_a_buffer_filled_twice_in_a_cycle_is_refused():
+def test_a_buffer_filled_twice_in_a_cycle_is_rejected():
     run = Run(3, 1000, 4, SystolicArray(2, 1000, "ws", 1, 1, 1))
     with pytest.raises(InputError, match="a buffer is filled twice in one cycle"):
         simulate(run)
@@ -251,7 +256,7 @@ def test_a_buffer_filled_twice_in_a_cycle_is_refused():
         _ = gemm_cost(np.array([1, 501]), 1, 600, SystolicArray(501, 1, "os", 1, 1, 1)).filter_dram_reads
 
 
-def test_overflow_is_refused():
+def test_overflow_is_rejected():
     array = SystolicArray(2**32, 2**34, "is", ofmap_sram_kb=2**26, ifmap_sram_kb=2**26, filter_sram_kb=2**26)
     side = 3_037_000_498  # its square is less than 2**34 below 2**63
     assert dram(Run(side, side, 1, array), "corrected")[2] == side**2
@@ -268,15 +273,15 @@ def test_a_prefill_takes_less_than_a_second(dataflow):
 if __name__ == "__main__":
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     table = {dataflow: Counter() for dataflow in Dataflow}
-    for run, said, ours in held_to_scalesim(drawn(number)):
+    for run, reported, ours in compared(drawn(number)):
         row = table[run.array.dataflow]
-        row.update(name for name, count, once in zip(DRAM_COUNTS, said, plain(run), strict=True) if count != once)
+        row.update(name for name, count, once in zip(DRAM_COUNTS, reported, plain(run), strict=True) if count != once)
         row["MatMuls"] += 1
-        row["differ"] += said != ours
-        if said != ours:
-            print(f"{run}: SCALE-Sim {said}, closed form {ours}")
+        row["differ"] += reported != ours
+        if reported != ours:
+            print(f"{run}: SCALE-Sim {reported}, closed form {ours}")
     columns = ("MatMuls", "differ", *DRAM_COUNTS)
-    print(f"{'':<10}{'':>18}     of SCALE-Sim's, those that are not every word once:")
+    print(f"{'':<10}{'':>18}     SCALE-Sim's counts with words transferred again:")
     print(f"{'dataflow':<10}{columns[0]:>9}{columns[1]:>9}" + "".join(f"{name:>20}" for name in columns[2:]))
     for dataflow, row in table.items():
         print(f"{dataflow:<10}{row['MatMuls']:>9}{row['differ']:>9}" + "".join(f"{row[c]:>20}" for c in DRAM_COUNTS))

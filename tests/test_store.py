@@ -1,4 +1,4 @@
-"""The store: its rows from its runs, and what it refuses."""
+"""The store: its rows follow from its runs, and damaged files are rejected."""
 
 import csv
 import random
@@ -12,6 +12,7 @@ import pytest
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
+from llmamdahl.scalesim import against_store
 from llmamdahl.scalesim.campaign import fill_store
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, UTILISATIONS, Run, folds, simulate, utilisations
 from llmamdahl.scalesim.store import (
@@ -53,14 +54,14 @@ def test_the_store_is_complete():
     assert {run.array for run in matmuls} == set(designs)
 
 
-def test_each_matmul_is_made_of_its_runs():
+def test_each_matmul_is_the_sum_of_its_runs():
     runs = read_runs()
     made = [format_row(matmul_row(matmul, runs), MATMUL_COLUMNS) for matmul in paper_matmuls()]
     with (STORE / "matmuls.csv").open(newline="", encoding="utf-8") as handle:
         assert list(csv.reader(handle)) == [list(MATMUL_COLUMNS), *made]
 
 
-def test_dram_counts_are_only_of_whole_runs():
+def test_only_whole_runs_have_dram_counts():
     store = read_matmuls()
     for name in DRAM_COUNTS:
         assert (store[name].notna() == (store.obtained == "whole")).all()
@@ -89,8 +90,8 @@ def test_folds_cover_the_matmul():
         assert all(fold.array == run.array for fold, _ in parts)
 
 
-def test_utilisations_are_the_simulator_s_on_arrays_of_any_shape():
-    """On random MatMuls, most of them of several folds; the arrays of the paper are all square."""
+def test_utilisations_equal_the_simulator_s_on_arrays_of_any_shape():
+    """Random MatMuls, most of them of several folds. The arrays of the paper are all square."""
     rng, runs = random.Random(5), []
     for dataflow in ("os", "ws", "is") * 20:
         array = SystolicArray(rng.randint(1, 16), rng.randint(1, 16), dataflow, 8, 8, 8)
@@ -104,6 +105,15 @@ def test_utilisations_of_every_stored_run():
     for (m, n, k, *array), row in read_runs().items():
         expected = utilisations(Run(m, n, k, SystolicArray(*array)), row["cycles"])
         assert expected == {name: row[name] for name in UTILISATIONS}
+
+
+@pytest.mark.parametrize("name", against_store.COMPARED)
+def test_the_closed_form_is_compared_in_every_count(monkeypatch, name):
+    frame = read_matmuls()
+    whole = frame.index[frame.obtained == "whole"]
+    frame.loc[whole[5], name] += 1
+    monkeypatch.setattr(against_store, "read_matmuls", lambda: frame)
+    assert against_store.closed_form_against_store().differ.tolist() == [1, 0, 0, 0, 0, 0]
 
 
 def test_recheck_against_live_scale_sim(capsys):
@@ -120,12 +130,12 @@ def test_recheck_notices_a_changed_count(copy):
     assert not recheck(rows=3, store=copy)
 
 
-def test_recheck_notices_a_run_too_long_to_be_drawn(copy):
+def test_recheck_notices_a_change_in_a_run_too_long_to_be_drawn(copy):
     rows = list(read_runs(copy).values())
     longest = max(rows, key=lambda row: row["m"] * row["n"] * row["k"])
     longest["cycles"] += 100
     write_rows(copy / "runs.csv", list(RUN_COLUMNS), rows)
-    with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not what its runs"):
+    with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not the sum of its runs"):
         recheck(rows=1, store=copy)
 
 
@@ -176,7 +186,7 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
     if caught.type is not CutOffError:
         with pytest.raises(TableError):
             fill_store(copy)
-    assert path.read_bytes() == damaged  # reading, and a campaign that is refused, leave the file as it is
+    assert path.read_bytes() == damaged  # neither reading nor the rejected campaign changes the file
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
     ],
 )
 def test_a_store_that_is_not_there(tmp_path, read):
-    """As in an installed package, which ships no `data/scalesim`."""
+    """An installed package comes without `data/scalesim`."""
     advice = "no such file; SCALE-Sim's results are read from a checkout of the repository: clone it and run `pip inst"
     with pytest.raises(TableError, match=rf"{tmp_path}/(runs|matmuls)\.csv, line 1: {advice}"):
         read(tmp_path)
@@ -201,7 +211,7 @@ def test_a_matmul_without_its_run():
         matmul_row(Run(1, 9, 20, EDGE_TPU), {})
 
 
-def test_another_simulator_version_is_refused(monkeypatch):
+def test_another_simulator_version_is_rejected(monkeypatch):
     monkeypatch.setattr("llmamdahl.scalesim.simulator.version", lambda package: "3.0.0")
     with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
         simulate(Run(1, 9, 20, EDGE_TPU))

@@ -1,7 +1,7 @@
-"""SCALE-Sim 3.0.0 as a second witness: the MatMuls of `test_dram.py`, simulated by both releases (`make witness`).
+"""Compare SCALE-Sim 3.0.0 with 2.0.2 and the closed form, on the MatMuls of `test_dram.py` (`make witness`).
 
-3.0.0 needs an older NumPy than this environment's, so it runs in one of its own, build/witness. Each MatMul is given to
-it as files, in its own formats, and its counts are read from the reports that it writes.
+3.0.0 needs an older NumPy than this environment has, so it runs in an environment of its own, build/witness. It reads
+each MatMul from input files in its own formats, and the counts are read from its reports.
 """
 
 import configparser
@@ -27,7 +27,7 @@ NEW_KEYS = {
     },
     "sparsity": {"SparsitySupport": "false"},
 }  # fmt: skip
-"""What 3.0.0 asks of a .cfg beyond 2.0.2: Ramulator, layouts and sparsity, all off."""
+"""Keys that a .cfg of 3.0.0 needs and one of 2.0.2 does not: Ramulator, layouts and sparsity, all off."""
 
 REPORTED = {
     "COMPUTE_REPORT.csv": {"Total Cycles": "cycles", "Stall Cycles": "stall_cycles"},
@@ -40,11 +40,11 @@ REPORTED = {
         "DRAM OFMAP Writes": "ofmap_dram_writes",
     },
 }
-"""Columns of 3.0.0's reports, and our names of them."""
+"""Columns of 3.0.0's reports, with our names for them."""
 
 
 def write_input(run, folder):
-    """A run in the files of 3.0.0."""
+    """Write the input files of 3.0.0 for one run."""
     folder.mkdir()
     run.array.to_scalesim_cfg(folder / "array.cfg")
     config = configparser.ConfigParser()
@@ -54,11 +54,11 @@ def write_input(run, folder):
         config.write(handle)
     topology = f"Layer,M,N,K,\nmatmul,{run.m},{run.n},{run.k},\n"
     (folder / "topology.csv").write_text(topology, encoding="utf-8")
-    (folder / "layout.csv").write_text("Layer,\n", encoding="utf-8")  # asked for, and not read
+    (folder / "layout.csv").write_text("Layer,\n", encoding="utf-8")  # required but not read
 
 
 def simulate(folder):
-    """Runs in the environment of 3.0.0: one folder of `write_input`, with the reports beside it."""
+    """Simulate the run that `write_input` wrote into a folder; called in the environment of 3.0.0."""
     from scalesim.scale_sim import scalesim
 
     if version("scalesim") != VERSION:
@@ -69,7 +69,7 @@ def simulate(folder):
 
 
 def read_reports(folder):
-    """Our name -> count."""
+    """The counts in the reports, by our names."""
     counts = {}
     for file, columns in REPORTED.items():
         (path,) = folder.glob(f"reports/*/{file}")
@@ -80,7 +80,7 @@ def read_reports(folder):
 
 
 def main(number):
-    """Print which counts differ, and return how many do."""
+    """Print the counts that differ, and return their number."""
     from test_dram import drawn
 
     from llmamdahl.scalesim import simulator
@@ -104,7 +104,7 @@ def main(number):
             for name in names:
                 if row[name] != counts[name]:
                     differ[other][name] += 1
-                    print(f"{run}: {name} is {row[name]} by {VERSION}, {counts[name]} by {other}")
+                    print(f"{run}: {name} is {row[name]} in {VERSION}, {counts[name]} in {other}")
     print(f"{'of ' + str(number) + ' MatMuls, differ':<26}" + "".join(f"{'from ' + other:>24}" for other in differ))
     for name in names:
         print(f"{name:<26}" + "".join(f"{differ[other][name]:>24}" for other in differ))

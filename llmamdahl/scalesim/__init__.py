@@ -1,1 +1,1 @@
-"""SCALE-Sim itself: runs of it, the store of what it said, and the campaign that fills the store."""
+"""SCALE-Sim: how to run it, the store of its results, and the campaign that fills the store."""

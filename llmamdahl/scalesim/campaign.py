@@ -1,4 +1,4 @@
-"""The campaign that fills the store (`make simulate`): on this machine or a cluster, killed and resumed at will."""
+"""The campaign that fills the store (`make simulate`) on this machine or a cluster; it can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from llmamdahl.scalesim.store import (
     KEY,
     MATMUL_COLUMNS,
     RUN_COLUMNS,
+    Key,
     by_key,
     matmul_row,
     needed_runs,
@@ -34,52 +35,59 @@ from llmamdahl.scalesim.store import (
 from llmamdahl.tables import Row, format_row, write_rows
 
 LOST_SECONDS = 60
-"""How long a campaign waits for a cluster that has lost all its workers."""
+"""How long a campaign waits for a cluster that has lost all its workers to get one back."""
 
 
 def fill_store(
     store: Path, executor: Executor | None = None, jobs: int | None = None, workers: Workers | None = None
 ) -> int:
-    """Simulate what the store lacks, then write `runs.csv` and `matmuls.csv` in order; returns the runs made.
+    """Simulate the runs that the store lacks, then write `runs.csv` and `matmuls.csv`, sorted.
 
-    Each finished run is appended to `runs.csv` and synced to disk before the next one starts, so that a crash loses
-    the runs in flight and no other. A last line that a crash cut off is dropped and simulated again.
+    Each result is appended to `runs.csv` and synced to disk before the next result is taken, so a crash loses only the
+    runs in flight. If the crash cut off the last line, that run is simulated again. After any of the errors below, the
+    finished runs are still in the store.
 
     Parameters
     ----------
+    store
+        The folder of the store; it is made if it is missing.
     executor
-        Where runs are made; by default a pool of `jobs` processes. The rows are the same wherever that is.
+        What simulates the runs; by default a pool of `jobs` processes. The rows do not depend on it.
     jobs
-        Runs in flight at once, by default one a core; fewer while they would need more than `MEMORY` together.
+        The most runs in flight, by default one per core. There are fewer while they would need more than `MEMORY`
+        bytes together.
     workers
-        Says, instead of `jobs` and `MEMORY`, which workers the executor has (`executors.dask` gives both).
+        Returns the workers that the executor has now, and replaces `jobs` and `MEMORY`; `executors.dask` yields an
+        executor and this.
+
+    Returns
+    -------
+    int
+        How many runs were simulated.
 
     Raises
     ------
     InputError
-        Another campaign has locked this store, its `runs.csv` cannot be trusted (`TableError`), or a run needs more
-        memory than a worker has.
+        Another campaign has locked the store, `runs.csv` is damaged (`TableError`), or a run needs more memory than a
+        worker has.
     OSError
         The store cannot be written: a full disk, a read-only folder.
     BrokenExecutor
-        A process was killed, or the cluster is gone. After this as after the others, what was stored is still there.
+        A process of the pool was killed, or the cluster is gone.
     """
     jobs = os.cpu_count() or 1 if jobs is None else positive_int("jobs", jobs)
     here = [Worker(jobs, MEMORY)]
     store.mkdir(parents=True, exist_ok=True)
     path = store / "runs.csv"
     with locked(store):
-        for draft in store.glob(".*.csv.*"):  # of `write_rows`, killed
+        for draft in store.glob(".*.csv.*"):  # left by `write_rows` in a campaign that was killed
             draft.unlink()
-        try:
-            runs = read_runs(store) if path.exists() else {}
-        except CutOffError as error:
-            print(f"{error}; it is simulated again", file=sys.stderr)
-            runs = by_key(error.rows)
+        runs = _finished_runs(store)
         matmuls = paper_matmuls()
         todo = [run for run in needed_runs(matmuls) if run_key(run) not in runs]
         if todo:
-            write_rows(path, list(RUN_COLUMNS), runs.values())  # whole lines, in the columns that are appended below
+            # Rows can be appended only to whole lines with the columns in our order.
+            write_rows(path, list(RUN_COLUMNS), runs.values())
             place = nullcontext(executor) if executor is not None else processes(jobs)
             with place as pool, path.open("a", encoding="utf-8", newline="") as handle:
                 writer = csv.writer(handle, lineterminator="\n")
@@ -88,18 +96,27 @@ def fill_store(
                     writer.writerow(format_row(row, RUN_COLUMNS))
                     handle.flush()
                     os.fsync(handle.fileno())
-            runs = read_runs(store)
+            runs = read_runs(store)  # what is on disk, with all its checks
         write_rows(path, list(RUN_COLUMNS), [runs[key] for key in sorted(runs)])
         write_rows(store / "matmuls.csv", list(MATMUL_COLUMNS), [matmul_row(matmul, runs) for matmul in matmuls])
     return len(todo)
 
 
+def _finished_runs(store: Path) -> dict[Key, Row]:
+    """The runs that earlier campaigns have stored, without a last line that was cut off."""
+    try:
+        return read_runs(store) if (store / "runs.csv").exists() else {}
+    except CutOffError as error:
+        print(f"{error}; that run is simulated again", file=sys.stderr)
+        return by_key(error.rows)
+
+
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold `store/.lock` for the block; the operating system releases it when this process ends, even if it is killed.
+    """Hold the lock on a store, the file `.lock` in it; the system releases it when this process ends, killed or not.
 
-    Processes forked in the block do not hold the lock: filelock closes it in them. So a process of a pool that
-    outlives a killed campaign does not keep the next campaign out.
+    Processes that are forked in the block do not hold the lock, since filelock closes it in them. So a process of a
+    pool that outlives a killed campaign does not block the next campaign.
 
     Raises
     ------
@@ -120,36 +137,41 @@ def locked(store: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # filelock leaves the file there. Remove it while it is still ours: after the release it may be another's.
+            # filelock leaves the file on disk. Remove it before the release: after that, another process may hold it.
             path.unlink(missing_ok=True)
 
 
 def _write_holder(lock: int) -> None:
-    """Name this process in the lock file, over the name that a killed campaign left there."""
+    """Write the name of this process into the open lock file, in place of one that a killed campaign left there."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"process {os.getpid()} on {platform.node()}".encode(), 0)
 
 
 def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tuple[Run, Row]]:
-    """Each run with its result as it comes, the longest first, within the workers' memory; shows progress."""
-    waiting, flying = list(todo), dict[Future[Row], Run]()
+    """Yield each run with its result when it has finished, and show progress.
+
+    Long runs start first, so that the last ones in flight are short. A run is submitted as soon as the workers have a
+    slot and the memory for it next to those in flight; a shorter run may so overtake one that has to wait for memory.
+    """
+    waiting, in_flight = list(todo), dict[Future[Row], Run]()
     total = sum(run.weight for run in todo)
     with tqdm(total=total, disable=None, bar_format="{l_bar}{bar}| {elapsed} so far, {remaining} left{postfix}") as bar:
         done = 0
-        while waiting or flying:
-            now = workers()
-            if not flying:
-                _check_memory(waiting, now)
-            run = next((run for run in waiting if _fit([run, *flying.values()], now)), None)
+        while waiting or in_flight:
+            now = workers()  # those of a cluster come and go
+            if not in_flight:
+                _check_memory(waiting, now)  # one that fits nowhere would wait for ever
+            run = next((run for run in waiting if _fit([run, *in_flight.values()], now)), None)
             if run:
                 waiting.remove(run)
-                flying[pool.submit(simulate, run)] = run
+                in_flight[pool.submit(simulate, run)] = run
                 continue
-            finished = wait(flying, timeout=LOST_SECONDS, return_when=FIRST_COMPLETED).done
+            finished = wait(in_flight, timeout=LOST_SECONDS, return_when=FIRST_COMPLETED).done
             if not finished and not workers():
-                raise BrokenExecutor(f"no worker was left for {LOST_SECONDS} seconds (their logs say why)")
-            for future in sorted(finished, key=_failed):  # what another run fails at must not cost a result
-                run = flying.pop(future)
+                raise BrokenExecutor(f"no worker is left after {LOST_SECONDS} seconds; see the workers' logs")
+            # A failed run raises here, so the runs that finished with it are stored before it.
+            for future in sorted(finished, key=_failed):
+                run = in_flight.pop(future)
                 yield run, future.result()
                 done += 1
                 bar.update(run.weight)
@@ -157,7 +179,7 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
 
 
 def _check_memory(runs: list[Run], workers: list[Worker]) -> None:
-    """Refuse runs of which one needs more memory than a worker has, or none to have it."""
+    """Raise if the largest run needs more memory than the smallest worker has, or if there is no worker."""
     needed = max(run.memory for run in runs)
     least = min((worker.memory for worker in workers), default=0)
     if needed > least:
@@ -171,22 +193,26 @@ def _failed(future: Future[Row]) -> bool:
 
 
 def _fit(runs: list[Run], workers: list[Worker]) -> bool:
-    """Whether these runs can be in flight together: any worker can hold the largest of them, should they meet there."""
+    """Whether these runs can be in flight together.
+
+    The executor chooses the worker of each run, so every worker must have memory for the largest runs that could meet
+    there: as many as it has slots.
+    """
     memory = sorted((run.memory for run in runs), reverse=True)
     slots = sum(worker.slots for worker in workers)
     return len(runs) <= slots and all(sum(memory[: worker.slots]) <= worker.memory for worker in workers)
 
 
 def main() -> None:
-    """`python -m llmamdahl.scalesim.campaign`, `make simulate`: complete the store in a folder."""
-    parser = argparse.ArgumentParser(description="Complete a store of what SCALE-Sim says of the paper's MatMuls.")
+    """Complete the store in a folder: `python -m llmamdahl.scalesim.campaign`, `make simulate`."""
+    parser = argparse.ArgumentParser(description="Simulate the paper's MatMuls with SCALE-Sim and store the results.")
     parser.add_argument("folder", type=Path, help="the store: data/scalesim of a checkout, or a new folder")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--jobs", type=int, help="processes of this machine, by default one a core")
-    where.add_argument("--scheduler", help="address of a Dask cluster's scheduler, such as tcp://host:8786")
+    where.add_argument("--jobs", type=int, help="number of processes on this machine; by default one per core")
+    where.add_argument("--scheduler", help="address of the scheduler of a Dask cluster, such as tcp://host:8786")
     options = parser.parse_args()
     store = options.folder
-    kept = "every finished run is kept, and the next start goes on from there"
+    kept = "every finished run is kept, and the next campaign resumes from there"
     try:
         if options.scheduler is None:
             made = fill_store(store, jobs=options.jobs)
@@ -203,7 +229,7 @@ def main() -> None:
         sys.exit(str(error))
     frame = read_matmuls(store)
     print(
-        f"{store}: {made} runs made now, {len(read_runs(store))} in all; {len(frame)} MatMuls, "
+        f"{store}: {made} runs simulated now, {len(read_runs(store))} in total; {len(frame)} MatMuls, "
         f"{(frame.obtained == 'whole').sum()} of them simulated whole; SCALE-Sim {VERSION}"
     )
 

@@ -1,4 +1,4 @@
-"""SCALE-Sim itself: one MatMul, simulated whole or fold by fold, and a workload in its own file format."""
+"""Run SCALE-Sim on one MatMul, whole or fold by fold, and write a workload in its topology format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmamdahl.tables import Row, write_rows
 from llmamdahl.workload import MatMul
 
 VERSION = "2.0.2"
-"""The SCALE-Sim release this compendium rests on; the paper used version 2 ("Scale-Sim V2", Appendix A)."""
+"""The SCALE-Sim release of every simulated number here; the paper used version 2 ("Scale-Sim V2", Appendix A)."""
 
 COUNTS = (
     "cycles",
@@ -24,19 +24,19 @@ COUNTS = (
     "filter_sram_reads",
     "ofmap_sram_writes",
 )
-"""Whole numbers that add up over folds."""
+"""Counts that add up over folds."""
 
 DRAM_COUNTS = ("ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes")
-"""Whole numbers that do not: what a fold leaves in its buffer, the next one need not fetch."""
+"""Counts that do not add up over folds: the next fold does not fetch the words that the last one left in a buffer."""
 
 UTILISATIONS = ("overall_utilisation", "mapping_efficiency", "compute_utilisation")
-"""Percentages, as SCALE-Sim's COMPUTE_REPORT has them, to ten significant digits: the simulator adds up floats, and
-what comes after those digits depends on the version of Python."""
+"""Percentages of SCALE-Sim's COMPUTE_REPORT, rounded to ten significant digits: the simulator adds up floats, and the
+digits after those depend on the version of Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A MatMul `m x k` times `k x n` on an array: what identifies one run of the simulator."""
+    """The input of one simulator run: a MatMul `m x k` times `k x n`, and the array."""
 
     m: int
     n: int
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def weight(self) -> int:
-        """About how long the simulator takes, in units of some 5 microseconds: elements visited and cycles stepped."""
+        """Estimate of the simulator's run time, in units of about 5 microseconds: elements visited, cycles stepped."""
         (along_rows, along_cols, time), array = self.spatial, self.array
         num_folds = -(-along_rows // array.rows) * -(-along_cols // array.cols)
         cycles = num_folds * (time + 2 * array.rows + array.cols)
@@ -66,17 +66,22 @@ class Run:
 
     @property
     def memory(self) -> int:
-        """Upper estimate of a run's memory in bytes (measured: at most 375 bytes an element above 120 MB)."""
+        """Upper estimate of the memory of a run, in bytes (measured: 120 MB plus at most 375 bytes per element)."""
         return 400 * self.m * self.n * self.k + 150_000_000
 
 
 def simulate(run: Run) -> Row:
-    """What SCALE-Sim reports for one MatMul in its stall-free mode (`InterfaceBandwidth: CALC`).
+    """Simulate one MatMul with SCALE-Sim in its stall-free mode (`InterfaceBandwidth: CALC`).
+
+    Parameters
+    ----------
+    run
+        The MatMul and its array. Time and memory grow with `m n k`: `Run.weight`, `Run.memory`.
 
     Returns
     -------
     dict
-        `COUNTS`, `DRAM_COUNTS` (ints) and `UTILISATIONS` (percent).
+        As reported: `COUNTS` (cycles, words), `DRAM_COUNTS` (words of one byte), `UTILISATIONS` (percent).
 
     Raises
     ------
@@ -90,7 +95,7 @@ def simulate(run: Run) -> Row:
         raise InputError(f"scalesim: not installed; pip install scalesim=={VERSION}") from None
     if installed != VERSION:
         raise InputError(f"scalesim: version {installed} is installed; the store is made with {VERSION}")
-    from scalesim.scale_config import scale_config  # here, because the import alone takes longer than a sweep
+    from scalesim.scale_config import scale_config  # imported here, since that alone takes longer than a sweep
     from scalesim.single_layer_sim import single_layer_sim
     from scalesim.topology_utils import topologies
 
@@ -100,7 +105,7 @@ def simulate(run: Run) -> Row:
     # run name, sizes, then the simulator's own default address offsets
     config.update_from_list(["run", *sizes, 0, 10_000_000, 20_000_000, str(array.dataflow), "CALC", ""])
     topology = topologies()
-    # a GEMM as the simulator's own GEMM reader writes it: an image of m x k under a filter of 1 x k, n filters
+    # the convolution that SCALE-Sim's reader makes of a GEMM: an image of m x k, n filters of 1 x k
     topology.append_layer_entry(["matmul", run.m, run.k, 1, run.k, 1, run.n, 1, 1])
     layer = single_layer_sim()
     layer.set_params(0, config, topology, verbose=False)
@@ -110,21 +115,21 @@ def simulate(run: Run) -> Row:
         problem = "a buffer is filled twice in one cycle, and SCALE-Sim divides by the cycles between; use more SRAM"
         raise InputError(f"{run}: {problem}") from None
     try:
-        cycles, stalls, *utilisations = layer.get_compute_report_items()
+        cycles, stalls, *percentages = layer.get_compute_report_items()
     except ZeroDivisionError:
         raise InputError(f"{run}: takes one cycle, which SCALE-Sim counts as none and then divides by") from None
-    detail = layer.get_detail_report_items()  # start, stop, count for each of six memories
+    detail = layer.get_detail_report_items()  # first cycle, last cycle and count, for each of six memories
     counts = (cycles, stalls, *detail[2::3])
     return {
         **{name: int(count) for name, count in zip(COUNTS + DRAM_COUNTS, counts, strict=True)},
-        **{name: _ten_digits(value) for name, value in zip(UTILISATIONS, utilisations, strict=True)},
+        **{name: _ten_digits(value) for name, value in zip(UTILISATIONS, percentages, strict=True)},
     }
 
 
 def folds(run: Run) -> list[tuple[Run, int]]:
-    """The distinct fillings of the array that make up a MatMul, each as a MatMul of its own, with their number.
+    """The distinct folds (fillings of the array) of a MatMul, each as a MatMul of its own, with their number.
 
-    At most four: the array filled, its last filling along the rows, along the columns, and along both.
+    There are at most four: the full array, the remainder along the rows, along the columns, and along both.
 
     >>> from llmamdahl.hardware import EDGE_TPU
     >>> [(fold.m, fold.n, fold.k, count) for fold, count in folds(Run(1, 100, 64, EDGE_TPU))]
@@ -134,9 +139,10 @@ def folds(run: Run) -> list[tuple[Run, int]]:
 
     def pieces(extent: int, size: int) -> list[tuple[int, int]]:
         full, rest = divmod(extent, size)
-        return [(size, full)] * (full > 0) + [(rest, 1)] * (rest > 0)
+        return [piece for piece in ((size, full), (rest, 1)) if all(piece)]
 
     made = []
+    # The inverse of `Run.spatial`: from extents on the array back to m, n and k.
     for (rows, down), (cols, across) in product(pieces(along_rows, run.array.rows), pieces(along_cols, run.array.cols)):
         m, n, k = {
             Dataflow.OS: (rows, cols, time),
@@ -211,17 +217,24 @@ def utilisations(run: Run, cycles: int) -> dict[str, float]:
 
 
 def to_scalesim_topology(matmuls: Iterable[MatMul], path: str | Path) -> tuple[MatMul, ...]:
-    """Write a workload as a GEMM topology of SCALE-Sim (`scalesim -i gemm`), a line for each distinct MatMul.
+    """Write a workload as a GEMM topology of SCALE-Sim (`scalesim -i gemm`), one line per distinct MatMul.
 
-    SCALE-Sim has no number of repetitions and takes minutes for a large MatMul, so those of one part and one shape
-    share a line, their names joined by `+`. Part and count stand in columns five and six, which SCALE-Sim ignores: a
-    total is what it says of a line times that count. It skips the first line, wants a comma at the end of each, and
-    ends a cell at every comma, so one within a name is written as a semicolon.
+    SCALE-Sim knows no repetitions and takes minutes for a large MatMul. So MatMuls of the same part and shape share a
+    line, with their names joined by `+`. Their part and count are in columns five and six, which SCALE-Sim ignores: to
+    get a total, multiply its result for a line by the count. SCALE-Sim skips the first line, needs a comma at the end
+    of each line, and ends a cell at every comma, so a comma in a name is written as a semicolon.
+
+    Parameters
+    ----------
+    matmuls
+        Such as `workload.decode_step` returns.
+    path
+        The file to write.
 
     Returns
     -------
     tuple of MatMul
-        The lines: `LayerID` i of SCALE-Sim's reports is element i.
+        The lines: element i is `LayerID` i of SCALE-Sim's reports.
 
     Raises
     ------

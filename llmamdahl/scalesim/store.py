@@ -1,8 +1,8 @@
-"""The store of what SCALE-Sim said (`data/scalesim/`): which runs it holds, and what they add up to.
+"""The store of SCALE-Sim's results (`data/scalesim/`): which runs it holds, and the MatMuls they add up to.
 
 `runs.csv` holds one line for each run of the simulator. `matmuls.csv` holds one line for each MatMul of the paper's
-models, made of those runs alone: the run of the whole MatMul where it is small enough, the runs of its folds
-otherwise. Nothing in either comes from the closed form.
+models, computed from those runs alone: from the run of the whole MatMul if it is small enough to be simulated, else
+from the runs of its folds. Neither file contains a number from the closed form.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from llmamdahl.workload import Part, decode_step
 
 STORE = DATA / "scalesim"
 WHOLE_LIMIT = 2_000_000
-"""MatMuls of up to this many multiply-accumulates are simulated whole as well as by folds."""
+"""MatMuls of at most this many multiply-accumulates are simulated whole as well as by folds."""
 
 RECHECK_WEIGHT = 300_000
-"""`Run.weight` of the longest row that `recheck` draws: about two seconds."""
+"""The largest `Run.weight` of the runs behind a row that `recheck` may draw: about two seconds."""
 
 KEY = ("m", "n", "k", "rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb")
 Key = tuple[int | str, ...]
@@ -61,11 +61,14 @@ MATMUL_COLUMNS: dict[str, Callable[[str], object]] = {
 
 
 def paper_matmuls() -> list[Run]:
-    """Every distinct MatMul of the paper's 13 models: as printed and as true, both operand orientations.
+    """Every distinct MatMul of the paper's 13 models, on both arrays of Table 3, in each dataflow.
 
-    The second orientation, weights as ifmap, is `n x k` times `k x m`: the paper does not say which of the two it
-    simulated (Table 1 writes the first, Section 3.2 describes the second), and Figure 8 shows what each gives.
+    Each model is taken with the hyperparameters that the paper prints (Table 2) and with the true ones, and each MatMul
+    in both operand orientations. In the second orientation, `n x k` times `k x m`, the weights are the ifmap. The paper
+    does not say which of the two it simulated: Table 1 writes the first, Section 3.2 describes the second. Figure 8
+    shows the result of each.
     """
+    # OPT 66B's printed 76 heads do not divide its hidden size, so it has no MatMuls as printed.
     names = [name for base in model_names() for name in (base, base + PRINTED) if name != "opt-66b" + PRINTED]
     shapes = {
         shape
@@ -80,7 +83,7 @@ def paper_matmuls() -> list[Run]:
 
 
 def needed_runs(matmuls: Iterable[Run]) -> list[Run]:
-    """The simulator runs behind these MatMuls, longest first: the folds of each, and the whole of the small ones."""
+    """The simulator runs behind these MatMuls, longest first: the folds of each, and the small MatMuls whole."""
     runs: set[Run] = set()
     for matmul in matmuls:
         runs.update(fold for fold, _ in folds(matmul))
@@ -97,7 +100,7 @@ def run_key(run: Run) -> Key:
 
 
 def by_key(rows: Iterable[Row]) -> dict[Key, Row]:
-    """Rows of `runs.csv` by what identifies their run, as `run_key` gives it."""
+    """Rows of `runs.csv` by the key of their run, as `run_key` returns it."""
     return {tuple(row[name] for name in KEY): row for row in rows}
 
 
@@ -114,7 +117,18 @@ def read_runs(store: Path = STORE) -> dict[Key, Row]:
 
 
 def read_matmuls(store: Path = STORE) -> pd.DataFrame:
-    """`matmuls.csv` as a DataFrame: one row a distinct MatMul, array and dataflow; empty DRAM counts are `<NA>`."""
+    """`matmuls.csv` as a DataFrame: one row per distinct MatMul, array and dataflow.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `data/README.md`, "scalesim/". DRAM counts are `<NA>` where a MatMul was simulated by folds.
+
+    Raises
+    ------
+    TableError
+        As `read_runs`.
+    """
     frame = pd.DataFrame(_read(store / "matmuls.csv", MATMUL_COLUMNS), columns=list(MATMUL_COLUMNS))
     return frame.astype(dict.fromkeys(DRAM_COUNTS, "Int64"))
 
@@ -130,7 +144,8 @@ def _read(path: Path, columns: Columns) -> list[Row]:
     advice = "; make simulate STORE=folder starts another store"
     try:
         rows = read_rows(path, columns, KEY)
-    except CutOffError as error:  # which a campaign mends: what it cannot mend is said first
+    except CutOffError as error:
+        # A campaign repairs a line that was cut off. Report first what it cannot repair.
         require_value(path, error.rows, "simulator_version", VERSION, advice)
         raise
     require_value(path, rows, "simulator_version", VERSION, advice)
@@ -138,10 +153,26 @@ def _read(path: Path, columns: Columns) -> list[Row]:
 
 
 def matmul_row(matmul: Run, runs: dict[Key, Row], obtained: str | None = None) -> Row:
-    """A MatMul's line of `matmuls.csv` from the runs behind it.
+    """A MatMul's line of `matmuls.csv`, computed from the runs behind it.
 
-    `obtained` is `"whole"` or `"folds"`; by default whole if that run is there. `runs` names each run as
-    `number x (m, n, k)`.
+    Parameters
+    ----------
+    matmul
+        The whole MatMul.
+    runs
+        Rows of `runs.csv`, by key.
+    obtained
+        `"whole"` or `"folds"`; by default whole if `runs` has that run.
+
+    Returns
+    -------
+    dict
+        `MATMUL_COLUMNS`; the cell `runs` lists each run as `number x (m, n, k)`.
+
+    Raises
+    ------
+    InputError
+        A run that is needed and missing.
     """
     parts = folds(matmul)
     whole = runs.get(run_key(matmul))
@@ -166,15 +197,22 @@ def matmul_row(matmul: Run, runs: dict[Key, Row], obtained: str | None = None) -
 
 
 def rebuild_store(folder: Path, store: Path = STORE) -> None:
-    """Write into `folder` what the files of `store` must contain, so that a comparison shows every wrong number.
+    """Write the two files of the store as they must be, so that a comparison shows every wrong number in `store`.
 
-    Of `runs.csv` only the list of runs is read. Their counts come from the closed form, their utilisations from
-    `utilisations`. Each line of `matmuls.csv` is made from those rows.
+    Counts of runs come from the closed form and utilisations from `utilisations`. Each line of `matmuls.csv` is
+    computed from those rows. Nothing is simulated, and `store` is read only to check that no run is missing.
+
+    Parameters
+    ----------
+    folder
+        Where `runs.csv` and `matmuls.csv` are written.
+    store
+        The folder of the store to compare with.
 
     Raises
     ------
     InputError
-        A store that cannot be read (`TableError`), or that lacks a run.
+        A store that cannot be read (`TableError`) or lacks a run.
     """
     stored, matmuls = read_runs(store), paper_matmuls()
     needed = {run_key(run): run for run in needed_runs(matmuls)}
@@ -198,17 +236,21 @@ def _derived(run: Run) -> Row:
 
 
 def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
-    """Every MatMul of several folds that was simulated both ways: its counts each way, and whether all are equal.
+    """Every MatMul of several folds that was simulated both whole and by folds, and whether the results agree.
 
-    Counts are compared as they are; utilisations, which are averages of floats, to eight of their ten digits.
+    Returns
+    -------
+    DataFrame
+        array, the columns `KEY`, num_folds, each of `COUNTS` twice (`_whole` and `_folds`), and equal: whether all
+        counts are the same and all utilisations agree to eight of their ten digits. Those are averages of floats.
     """
     runs, rows = read_runs(store), []
     for matmul in paper_matmuls():
-        parts = folds(matmul)
-        if run_key(matmul) in runs and (len(parts) > 1 or parts[0][1] > 1):
+        num_folds = sum(number for _, number in folds(matmul))
+        if num_folds > 1 and run_key(matmul) in runs:
             whole, folded = (matmul_row(matmul, runs, obtained) for obtained in ("whole", "folds"))
             row = {name: whole[name] for name in ("array", *KEY)}
-            row["num_folds"] = sum(number for _, number in parts)
+            row["num_folds"] = num_folds
             for name in COUNTS:
                 row[f"{name}_whole"], row[f"{name}_folds"] = whole[name], folded[name]
             counted = all(whole[name] == folded[name] for name in COUNTS)
@@ -218,34 +260,50 @@ def whole_and_by_folds(store: Path = STORE) -> pd.DataFrame:
 
 
 def _made_of_runs(store: Path, runs: dict[Key, Row]) -> list[Row]:
-    """The rows of `matmuls.csv`, each held to the runs it is made of."""
+    """The rows of `matmuls.csv`, each checked against its runs."""
     path = store / "matmuls.csv"
     rows, matmuls = _read(path, MATMUL_COLUMNS), paper_matmuls()
     if len(rows) != len(matmuls):
-        raise TableError(path, len(rows) + 1, f"it has {len(rows)} MatMuls, the paper's models {len(matmuls)}", rows)
+        raise TableError(path, len(rows) + 1, f"{len(rows)} MatMuls; the paper's models have {len(matmuls)}", rows)
     for line, (row, matmul) in enumerate(zip(rows, matmuls, strict=True), start=2):
         if row != matmul_row(matmul, runs):
             raise TableError(
-                path, line, "not what its runs in runs.csv add up to; `make verify` names the number", rows[: line - 2]
+                path, line, "not the sum of its runs in runs.csv; `make verify` names the number", rows[: line - 2]
             )
     return rows
 
 
 def recheck(rows: int = 8, store: Path = STORE) -> bool:
-    """Simulate `rows` of `matmuls.csv` again, drawn at random, and print them beside the stored ones.
+    """Simulate random rows of `matmuls.csv` again, and print the new counts next to the stored ones.
 
-    Every row is first held to the runs it is made of (a `TableError` names the first that is not their sum).
-    Drawn among the MatMuls whose runs are short, so that the whole takes seconds; those of folds are made of folds
-    again. True if every count and utilisation is the same.
+    The rows are drawn from the MatMuls whose runs are short, so that this takes seconds. A MatMul that was simulated by
+    folds is simulated by folds again.
+
+    Parameters
+    ----------
+    rows
+        How many rows are drawn.
+    store
+        The folder of the store.
+
+    Returns
+    -------
+    bool
+        Whether every count and utilisation is the same.
+
+    Raises
+    ------
+    TableError
+        A row of `matmuls.csv`, drawn or not, that is not the sum of its runs.
     """
     runs, short = read_runs(store), []
+    # Also check the rows whose runs are too long to be drawn.
     for matmul, stored in zip(paper_matmuls(), _made_of_runs(store, runs), strict=True):
         again = [matmul] if stored["obtained"] == "whole" else [fold for fold, _ in folds(matmul)]
         if sum(run.weight for run in again) <= RECHECK_WEIGHT:
             short.append((stored, matmul, again))
-    table = []
+    table, drawn = [], random.sample(short, rows)
     with ProcessPoolExecutor() as pool:
-        drawn = random.sample(short, rows)
         results = list(pool.map(simulate, [run for _, _, again in drawn for run in again]))
     for stored, matmul, again in drawn:
         made = {run_key(run): results.pop(0) for run in again}
@@ -262,7 +320,7 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
         )
     frame = pd.DataFrame(table)
     print(frame.to_string(index=False))
-    print(f"drawn among the {len(short)} of {len(paper_matmuls())} rows whose runs take about two seconds or less")
+    print(f"drawn from the {len(short)} of {len(paper_matmuls())} rows whose runs take about two seconds or less")
     return bool(frame.equal.all())
 
 
