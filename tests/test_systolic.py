@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from compendium.bench import million_over_bare
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
-from llmamdahl.scalesim.against_store import SRAM_COUNTS, closed_form_against_store
+from llmamdahl.scalesim.against_store import closed_form_against_store
 from llmamdahl.scalesim.simulator import COUNTS, Run, add_up, folds, simulate
-from llmamdahl.systolic import GemmCost, gemm_cost
+from llmamdahl.systolic import SRAM_COUNTS, GemmCost, gemm_cost
 
 sizes = st.integers(1, 24)
 srams = st.sampled_from([1, 2, 64])

@@ -95,7 +95,8 @@ model = la.from_hf_config(json.loads(CONFIG))
 frame = la.sweep([*zoo_names(), "opt-350m", model], [2048], [la.CLOUD_TPU, la.get_device("H200")])
 opt = frame[(frame.model == "opt-350m") & (frame.metric == "cycles")]
 la.plots.amdahl_curves(la.curves(opt, [1, 10]), "title").savefig("curves.png")
-print(json.dumps([la.get_model("gpt2-xl").num_heads, la.CLOUD_TPU.rows, len(la.devices()), len(frame), round(opt.fraction.item(), 3)]))
+F = round(opt.fraction.item(), 3)
+print(json.dumps([la.get_model("gpt2-xl").num_heads, la.CLOUD_TPU.rows, len(la.devices()), len(frame), F]))
 print(sorted({"scalesim", "IPython", "papermill", "torch"} & set(sys.modules)), len(recorded.read()) > 1000)
 """
 

@@ -230,7 +230,7 @@ def _derived(run: Run) -> Row:
         **dict(zip(KEY, run_key(run), strict=True)),
         **{name: getattr(cost, name) for name in COUNTS + DRAM_COUNTS if name != "stall_cycles"},
         "stall_cycles": 0,  # by definition of the simulator's stall-free mode
-        **utilisations(run, cost.cycles),
+        **utilisations(run, int(cost.cycles)),
         "simulator_version": VERSION,
     }
 
