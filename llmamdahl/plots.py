@@ -58,7 +58,7 @@ def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
 def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
     """F of latency on one device, for both forms of attention, laid out as `heat_maps` (Figure 13).
 
-    `frame` holds rows of `measured.fractions` of one device, dtype, launch and batch.
+    `frame` holds rows of `recorded.fractions` of one device, dtype, launch and batch.
     """
     return _two_maps(frame, title, "fraction", "{:.3f}".format, FRACTIONS, "F of latency, projections", "attention")
 
@@ -188,7 +188,7 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
-    """S_total by Equation (5) and as measured, a panel each form of attention; `frame`: `measured.predictions`."""
+    """S_total by Equation (5) and as measured, a panel each form of attention; `frame`: `recorded.predictions`."""
     names = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
     kinds = list(dict.fromkeys(frame.weights))
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, sharey=True, layout="constrained")
@@ -211,7 +211,7 @@ def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
-    """Latency against the bytes that must move, beside what the bus allows; `frame` comes from `measured.roofline`."""
+    """Latency against the bytes that must move, next to the limit of the bus; `frame`: `recorded.against_bandwidth`."""
     shown = frame[frame.part.isin(["projection", "attention"])].copy()
     shown["what"] = (shown.weights + " projections").where(shown.part == "projection", shown.attention + " attention")
     figure, axis = plt.subplots(figsize=(8.5, 5.5), layout="constrained")

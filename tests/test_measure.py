@@ -18,9 +18,9 @@ else:
 
 from llmamdahl.device import timing as measure_module
 from llmamdahl.device.block import Block
-from llmamdahl.device.host import Device
+from llmamdahl.device.host import Host
 from llmamdahl.device.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
-from llmamdahl.device.recorded import COLUMNS, KEY, fractions, predictions, read, read_rows_of, roofline, sums
+from llmamdahl.device.recorded import COLUMNS, KEY, against_bandwidth, fractions, predictions, read, read_rows_of, sums
 from llmamdahl.device.timing import DTYPES, MODELS, Bench, Timing, captured, checked, measure, passes, time_all
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.models import get_model
@@ -30,7 +30,7 @@ TINY = {
     name: replace(get_model(name), hidden_size=64, num_heads=4, intermediate_size=192)
     for name in ("gpt2", "opt-350m", "llama-7b")
 }
-DEVICE = Device("cpu", "a test", 1, "none", 2**12, 10.0)
+HOST = Host("cpu", "a test", 1, "none", 2**12, 10.0)
 
 
 def norm(x, family):
@@ -184,22 +184,22 @@ def tiny(tmp_path):
 
 
 def test_a_campaign_measures_everything_once(tiny, tmp_path):
-    made, skipped = measure(DEVICE, dtype="float32", **tiny)
+    made, skipped = measure(HOST, dtype="float32", **tiny)
     assert (made, skipped) == (6, [])
-    rows = read_rows_of(tmp_path / DEVICE.file)
+    rows = read_rows_of(tmp_path / HOST.file)
     assert len(rows) == 6 * 15
     assert {row["weights"] for row in rows} == {"float32", *REPLACEMENTS}
     assert all(row["error"] < 0.03 for row in rows if row["context_length"] == 8)
     assert all(row["copies"] * row["kilobytes"] >= 3 * 4.096 for row in rows if row["part"] != "other")
-    assert measure(DEVICE, dtype="float32", **tiny) == (0, [])
-    more = measure(DEVICE, dtype="bfloat16", batches=(1, 2), **tiny)
+    assert measure(HOST, dtype="float32", **tiny) == (0, [])
+    more = measure(HOST, dtype="bfloat16", batches=(1, 2), **tiny)
     assert more == (12, [])
     timings = read(tmp_path)
     assert set(timings[timings.batch == 2].weights) == {"bfloat16"}  # fewer bits are timed at batch 1
     assert len(fractions(timings)) == 18 * 2
     assert len(predictions(timings)) == 12 * 3 * 2
     assert len(sums(timings)) == 18 * 2
-    assert (roofline(timings).share > 0).all()
+    assert (against_bandwidth(timings).share > 0).all()
 
 
 def test_an_interrupted_campaign_goes_on(tiny, tmp_path, monkeypatch):
@@ -213,42 +213,42 @@ def test_an_interrupted_campaign_goes_on(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(measure_module, "time_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        measure(DEVICE, dtype="float32", **tiny)
-    before = (tmp_path / DEVICE.file).read_text()
-    assert len(read_rows_of(tmp_path / DEVICE.file)) == 3 * 15
-    assert measure(DEVICE, dtype="float32", **tiny)[0] == 3
-    assert (tmp_path / DEVICE.file).read_text().startswith(before)
+        measure(HOST, dtype="float32", **tiny)
+    before = (tmp_path / HOST.file).read_text()
+    assert len(read_rows_of(tmp_path / HOST.file)) == 3 * 15
+    assert measure(HOST, dtype="float32", **tiny)[0] == 3
+    assert (tmp_path / HOST.file).read_text().startswith(before)
 
 
 @pytest.mark.parametrize(("column", "value"), [("version", 99), ("torch", "1.0"), ("driver", "another")])
 def test_rows_of_another_version_are_not_added_to(tiny, tmp_path, column, value):
-    measure(DEVICE, dtype="float32", **{**tiny, "context_lengths": [8], "models": [TINY["gpt2"]]})
-    path = tmp_path / DEVICE.file
+    measure(HOST, dtype="float32", **{**tiny, "context_lengths": [8], "models": [TINY["gpt2"]]})
+    path = tmp_path / HOST.file
     rows = read_rows_of(path)
     rows[2][column] = value
     write_rows(path, list(COLUMNS), rows)
     before = path.read_bytes()
     with pytest.raises(TableError, match=rf"line 4: {column}.*{value}"):
-        measure(DEVICE, dtype="float32", **tiny)
+        measure(HOST, dtype="float32", **tiny)
     assert path.read_bytes() == before
 
 
 def test_what_does_not_fit_is_skipped_and_the_rest_kept(tiny, monkeypatch):
-    monkeypatch.setattr(Device, "free", property(lambda self: 2**31))
+    monkeypatch.setattr(Host, "free", property(lambda self: 2**31))
     big = replace(TINY["opt-350m"], hidden_size=2**14, intermediate_size=2**16)
-    made, skipped = measure(DEVICE, dtype="float32", **{**tiny, "models": [big, TINY["gpt2"]]})
+    made, skipped = measure(HOST, dtype="float32", **{**tiny, "models": [big, TINY["gpt2"]]})
     assert made == 2
     assert skipped == ["opt-350m, batch 1, float32: it needs about 37.6 GB, and 2.1 GB are free"]
 
 
 def test_what_computes_something_else_is_not_timed(tiny, monkeypatch):
     monkeypatch.setattr(Int8, "__call__", lambda self, x: torch.zeros(len(x), len(self.weight)))
-    made, skipped = measure(DEVICE, dtype="float32", **{**tiny, "models": [TINY["gpt2"]]})
+    made, skipped = measure(HOST, dtype="float32", **{**tiny, "models": [TINY["gpt2"]]})
     assert made == 2
     assert skipped == [
         "gpt2, int8: RuntimeError: int8 projections: relative error 1 against float64, above 0.02; not timed"
     ]
-    assert "int8" not in {row["weights"] for row in read_rows_of(tiny["folder"] / DEVICE.file)}
+    assert "int8" not in {row["weights"] for row in read_rows_of(tiny["folder"] / HOST.file)}
     with pytest.raises(RuntimeError, match="not timed"):
         checked("nan", torch.tensor([math.nan]), torch.tensor([1.0]), 0.1)
 
@@ -256,7 +256,7 @@ def test_what_computes_something_else_is_not_timed(tiny, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_asked_for_and_absent():
     with pytest.raises(InputError, match=r"'cuda' is asked for.*DEVICE=cpu"):
-        Device.find("cuda")
+        Host.find("cuda")
     done = subprocess.run(
         [sys.executable, "-m", "llmamdahl.device", "--device", "cuda"], cwd=ROOT, capture_output=True, text=True
     )
@@ -274,9 +274,9 @@ def test_bad_arguments():
         ({"dtype": "int8"}, "dtype: 'int8'"),
     ):
         with pytest.raises(InputError, match=match):
-            measure(DEVICE, **arguments)
+            measure(HOST, **arguments)
     with pytest.raises(InputError, match="device: 'tpu'"):
-        Device.find("tpu")
+        Host.find("tpu")
 
 
 def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
@@ -287,7 +287,7 @@ def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
 
 def test_the_parts_sum_to_the_whole():
     """What else runs on the machine disturbs this now and then; what is left out or counted twice, every time."""
-    bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(DEVICE, cache=2**25), ())
+    bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(HOST, cache=2**25), ())
     for _ in range(5):
         timings = bench.timings(512)
         time_all(timings, "cpu", 2.0)

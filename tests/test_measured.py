@@ -13,7 +13,7 @@ from llmamdahl.device.recorded import (
     NO_GPU,
     TOLERANCE,
     VERSION,
-    devices,
+    against_bandwidth,
     fractions,
     from_bytes,
     gpus,
@@ -21,7 +21,7 @@ from llmamdahl.device.recorded import (
     predictions,
     read,
     read_rows_of,
-    roofline,
+    setups,
     sums,
 )
 from llmamdahl.errors import TableError
@@ -90,7 +90,7 @@ def test_where_it_does_not_hold_the_error_says_so():
     assert law_summary(table).above_ceiling.tolist() == [1, 1]
 
 
-def test_fractions_sums_and_roofline():
+def test_fractions_sums_and_bandwidth():
     timings = made_up(width=0.1)
     shares = fractions(timings)
     assert shares.fraction.tolist() == pytest.approx([60 / 90] * 2)
@@ -101,7 +101,7 @@ def test_fractions_sums_and_roofline():
     assert whole.attention.tolist() == ["matmul", "fused"]
     assert (whole.low < 1).all()
     assert (whole.high > 1).all()
-    limit = roofline(timings)
+    limit = against_bandwidth(timings)
     assert set(limit.limit_us) == {10.0}
     assert limit.set_index(["weights", "part"]).share["float16", "projection"] == pytest.approx(1 / 6)
 
@@ -114,7 +114,7 @@ def test_no_gpu_is_said_plainly():
 def test_nothing_recorded_is_an_empty_table(tmp_path):
     empty = read(tmp_path)
     assert list(empty.columns) == list(COLUMNS)
-    assert len(devices(empty)) == len(fractions(empty)) == 0
+    assert len(setups(empty)) == len(fractions(empty)) == 0
 
 
 def test_a_row_of_another_version(tmp_path):
@@ -150,7 +150,7 @@ def test_recorded_numbers_are_plausible():
 
 def test_nothing_is_faster_than_the_memory_bus():
     # caches, which hold less than a third of any working set, could give half as much again at the very most
-    assert roofline(TIMINGS).share.max() < 1.0
+    assert against_bandwidth(TIMINGS).share.max() < 1.0
 
 
 def test_weights_move_the_bytes_of_their_bits():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from llmamdahl.device.host import Device
+from llmamdahl.device.host import Host
 from llmamdahl.device.recorded import MEASURED, read_rows_of
 from llmamdahl.device.timing import MODELS, measure
 from llmamdahl.errors import InputError
@@ -30,11 +30,11 @@ def main() -> None:
     gpu = options.device == "cuda"
     skipped: list[str] = []
     try:
-        device = Device.find(options.device, options.threads)
-        path = options.folder / device.file
+        host = Host.find(options.device, options.threads)
+        path = options.folder / host.file
         for dtype in options.dtypes or (["float16"] if gpu else ["bfloat16", "float32"]):
             _, more = measure(
-                device,
+                host,
                 options.models,
                 options.context_lengths,
                 options.batches or ([1, 16] if gpu else [1]),
@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(str(error))
     print("".join(f"\nskipped: {line}" for line in dict.fromkeys(skipped)), file=sys.stderr)
     rows = len(read_rows_of(path)) if path.exists() else 0
-    print(f"{path}: {rows} timings of {device.name}, {device.bandwidth} GB/s")
+    print(f"{path}: {rows} timings of {host.name}, {host.bandwidth} GB/s")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 @dataclass(frozen=True)
-class Device:
+class Host:
     """Where measurements are made, and what each row says of it."""
 
     kind: str
@@ -40,7 +40,7 @@ class Device:
         return "-".join("".join(c if c.isalnum() else " " for c in words.lower()).split()) + ".csv"
 
     @classmethod
-    def find(cls, kind: str, threads: int | None = None) -> Device:
+    def find(cls, kind: str, threads: int | None = None) -> Host:
         """The GPU (`cuda`) or CPU (`cpu`) at hand; on a CPU `threads` compute, by default one.
 
         Raises

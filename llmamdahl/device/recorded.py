@@ -79,10 +79,10 @@ def read(folder: Path = MEASURED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def devices(timings: pd.DataFrame) -> pd.DataFrame:
+def setups(timings: pd.DataFrame) -> pd.DataFrame:
     """What was measured where: one row a device, dtype, launch and batch."""
-    setups = timings.groupby(["device", "threads", "dtype", "launch", "batch"], sort=False)
-    return setups.agg(
+    by = timings.groupby(["device", "threads", "dtype", "launch", "batch"], sort=False)
+    return by.agg(
         models=("model", "nunique"),
         timings=("model", "size"),
         repetitions=("repetitions", "median"),
@@ -249,7 +249,7 @@ def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def roofline(timings: pd.DataFrame) -> pd.DataFrame:
+def against_bandwidth(timings: pd.DataFrame) -> pd.DataFrame:
     """How near each timing comes to the device's bus: `limit_us`, bytes over the measured bandwidth, and `share` of it.
 
     `share` is limit / median: 1 at the bus's speed, less where launches, arithmetic or a poor kernel hold it up.

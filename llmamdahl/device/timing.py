@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from llmamdahl.device.block import Block, Cache
-from llmamdahl.device.host import Device, seconds
+from llmamdahl.device.host import Host, seconds
 from llmamdahl.device.lowbit import REPLACEMENTS, Linear, Reference
 from llmamdahl.device.recorded import COLUMNS, MEASURED, TOLERANCE, VERSION, read_rows_of
 from llmamdahl.errors import InputError, one_of, positive_int
@@ -86,14 +86,14 @@ class Bench:
         A model that does not fit; the message says how much it needs.
     """
 
-    def __init__(self, model: Decoder, batch: int, dtype: str, device: Device, replacements: Iterable[str]):
-        self.model, self.batch, self.dtype, self.device = model, batch, dtype, device
-        self.options: dict[str, Any] = {"dtype": DTYPES[dtype], "device": device.kind}
+    def __init__(self, model: Decoder, batch: int, dtype: str, host: Host, replacements: Iterable[str]):
+        self.model, self.batch, self.dtype, self.host = model, batch, dtype, host
+        self.options: dict[str, Any] = {"dtype": DTYPES[dtype], "device": host.kind}
         shapes = {mm.name: (mm.n, mm.k) for mm in decode_step(model, 1) if mm.part is Part.PROJECTION}
         sizes = [n * k for n, k in shapes.values()]
         # weights, the same with fewer bits, their copies, and what quantizing the largest takes for a while
         item = self.options["dtype"].itemsize
-        self._require(sum(sizes) * (item + 2) + 8 * COLD * device.cache + 16 * max(sizes) + 2**30)
+        self._require(sum(sizes) * (item + 2) + 8 * COLD * host.cache + 16 * max(sizes) + 2**30)
         weights = {name: self._random(*shape).mul_(shape[1] ** -0.5) for name, shape in shapes.items()}
         self.x, self.wide = self._random(batch, model.hidden_size), self._random(batch, model.intermediate_size)
         self.linears: dict[str, list[dict[str, Linear]]] = {}
@@ -113,7 +113,7 @@ class Bench:
     def _add(self, kind: str, make: type[Linear], weights: dict[str, torch.Tensor]) -> None:
         first = {name: make(weight) for name, weight in weights.items()}
         references: dict[str, Linear] = {name: Reference(linear, weights[name]) for name, linear in first.items()}
-        block = Block(self.model, 1, self.batch, DTYPES[self.dtype], self.device.kind)
+        block = Block(self.model, 1, self.batch, DTYPES[self.dtype], self.host.kind)
         ours = torch.cat(block.projections(self.x, self.wide, first), dim=1)
         exact = torch.cat(block.projections(self.x, self.wide, references), dim=1)
         self.errors[kind] = checked(f"{kind} projections", ours, exact, TOLERANCE[kind])
@@ -122,20 +122,20 @@ class Bench:
         self.linears[kind], self.references[kind] = [first, *more], references
 
     def _copies(self, size: int) -> int:
-        return math.ceil(COLD * self.device.cache / size)
+        return math.ceil(COLD * self.host.cache / size)
 
     def _require(self, need: int) -> None:
-        free = self.device.free
+        free = self.host.free
         if need > free:
             raise MemoryError(f"it needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 
     def timings(self, context_length: int, check_blocks: bool = True) -> list[Timing]:
         """Everything to be timed at this context length, checked against float64 (whole blocks if `check_blocks`)."""
         model, dtype = self.model, self.dtype
-        block = Block(model, context_length, self.batch, DTYPES[dtype], self.device.kind)
-        exact = Block(model, context_length, self.batch, torch.float64, self.device.kind)
+        block = Block(model, context_length, self.batch, DTYPES[dtype], self.host.kind)
+        exact = Block(model, context_length, self.batch, torch.float64, self.host.kind)
         shape = (2, self.batch, model.num_heads, context_length, model.head_dim)
-        self._require(16 * math.prod(shape) + 2 * COLD * self.device.cache)  # the cache, its copies, all in float64
+        self._require(16 * math.prod(shape) + 2 * COLD * self.host.cache)  # the cache, its copies, all in float64
         first = self._random(*shape)
         caches: list[Cache] = [tuple(first.clone()) for _ in range(self._copies(first.nbytes))]
         cache64: Cache = tuple(first.double())
@@ -212,16 +212,16 @@ def time_all(timings: list[Timing], kind: str, budget: float) -> None:
 
 def rows_of(timings: list[Timing], bench: Bench, context_length: int) -> list[Row]:
     """A case's rows, as `measured.COLUMNS` describes them."""
-    device = bench.device
+    host = bench.host
     case = {
         "version": VERSION,
         "date": date.today().isoformat(),
-        "device": device.name,
-        "threads": device.threads,
+        "device": host.name,
+        "threads": host.threads,
         "torch": torch.__version__,
-        "driver": device.driver,
-        "clock_mhz": device.clock,
-        "bandwidth_gb_s": device.bandwidth,
+        "driver": host.driver,
+        "clock_mhz": host.clock,
+        "bandwidth_gb_s": host.bandwidth,
         "model": bench.model.name,
         "context_length": context_length,
         "batch": bench.batch,
@@ -247,7 +247,7 @@ def rows_of(timings: list[Timing], bench: Bench, context_length: int) -> list[Ro
 
 
 def measure(
-    device: Device,
+    host: Host,
     models: Iterable[str | Decoder] = MODELS,
     context_lengths: Iterable[int] = CONTEXT_LENGTHS,
     batches: Iterable[int] = (1,),
@@ -272,9 +272,9 @@ def measure(
         if model.name.removesuffix(PRINTED) not in model_names() or not model.is_plain:
             raise InputError(f"model: {model.name!r} cannot be measured; those of Table 2 can: {', '.join(MODELS)}")
     lengths = [positive_int("context_length", length) for length in context_lengths]
-    path = folder / device.file
+    path = folder / host.file
     rows = read_rows_of(path) if path.exists() else []
-    for name, now in (("torch", torch.__version__), ("driver", device.driver), ("device", device.name)):
+    for name, now in (("torch", torch.__version__), ("driver", host.driver), ("device", host.name)):
         require_value(path, rows, name, now, "; measure into another folder")
     done = {(row["model"], row["context_length"], row["batch"], row["dtype"]) for row in rows}
     sizes = [positive_int("batch", batch) for batch in batches]
@@ -289,7 +289,7 @@ def measure(
         if not missing:
             continue
         try:
-            for case in _measured(model, batch, dtype, device, missing, budget, skipped):
+            for case in _measured(model, batch, dtype, host, missing, budget, skipped):
                 rows += case
                 write_rows(path, list(COLUMNS), rows)
                 made += 1
@@ -301,16 +301,16 @@ def measure(
 
 
 def _measured(
-    model: Decoder, batch: int, dtype: str, device: Device, lengths: list[int], budget: float, skipped: list[str]
+    model: Decoder, batch: int, dtype: str, host: Host, lengths: list[int], budget: float, skipped: list[str]
 ) -> Iterable[list[Row]]:
     """The rows of one model at each of these context lengths; what was left out is added to `skipped`."""
-    bench = Bench(model, batch, dtype, device, REPLACEMENTS if batch == 1 else ())
+    bench = Bench(model, batch, dtype, host, REPLACEMENTS if batch == 1 else ())
     skipped += [f"{model.name}, {kind}: {reason}" for kind, reason in bench.skipped.items()]
     for length in lengths:
         timings = bench.timings(length, check_blocks=length == lengths[0])
-        if device.kind == "cuda":
+        if host.kind == "cuda":
             timings += [captured(timing) for timing in timings]
-        time_all(timings, device.kind, budget)
+        time_all(timings, host.kind, budget)
         yield rows_of(timings, bench, length)
 
 
