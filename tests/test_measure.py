@@ -1,13 +1,17 @@
 """Measuring, at tiny sizes: the block's arithmetic, the low-bit products, the campaign and its refusals."""
 
+import importlib.metadata
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if os.environ.get("REQUIRE_EXTRAS"):
     import onnxruntime
@@ -279,10 +283,82 @@ def test_bad_arguments():
         Host.find("tpu")
 
 
-def test_a_bare_checkout_needs_no_more_than_pytorch_and_pandas():
-    unwanted = {"scalesim", "seaborn", "matplotlib", "papermill"}
-    code = f"import sys, llmamdahl.device.timing; print({unwanted} & set(sys.modules))"
-    assert run_python(code) == ["set()"]
+def distributions(*names):
+    """These installed distributions and everything that they require."""
+    found, todo = set(), [Requirement(name) for name in names]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for line in importlib.metadata.requires(name) or []:
+            needed = Requirement(line)
+            extras = ["", *requirement.extras]
+            if not needed.marker or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                todo += [needed] if canonicalize_name(needed.name) not in found else []
+        found.add(name)
+    return found
+
+
+def installed(folder, *names):
+    """A folder that holds these distributions, what they require, and nothing else."""
+    folder.mkdir()
+    for name in distributions(*names):
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(distribution.locate_file(top))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the package and its data, which is not installed."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("llmamdahl", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def run_bare(checkout, packages, *arguments):
+    """Python in the checkout, without site-packages (-S) but with these packages."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-S", *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_runs_from_a_bare_checkout_with_pytorch_and_pandas(checkout, tmp_path):
+    packages = installed(tmp_path / "packages", "torch", "numpy", "pandas")
+    assert not (packages / "matplotlib").exists()
+    # the command itself, on a host with a small last-level cache: copies of it take seconds, not minutes
+    code = """
+import runpy, sys
+from llmamdahl.device.host import Host
+Host.find = lambda kind, threads: Host(kind, "a test", threads, "none", 2**12, 10.0)
+runpy.run_module("llmamdahl.device", run_name="__main__")
+print(sys.modules["llmamdahl"].__file__)
+"""
+    options = ["--device", "cpu", "--models", "gpt2", "--context-lengths", "8", "--dtypes", "float32", "--seconds", "0"]
+    done = run_bare(checkout, packages, "-c", code, *options)
+    assert done.returncode == 0, done.stderr
+    summary, package = done.stdout.splitlines()
+    assert summary == f"{checkout / 'data' / 'measured' / HOST.file}: 12 timings of a test, 10.0 GB/s"
+    assert package == str(checkout / "llmamdahl" / "__init__.py")
+    assert "skipped: gpt2, ternary: ModuleNotFoundError" in done.stderr
+    rows = read_rows_of(checkout / "data" / "measured" / HOST.file)
+    assert {row["weights"] for row in rows} == {"float32", "int8", "int4"}
+
+
+@pytest.mark.parametrize("names", [(), ("numpy",), ("numpy", "pandas")])
+def test_without_pytorch_the_command_says_how_to_get_it(checkout, tmp_path, names):
+    packages = installed(tmp_path / "packages", *names)
+    done = run_bare(checkout, packages, "-m", "llmamdahl.device", "--device", "cuda")
+    assert done.returncode == 1
+    missing = [name for name in ("torch", "numpy", "pandas") if name not in names]
+    assert (
+        done.stderr == f"not installed: {', '.join(missing)}; run `pip install {' '.join(missing)}` or `make extras`\n"
+    )
+    helped = run_bare(checkout, packages, "-m", "llmamdahl.device", "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert helped.stdout.startswith("usage: python -m llmamdahl.device [-h] [--device {cuda,cpu}]")
 
 
 def test_the_parts_sum_to_the_whole():

@@ -40,8 +40,8 @@ class Host:
         return "-".join("".join(c if c.isalnum() else " " for c in words.lower()).split()) + ".csv"
 
     @classmethod
-    def find(cls, kind: str, threads: int | None = None) -> Host:
-        """The GPU (`cuda`) or CPU (`cpu`) at hand; on a CPU `threads` compute, by default one.
+    def find(cls, kind: str, threads: int = 1) -> Host:
+        """The GPU (`cuda`) or CPU (`cpu`) at hand; on a CPU PyTorch uses this many threads.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Host:
             properties = torch.cuda.get_device_properties(0)
             driver = _nvidia_smi("driver_version") or "unknown"
             return cls(kind, properties.name, 0, driver, properties.L2_cache_size, _bandwidth(kind))
-        torch.set_num_threads(positive_int("threads", threads or 1))
+        torch.set_num_threads(positive_int("threads", threads))
         name = _proc("cpuinfo", "model name") or platform.processor() or platform.machine()
         sizes = [int(path.read_text().strip().removesuffix("K")) * 1024 for path in CPU_CACHES.glob("index*/size")]
         if not sizes:
