@@ -276,6 +276,9 @@ def test_bad_arguments():
         ({"context_lengths": [0]}, "context_length: 0"),
         ({"batches": [0]}, "batch: 0"),
         ({"dtype": "int8"}, "dtype: 'int8'"),
+        ({"models": ["gpt2", get_model("gpt2")]}, "model: 'gpt2' is listed 2 times"),
+        ({"context_lengths": [8, 16, 8]}, "context_length: 8 is listed 2 times"),
+        ({"batches": []}, "batch: nothing is listed"),
     ):
         with pytest.raises(InputError, match=match):
             measure(HOST, **arguments)

@@ -40,6 +40,9 @@ class Linear:
         Bytes of the weights and their scales, which one product must read.
     """
 
+    dtype: torch.dtype
+    bytes: int
+
     def __init__(self, weight: Tensor):
         self.weight = weight
         self.dtype = weight.dtype

@@ -19,6 +19,9 @@ VERSION = 1
 TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
 """Largest relative L2 error against float64: rounding of the type, of BF16 activations, of 8-bit activations."""
 
+FORMS = ("matmul", "fused")
+"""How attention is computed: two MatMuls per head with a softmax between them, or PyTorch's fused kernel."""
+
 KEY = ("model", "context_length", "batch", "dtype", "launch", "weights", "part", "attention")
 COLUMNS = {
     "version": int,
@@ -133,7 +136,7 @@ def sums(timings: pd.DataFrame) -> pd.DataFrame:
     as_is = timings[timings.weights == timings.dtype].rename(columns={"attention": "form"})
     wide = as_is.pivot_table(index=[*CASE, "form"], columns="part", values=["p10_us", "median_us", "p90_us"])
     tables = []
-    for form in ("matmul", "fused"):
+    for form in FORMS:
         here, none = (wide.xs(value, level="form") for value in (form, ""))
         parts = {
             at: none[at, "projection"] + none[at, "other"] + here[at, "attention"]

@@ -1,16 +1,30 @@
-"""The two parts of a decoder block timed on a real device, with PyTorch (Section 3.2, Appendix D) -> `data/measured/`.
+"""Time one decode step of one decoder block, and its parts, with PyTorch (Section 3.2, Appendix D of the paper).
 
-Method. One decode step of one decoder block, at the model's true sizes, weights random. Every timing goes over several
-copies of its buffers, together at least `COLD` times the last-level cache, because a decode step reads each weight once
-and finds it in no cache. Each output is held to a float64 reference before it is timed. All timings of a case (model,
-context length, batch) take turns, pass by pass, so that a change of clock or load meets them all; passes go on until
-every median is known to 1% or the time is up. On a GPU times come from device events, with the launches as PyTorch
-makes them (`eager`) and from a CUDA graph (`graph`), which leaves launch overhead out.
+Method
+------
+**Workload.** One decoder block of each model, at its true dimensions and with random weights, computes one decode step:
+one new token per sequence attends to a KV cache of `context_length` tokens, the new one included. Three parts are timed
+alone: the projections; attention, both as two MatMuls per head with a softmax between them and as PyTorch's fused
+kernel; and "other", that is two norms, the activation function, two residual additions and LLaMA's rotary embedding.
+The whole block is timed as well. There are no biases. At batch 1 the projections are also timed with INT8, INT4 and
+ternary weights, alone and in the block. These timings test Equation (5), which predicts the speedup of the block from
+the speedup of its projections.
 
-A block is its projections, its attention over a KV cache that holds `context_length` tokens, the new one included, and
-the rest ("other"): two norms, the activation, two residual additions, LLaMA's rotary embedding. Biases are left out.
+**Cold caches.** A decode step reads each weight once, after the weights of all other layers, so it reads them from
+memory and not from a cache. Each timing therefore cycles through several copies of its weights and KV cache, which
+together occupy at least `COLD` times the last-level cache. One pass runs every copy once; its time, divided by the
+number of copies, is one sample. "Other" reads neither weights nor a KV cache and has one copy.
 
-Runs from a bare checkout: needs PyTorch and pandas, and for ternary weights Triton on a GPU, ONNX Runtime on a CPU.
+**Correctness.** Each output is first compared with a float64 reference that uses the same rounded weights. A kernel
+whose relative error (L2) is above `recorded.TOLERANCE` is not timed.
+
+**Schedule.** All timings of a case (model, context length, batch, type of numbers) take turns, one pass each, so that a
+change of clock frequency or of background load affects all of them alike. A first pass of each warms up and is not
+timed. At least `MIN_PASSES` passes follow, until the 95% confidence interval of every median is within 1% of it or the
+time budget is spent. The median and the 10th and 90th percentiles are recorded.
+
+**Clocks.** On a CPU, wall-clock time. On a GPU, CUDA events around each pass, for two ways to launch it: `eager`, where
+PyTorch launches each operation, and `graph`, where a captured CUDA graph is replayed without that overhead.
 """
 
 from __future__ import annotations
@@ -23,32 +37,47 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from llmamdahl.device.block import Block, Cache
 from llmamdahl.device.host import Host, seconds
 from llmamdahl.device.lowbit import REPLACEMENTS, Linear, Reference
-from llmamdahl.device.recorded import COLUMNS, MEASURED, TOLERANCE, VERSION, read_rows_of
-from llmamdahl.errors import InputError, one_of, positive_int
+from llmamdahl.device.recorded import COLUMNS, FORMS, MEASURED, TOLERANCE, VERSION, read_rows_of
+from llmamdahl.errors import InputError, listed, one_of, positive_int
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, Decoder, get_model, model_names
 from llmamdahl.tables import Row, require_value, write_rows
 from llmamdahl.workload import Part, decode_step
 
 COLD = 3
-"""Working set of every timing, in last-level caches, at least."""
+"""Smallest working set of a timing, in sizes of the last-level cache."""
+
+MIN_PASSES, MAX_PASSES = 11, 9_999
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 MODELS = [name for base in model_names() for name in ((base, base + PRINTED) if base.startswith("gpt") else (base,))]
-"""The 13 models as they are, GPT also as printed."""
+"""The 13 models of Table 2 at their true dimensions, and the GPT models as printed too."""
 
 
 @dataclass
 class Timing:
-    """One timed thing: `run` makes a pass over all its copies; `seconds` is what each pass took, for one of them."""
+    """The timing of a block or of one of its parts.
+
+    Attributes
+    ----------
+    weights, part, attention, copies, error, launch
+        Columns of `recorded.COLUMNS`.
+    bytes
+        Bytes of weights and KV cache that one copy must read.
+    run
+        One pass over all copies.
+    seconds
+        The samples: for each pass its time divided by `copies`.
+    """
 
     weights: str
     part: str
@@ -56,120 +85,216 @@ class Timing:
     copies: int
     bytes: int
     error: float
-    run: Callable[[], Any]
+    run: Callable[[], object]
     launch: str = "eager"
     seconds: list[float] = field(default_factory=list)
 
     @property
     def steady(self) -> bool:
-        """Whether the median is known to 1%: half the width of its 95% confidence interval, by order statistics."""
+        """Whether the 95% confidence interval of the median is within 1% of it."""
         ordered, number = sorted(self.seconds), len(self.seconds)
+        # The number of samples below the true median is binomial, n trials of probability 1/2: mean n/2, standard
+        # deviation sqrt(n)/2. So the ranks n/2 +- 1.96 sqrt(n)/2 bound the median with 95% confidence, whatever the
+        # distribution of the samples.
         reach = 0.98 * math.sqrt(number)
-        low, high = max(0, math.floor(number / 2 - reach)), min(number - 1, math.ceil(number / 2 + reach))
+        low = max(0, math.floor(number / 2 - reach))
+        high = min(number - 1, math.ceil(number / 2 + reach))
         return ordered[high] - ordered[low] <= 0.02 * statistics.median(ordered)
 
 
+@dataclass
+class Projections:
+    """The projections of a block with one type of weights.
+
+    Attributes
+    ----------
+    copies
+        Equal products, by name of the MatMul; each copy has its own weights in memory.
+    reference
+        The same products in float64.
+    error
+        Relative error of their outputs against the reference.
+    """
+
+    copies: list[dict[str, Linear]]
+    reference: dict[str, Linear]
+    error: float
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights and scales of one copy."""
+        return sum(linear.bytes for linear in self.copies[0].values())
+
+
+@dataclass
+class Step:
+    """A decode step at one context length: the block, its KV caches and the new token's queries, keys and values.
+
+    `exact` and `exact_cache` are the float64 reference.
+    """
+
+    block: Block
+    exact: Block
+    caches: list[Cache]
+    exact_cache: Cache
+    qkv: tuple[Tensor, Tensor, Tensor]
+
+
 class Bench:
-    """One model's weights on a device, as they are and with fewer bits, ready to be timed.
+    """The weights of one model on a host, in the given type and with fewer bits, ready to be timed.
 
     Parameters
     ----------
     dtype
         Type of weights, KV cache and activations: `float16`, `bfloat16` or `float32`.
     replacements
-        Which of `lowbit.REPLACEMENTS` to time besides. One that this device cannot run, or that computes something
-        else, is left out, with the reason in `skipped`.
+        Names of `lowbit.REPLACEMENTS` to time as well.
+
+    Attributes
+    ----------
+    projections
+        The projections by type of weights: `dtype` itself and the replacements.
+    skipped
+        For each replacement that this host cannot run, or that fails the comparison with float64, the reason.
 
     Raises
     ------
     MemoryError
-        A model that does not fit; the message says how much it needs.
+        A model that does not fit; the message says how much memory it needs.
     """
 
     def __init__(self, model: Decoder, batch: int, dtype: str, host: Host, replacements: Iterable[str]):
-        self.model, self.batch, self.dtype, self.host = model, batch, dtype, host
-        self.options: dict[str, Any] = {"dtype": DTYPES[dtype], "device": host.kind}
+        self.model = model
+        self.batch = batch
+        self.dtype = dtype
+        self.host = host
         shapes = {mm.name: (mm.n, mm.k) for mm in decode_step(model, 1) if mm.part is Part.PROJECTION}
-        sizes = [n * k for n, k in shapes.values()]
-        # weights, the same with fewer bits, their copies, and what quantizing the largest takes for a while
-        item = self.options["dtype"].itemsize
-        self._require(sum(sizes) * (item + 2) + 8 * COLD * host.cache + 16 * max(sizes) + 2**30)
-        weights = {name: self._random(*shape).mul_(shape[1] ** -0.5) for name, shape in shapes.items()}
-        self.x, self.wide = self._random(batch, model.hidden_size), self._random(batch, model.intermediate_size)
-        self.linears: dict[str, list[dict[str, Linear]]] = {}
-        self.references: dict[str, dict[str, Linear]] = {}
-        self.errors: dict[str, float] = {}
+        self._require(self._bytes_of_weights([n * k for n, k in shapes.values()]))
+        weights = {name: self._random(n, k).mul_(k**-0.5) for name, (n, k) in shapes.items()}
+        self.x = self._random(batch, model.hidden_size)
+        self.wide = self._random(batch, model.intermediate_size)
+        self.projections = {dtype: self._make_projections(dtype, Linear, weights)}
         self.skipped: dict[str, str] = {}
-        self._add(dtype, Linear, weights)
         for kind in replacements:
             try:
-                self._add(kind, REPLACEMENTS[kind], weights)
-            except Exception as error:  # whatever a library says of a device that it does not support
+                self.projections[kind] = self._make_projections(kind, REPLACEMENTS[kind], weights)
+            except Exception as error:  # libraries raise many types for a device that they do not support
                 self.skipped[kind] = f"{type(error).__name__}: {error}".splitlines()[0]
 
-    def _random(self, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, **self.options)
-
-    def _add(self, kind: str, make: type[Linear], weights: dict[str, torch.Tensor]) -> None:
-        first = {name: make(weight) for name, weight in weights.items()}
-        references: dict[str, Linear] = {name: Reference(linear, weights[name]) for name, linear in first.items()}
-        block = Block(self.model, 1, self.batch, DTYPES[self.dtype], self.host.kind)
-        ours = torch.cat(block.projections(self.x, self.wide, first), dim=1)
-        exact = torch.cat(block.projections(self.x, self.wide, references), dim=1)
-        self.errors[kind] = checked(f"{kind} projections", ours, exact, TOLERANCE[kind])
-        copies = self._copies(sum(linear.bytes for linear in first.values()))
-        more = ({name: make(weight.clone()) for name, weight in weights.items()} for _ in range(copies - 1))
-        self.linears[kind], self.references[kind] = [first, *more], references
-
-    def _copies(self, size: int) -> int:
-        return math.ceil(COLD * self.host.cache / size)
+    def _bytes_of_weights(self, sizes: list[int]) -> int:
+        """An estimate for projections of these sizes, in elements."""
+        original = sum(sizes) * int(DTYPES[self.dtype].itemsize)
+        replaced = sum(sizes) * 2  # one byte in INT8, half a byte in INT4, a quarter in ternary, and their scales
+        copies = 4 * 2 * COLD * self.host.cache  # four types of weights; the last copy may exceed COLD caches
+        quantizing = 16 * max(sizes)  # float32 and float64 versions of one weight
+        return original + replaced + copies + quantizing + 2**30  # and 1 GiB for PyTorch itself
 
     def _require(self, need: int) -> None:
         free = self.host.free
         if need > free:
             raise MemoryError(f"it needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 
+    def _random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, dtype=DTYPES[self.dtype], device=self.host.kind)
+
+    def _number_of_copies(self, size: int) -> int:
+        """Copies of this many bytes that exceed the last-level cache `COLD` times."""
+        return math.ceil(COLD * self.host.cache / size)
+
+    def _block(self, context_length: int, dtype: torch.dtype) -> Block:
+        return Block(self.model, context_length, self.batch, dtype, self.host.kind)
+
+    def _make_projections(self, kind: str, make: type[Linear], weights: dict[str, Tensor]) -> Projections:
+        """Projections with this type of weights, compared with float64 before they are copied."""
+        first = {name: make(weight) for name, weight in weights.items()}
+        reference: dict[str, Linear] = {name: Reference(linear, weights[name]) for name, linear in first.items()}
+        block = self._block(1, DTYPES[self.dtype])
+        ours = torch.cat(block.projections(self.x, self.wide, first), dim=1)
+        exact = torch.cat(block.projections(self.x, self.wide, reference), dim=1)
+        error = checked(f"{kind} projections", ours, exact, TOLERANCE[kind])
+        projections = Projections([first], reference, error)
+        for _ in range(self._number_of_copies(projections.bytes) - 1):
+            # a plain Linear holds the tensor that it is given, so each copy gets a clone
+            projections.copies.append({name: make(weight.clone()) for name, weight in weights.items()})
+        return projections
+
     def timings(self, context_length: int, check_blocks: bool = True) -> list[Timing]:
-        """Everything to be timed at this context length, checked against float64 (whole blocks if `check_blocks`)."""
-        model, dtype = self.model, self.dtype
-        block = Block(model, context_length, self.batch, DTYPES[dtype], self.host.kind)
-        exact = Block(model, context_length, self.batch, torch.float64, self.host.kind)
+        """Everything to be timed at this context length.
+
+        Each output is compared with float64: parts always, whole blocks if `check_blocks`.
+        """
+        step = self._step(context_length)
+        timings = [self._timing_of_other(step)]
+        timings += [self._timing_of_attention(step, form) for form in FORMS]
+        for kind, projections in self.projections.items():
+            timings.append(self._timing_of_projections(step, kind, projections))
+            timings += [self._timing_of_block(step, form, kind, projections, check_blocks) for form in FORMS]
+        return timings
+
+    def _step(self, context_length: int) -> Step:
+        model = self.model
         shape = (2, self.batch, model.num_heads, context_length, model.head_dim)
-        self._require(16 * math.prod(shape) + 2 * COLD * self.host.cache)  # the cache, its copies, all in float64
+        # K and V, their float64 version and its temporaries; and the copies, whose last may exceed COLD caches
+        self._require(16 * math.prod(shape) + 2 * COLD * self.host.cache)
         first = self._random(*shape)
-        caches: list[Cache] = [tuple(first.clone()) for _ in range(self._copies(first.nbytes))]
-        cache64: Cache = tuple(first.double())
-        q, k, v = (self._random(self.batch, model.hidden_size) for _ in range(3))
-        x, x64, wide = self.x, self.x.double(), self.wide
+        return Step(
+            block=self._block(context_length, DTYPES[self.dtype]),
+            exact=self._block(context_length, torch.float64),
+            caches=[_cache(first.clone()) for _ in range(self._number_of_copies(first.nbytes))],
+            exact_cache=_cache(first.double()),
+            qkv=(
+                self._random(self.batch, model.hidden_size),
+                self._random(self.batch, model.hidden_size),
+                self._random(self.batch, model.hidden_size),
+            ),
+        )
 
-        error = checked("other", block.other(x, wide), exact.other(x64, wide.double()), TOLERANCE[dtype])
-        found = [Timing(dtype, "other", "", 1, 0, error, passes(block.other, [(x, wide)]))]
-        reference = exact.attention("matmul", q.double(), k.double(), v.double(), cache64)
-        for form in ("matmul", "fused"):
-            ours = block.attention(form, q, k, v, caches[0])
-            error = checked(f"{form} attention", ours, reference, TOLERANCE[dtype])
-            run = passes(partial(block.attention, form, q, k, v), [(cache,) for cache in caches])
-            found.append(Timing(dtype, "attention", form, len(caches), first.nbytes, error, run))
-        for kind, copies in self.linears.items():
-            size = sum(linear.bytes for linear in copies[0].values())
-            run = passes(partial(block.projections, x, wide), [(linears,) for linears in copies])
-            found.append(Timing(kind, "projection", "", len(copies), size, self.errors[kind], run))
-            number = self._copies(size + first.nbytes)
-            for form in ("matmul", "fused"):
-                error = math.nan
-                if check_blocks:
-                    ours, reference = (
-                        block(x, copies[0], caches[0], form),
-                        exact(x64, self.references[kind], cache64, form),
-                    )
-                    error = checked(f"block, {kind}, {form} attention", ours, reference, TOLERANCE[kind])
-                run = passes(partial(block, x, form=form), list(zip(copies, caches, strict=False))[:number])
-                found.append(Timing(kind, "block", form, number, size + first.nbytes, error, run))
-        return found
+    def _timing_of_other(self, step: Step) -> Timing:
+        ours = step.block.other(self.x, self.wide)
+        exact = step.exact.other(self.x.double(), self.wide.double())
+        error = checked("other", ours, exact, TOLERANCE[self.dtype])
+        run = passes(step.block.other, [(self.x, self.wide)])
+        return Timing(self.dtype, "other", attention="", copies=1, bytes=0, error=error, run=run)
+
+    def _timing_of_attention(self, step: Step, form: str) -> Timing:
+        q, k, v = step.qkv
+        ours = step.block.attention(form, q, k, v, step.caches[0])
+        # the reference is the two MatMuls for either form
+        exact = step.exact.attention("matmul", q.double(), k.double(), v.double(), step.exact_cache)
+        error = checked(f"{form} attention", ours, exact, TOLERANCE[self.dtype])
+        run = passes(partial(step.block.attention, form, q, k, v), [(cache,) for cache in step.caches])
+        size, copies = _bytes_of_cache(step.caches[0]), len(step.caches)
+        return Timing(self.dtype, "attention", attention=form, copies=copies, bytes=size, error=error, run=run)
+
+    def _timing_of_projections(self, step: Step, kind: str, projections: Projections) -> Timing:
+        run = passes(partial(step.block.projections, self.x, self.wide), [(copy,) for copy in projections.copies])
+        size, copies = projections.bytes, len(projections.copies)
+        return Timing(kind, "projection", attention="", copies=copies, bytes=size, error=projections.error, run=run)
+
+    def _timing_of_block(self, step: Step, form: str, kind: str, projections: Projections, check: bool) -> Timing:
+        error = math.nan
+        if check:
+            ours = step.block(self.x, projections.copies[0], step.caches[0], form)
+            exact = step.exact(self.x.double(), projections.reference, step.exact_cache, form)
+            error = checked(f"block, {kind}, {form} attention", ours, exact, TOLERANCE[kind])
+        # a block holds weights and a KV cache, so it needs fewer copies than either of them alone
+        size = projections.bytes + _bytes_of_cache(step.caches[0])
+        copies = self._number_of_copies(size)
+        pairs = list(zip(projections.copies, step.caches, strict=False))[:copies]
+        run = passes(partial(step.block, self.x, form=form), pairs)
+        return Timing(kind, "block", attention=form, copies=copies, bytes=size, error=error, run=run)
 
 
-def passes(one: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Callable[[], None]:
-    """A pass: `one` with each of these arguments in turn."""
+def _cache(both: Tensor) -> Cache:
+    return both[0], both[1]
+
+
+def _bytes_of_cache(cache: Cache) -> int:
+    return int(cache[0].nbytes + cache[1].nbytes)
+
+
+def passes(one: Callable[..., object], arguments: Sequence[tuple[object, ...]]) -> Callable[[], None]:
+    """A function that calls `one` with each of these arguments in turn."""
 
     def run() -> None:
         for each in arguments:
@@ -178,8 +303,14 @@ def passes(one: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Cal
     return run
 
 
-def checked(what: str, ours: torch.Tensor, exact: torch.Tensor, tolerance: float) -> float:
-    """||ours - exact|| / ||exact||, refused above `tolerance` (a NaN is above)."""
+def checked(what: str, ours: Tensor, exact: Tensor, tolerance: float) -> float:
+    """The relative error ||ours - exact|| / ||exact||.
+
+    Raises
+    ------
+    RuntimeError
+        An error above `tolerance`, or a NaN.
+    """
     error = float((ours.double() - exact).norm() / exact.norm())
     if not error <= tolerance:
         raise RuntimeError(f"{what}: relative error {error:.2g} against float64, above {tolerance}; not timed")
@@ -187,7 +318,9 @@ def checked(what: str, ours: torch.Tensor, exact: torch.Tensor, tolerance: float
 
 
 def captured(timing: Timing) -> Timing:
-    """The same pass as a CUDA graph."""
+    """The same pass as a CUDA graph, which replays its launches as one."""
+    # A capture records launches only. A first call also compiles kernels and allocates workspaces, which a capture does
+    # not allow; so one pass runs before it, on a side stream, as PyTorch requires.
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         timing.run()
@@ -199,21 +332,30 @@ def captured(timing: Timing) -> Timing:
 
 
 def time_all(timings: list[Timing], kind: str, budget: float) -> None:
-    """Passes of all timings in turn, at least 11, until every median is steady or `budget` seconds are over."""
+    """Add samples to all timings, one pass of each in turn, until every median is steady or the budget is spent.
+
+    Parameters
+    ----------
+    kind
+        `cuda` or `cpu`.
+    budget
+        Seconds for all timings together; `MIN_PASSES` passes are made even if they take longer.
+    """
     for timing in timings:
         timing.run()
     start = time.perf_counter()
-    for number in range(1, 10_000):
+    for number in range(1, MAX_PASSES + 1):
         for timing in timings:
             timing.seconds.append(seconds(kind, timing.run) / timing.copies)
-        if number >= 11 and (time.perf_counter() - start > budget or all(timing.steady for timing in timings)):
+        spent = time.perf_counter() - start
+        if number >= MIN_PASSES and (spent > budget or all(timing.steady for timing in timings)):
             return
 
 
 def rows_of(timings: list[Timing], bench: Bench, context_length: int) -> list[Row]:
-    """A case's rows, as `measured.COLUMNS` describes them."""
+    """The rows of a case, with the columns of `recorded.COLUMNS`."""
     host = bench.host
-    case = {
+    case: Row = {
         "version": VERSION,
         "date": date.today().isoformat(),
         "device": host.name,
@@ -227,23 +369,55 @@ def rows_of(timings: list[Timing], bench: Bench, context_length: int) -> list[Ro
         "batch": bench.batch,
         "dtype": bench.dtype,
     }
-    rows = []
-    for timing in timings:
-        at = [second * 1e6 for second in sorted(timing.seconds)]
-        tenth = statistics.quantiles(at, n=10)
-        rows.append(
-            {
-                **case,
-                **{name: getattr(timing, name) for name in ("launch", "weights", "part", "attention", "copies")},
-                "kilobytes": timing.bytes / 1e3,
-                "error": float(f"{timing.error:.3g}"),
-                "repetitions": len(at),
-                "p10_us": round(tenth[0], 3),
-                "median_us": round(statistics.median(at), 3),
-                "p90_us": round(tenth[-1], 3),
-            }
-        )
-    return rows
+    return [case | _row(timing) for timing in timings]
+
+
+def _row(timing: Timing) -> Row:
+    microseconds = [second * 1e6 for second in timing.seconds]
+    tenths = statistics.quantiles(microseconds, n=10)
+    return {
+        "launch": timing.launch,
+        "weights": timing.weights,
+        "part": timing.part,
+        "attention": timing.attention,
+        "copies": timing.copies,
+        "kilobytes": timing.bytes / 1e3,
+        "error": float(f"{timing.error:.3g}"),
+        "repetitions": len(microseconds),
+        "p10_us": round(tenths[0], 3),
+        "median_us": round(statistics.median(microseconds), 3),
+        "p90_us": round(tenths[-1], 3),
+    }
+
+
+@dataclass
+class Recording:
+    """The CSV file of a host while `measure` adds cases to it.
+
+    Attributes
+    ----------
+    total, made
+        Cases to measure, and cases measured so far.
+    skipped
+        A line for each model or replacement that was skipped, with the reason.
+    """
+
+    path: Path
+    rows: list[Row]
+    total: int
+    made: int = 0
+    skipped: list[str] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, case: list[Row]) -> None:
+        """Write the file again, with the rows of one more case, and report progress."""
+        self.rows += case
+        write_rows(self.path, list(COLUMNS), self.rows)
+        self.made += 1
+        left = (time.perf_counter() - self.start) / self.made * (self.total - self.made)
+        row = case[0]
+        what = f"{row['model']}, l = {row['context_length']}, batch {row['batch']}, {row['dtype']}"
+        _progress(self.made, self.total, left, what)
 
 
 def measure(
@@ -255,67 +429,92 @@ def measure(
     folder: Path = MEASURED,
     budget: float = 1.0,
 ) -> tuple[int, list[str]]:
-    """Time every case that the device's file lacks, and write the file anew after each.
+    """Time every case that the file of this host lacks; the file is written again after each case.
 
-    Replacements with fewer bits are timed at batch 1. Returns the cases measured now, and what was skipped and why.
+    Replacements with fewer bits are timed at batch 1.
+
+    Parameters
+    ----------
+    folder
+        Folder of the file, which is made if it is missing.
+    budget
+        Seconds for the timings of a case.
+
+    Returns
+    -------
+    made, skipped
+        The number of cases measured now, and a line for each model or replacement that was skipped, with the reason.
 
     Raises
     ------
     InputError
-        An unknown model or dtype, a context length or batch that is not a positive whole number.
+        An unknown model or dtype, a context length or batch that is not a positive whole number, or one listed twice.
     TableError
         A damaged file, or one of another version of the method, PyTorch or driver; nothing is overwritten.
     """
     one_of("dtype", dtype, tuple(DTYPES))
-    decoders = [get_model(model) if isinstance(model, str) else model for model in models]
-    for model in decoders:  # what is timed is GPT-2's, OPT's or LLaMA's block, as the name says
-        if model.name.removesuffix(PRINTED) not in model_names() or not model.is_plain:
-            raise InputError(f"model: {model.name!r} cannot be measured; those of Table 2 can: {', '.join(MODELS)}")
-    lengths = [positive_int("context_length", length) for length in context_lengths]
+    decoders = [_measurable(model) for model in models]
+    listed("model", [model.name for model in decoders])
+    lengths = [positive_int("context_length", length) for length in listed("context_length", context_lengths)]
+    sizes = [positive_int("batch", batch) for batch in listed("batch", batches)]
     path = folder / host.file
-    rows = read_rows_of(path) if path.exists() else []
-    for name, now in (("torch", torch.__version__), ("driver", host.driver), ("device", host.name)):
-        require_value(path, rows, name, now, "; measure into another folder")
+    rows = _rows_so_far(path, host)
+
     done = {(row["model"], row["context_length"], row["batch"], row["dtype"]) for row in rows}
-    sizes = [positive_int("batch", batch) for batch in batches]
-    todo = [
-        (model, batch, [length for length in lengths if (model.name, length, batch, dtype) not in done])
-        for model in decoders
-        for batch in sizes
-    ]
-    total, skipped, start = sum(len(missing) for _, _, missing in todo), list[str](), time.perf_counter()
-    made = 0
-    for model, batch, missing in todo:
+    todo: dict[tuple[Decoder, int], list[int]] = {}
+    for model, batch in product(decoders, sizes):
+        todo[model, batch] = [length for length in lengths if (model.name, length, batch, dtype) not in done]
+
+    recording = Recording(path, rows, total=sum(map(len, todo.values())))
+    for (model, batch), missing in todo.items():
         if not missing:
             continue
+        replacements = REPLACEMENTS if batch == 1 else ()
         try:
-            for case in _measured(model, batch, dtype, host, missing, budget, skipped):
-                rows += case
-                write_rows(path, list(COLUMNS), rows)
-                made += 1
-                left = (time.perf_counter() - start) / made * (total - made)
-                _progress(made, total, left, f"{model.name}, l = {case[0]['context_length']}, batch {batch}, {dtype}")
+            # nothing else holds the bench, so its weights are freed before those of the next model are made
+            _add_cases(recording, Bench(model, batch, dtype, host, replacements), missing, budget)
         except (MemoryError, RuntimeError) as error:  # PyTorch's out-of-memory error is a RuntimeError
-            skipped.append(f"{model.name}, batch {batch}, {dtype}: {error}".splitlines()[0])
-    return made, skipped
+            recording.skipped.append(f"{model.name}, batch {batch}, {dtype}: {error}".splitlines()[0])
+    return recording.made, recording.skipped
 
 
-def _measured(
-    model: Decoder, batch: int, dtype: str, host: Host, lengths: list[int], budget: float, skipped: list[str]
-) -> Iterable[list[Row]]:
-    """The rows of one model at each of these context lengths; what was left out is added to `skipped`."""
-    bench = Bench(model, batch, dtype, host, REPLACEMENTS if batch == 1 else ())
-    skipped += [f"{model.name}, {kind}: {reason}" for kind, reason in bench.skipped.items()]
+def _measurable(model: str | Decoder) -> Decoder:
+    """A model whose block `block.Block` computes: GPT-2's, OPT's or LLaMA's, told by its name."""
+    decoder = get_model(model) if isinstance(model, str) else model
+    if decoder.name.removesuffix(PRINTED) not in model_names() or not decoder.is_plain:
+        raise InputError(f"model: {decoder.name!r} cannot be measured; those of Table 2 can: {', '.join(MODELS)}")
+    return decoder
+
+
+def _rows_so_far(path: Path, host: Host) -> list[Row]:
+    """The rows of the file, if there is one; all must come from this host and its software."""
+    rows = read_rows_of(path) if path.exists() else []
+    for column, now in (("torch", torch.__version__), ("driver", host.driver), ("device", host.name)):
+        require_value(path, rows, column, now, "; measure into another folder")
+    return rows
+
+
+def _add_cases(recording: Recording, bench: Bench, lengths: list[int], budget: float) -> None:
+    """Time one model at each of these context lengths."""
+    recording.skipped += [f"{bench.model.name}, {kind}: {reason}" for kind, reason in bench.skipped.items()]
     for length in lengths:
-        timings = bench.timings(length, check_blocks=length == lengths[0])
-        if host.kind == "cuda":
-            timings += [captured(timing) for timing in timings]
-        time_all(timings, host.kind, budget)
-        yield rows_of(timings, bench, length)
+        # float64 blocks are slow, and their parts are compared at every length: compare whole blocks at one length only
+        recording.add(_case(bench, length, budget, check_blocks=length == lengths[0]))
+
+
+def _case(bench: Bench, context_length: int, budget: float, check_blocks: bool) -> list[Row]:
+    timings = bench.timings(context_length, check_blocks)
+    if bench.host.kind == "cuda":
+        timings += [captured(timing) for timing in timings]
+    time_all(timings, bench.host.kind, budget)
+    return rows_of(timings, bench, context_length)
 
 
 def _progress(made: int, total: int, left: float, what: str) -> None:
-    """A bar with the time left, without tqdm: a bare GPU machine may not have it."""
+    """Print a progress bar with the time left; not by tqdm, which a bare GPU machine may lack."""
     bar = "#" * (20 * made // total)
     line = f"[{bar:<20}] {made}/{total} cases, {left // 60:.0f}:{left % 60:02.0f} left; {what}"
-    print(f"\r{line:<110}" if sys.stderr.isatty() else line, end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"\r{line:<110}", end="", file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
