@@ -1,4 +1,4 @@
-"""Measuring, at tiny sizes: the block's arithmetic, the low-bit products, the campaign and its refusals."""
+"""Timing decoder blocks at tiny sizes: arithmetic of the block, low-bit products, complete and interrupted runs."""
 
 import importlib.metadata
 import math
@@ -20,7 +20,6 @@ else:
     torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make extras")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make extras")
 
-from llmamdahl.device import timing as measure_module
 from llmamdahl.device.block import Block
 from llmamdahl.device.host import Host
 from llmamdahl.device.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
@@ -44,7 +43,7 @@ def norm(x, family):
 
 
 def rotated(x, position, head_dim):
-    """Rotary embedding as complex numbers: the pair (i, i + head_dim / 2) of each head turned by its own angle."""
+    """Rotary embedding with complex numbers: it rotates each pair (i, i + head_dim / 2) of a head by its own angle."""
     heads = x.reshape(len(x), -1, head_dim)
     pairs = heads[..., : head_dim // 2] + 1j * heads[..., head_dim // 2 :]
     turned = pairs * np.exp(1j * position / 10000 ** (2 * np.arange(head_dim // 2) / head_dim))
@@ -52,7 +51,7 @@ def rotated(x, position, head_dim):
 
 
 def decoder_block(name, x, weights, keys, values):
-    """The block once more in NumPy, head by head."""
+    """An independent version of the block, in NumPy, one head at a time."""
     model, batch = TINY[name], len(x)
     length = keys.shape[2]
     hidden = norm(x, name)
@@ -83,7 +82,7 @@ def decoder_block(name, x, weights, keys, values):
 @pytest.mark.parametrize("form", ["matmul", "fused"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", list(TINY))
-def test_the_block_is_the_model_s(name, batch, form):
+def test_the_block_computes_what_the_model_does(name, batch, form):
     model, length = TINY[name], 9
     rng = np.random.default_rng(0)
     names = ["W_Q", "W_K", "W_V", "W_X", "W_I", *(["W_G"] if model.gated_ffn else [])]
@@ -118,12 +117,12 @@ def test_fewer_bits_compute_the_product_of_their_rounded_weights(kind, dtype, n,
 def test_ternary_is_exact_bit_for_bit(n, k):
     values = torch.randint(-1, 2, (n, k)).float()
     x = torch.randint(-127, 128, (2, k)).float()
-    x[:, ::32] = 127  # each block's largest: then activations are 8-bit integers already
+    x[:, ::32] = 127  # the largest of each block, so that quantizing leaves these activations as they are
     linear = Ternary(values, scale=1.0)
     assert torch.equal(linear(linear.prepare(x)).long(), x.long() @ values.long().T)
 
 
-def test_a_gpu_s_int8_is_the_same_product():
+def test_the_int8_sum_for_gpus_is_the_same_product():
     weight, x = torch.randn(48, 160), torch.randn(1, 160)
     int8 = Int8(weight)
     ours = reduction(x, int8.weight, int8.scale)
@@ -175,7 +174,7 @@ print(ptx.count("dp4a.u32.s32") > 0)
     assert run_python(code)[-1] == "True"
 
 
-def test_unusable_shapes_are_refused():
+def test_unusable_shapes_are_rejected():
     with pytest.raises(InputError, match="k: 100 is not a multiple of 64"):
         REPLACEMENTS["int4"](torch.randn(8, 100))
     with pytest.raises(InputError, match="k: 40 is not a multiple of 32"):
@@ -187,7 +186,7 @@ def tiny(tmp_path):
     return {"models": list(TINY.values()), "context_lengths": [8, 40], "folder": tmp_path, "budget": 0.0}
 
 
-def test_a_campaign_measures_everything_once(tiny, tmp_path):
+def test_every_case_is_measured_once(tiny, tmp_path):
     made, skipped = measure(HOST, dtype="float32", **tiny)
     assert (made, skipped) == (6, [])
     rows = read_rows_of(tmp_path / HOST.file)
@@ -206,7 +205,7 @@ def test_a_campaign_measures_everything_once(tiny, tmp_path):
     assert (against_bandwidth(timings).share > 0).all()
 
 
-def test_an_interrupted_campaign_goes_on(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues(tiny, tmp_path, monkeypatch):
     calls = []
 
     def interrupted(*arguments):
@@ -215,7 +214,7 @@ def test_an_interrupted_campaign_goes_on(tiny, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         time_all(*arguments)
 
-    monkeypatch.setattr(measure_module, "time_all", interrupted)
+    monkeypatch.setattr("llmamdahl.device.timing.time_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure(HOST, dtype="float32", **tiny)
     before = (tmp_path / HOST.file).read_text()
@@ -237,7 +236,7 @@ def test_rows_of_another_version_are_not_added_to(tiny, tmp_path, column, value)
     assert path.read_bytes() == before
 
 
-def test_what_does_not_fit_is_skipped_and_the_rest_kept(tiny, monkeypatch):
+def test_a_model_that_does_not_fit_is_skipped_and_the_others_are_measured(tiny, monkeypatch):
     monkeypatch.setattr(Host, "free", property(lambda self: 2**31))
     big = replace(TINY["opt-350m"], hidden_size=2**14, intermediate_size=2**16)
     made, skipped = measure(HOST, dtype="float32", **{**tiny, "models": [big, TINY["gpt2"]]})
@@ -245,7 +244,7 @@ def test_what_does_not_fit_is_skipped_and_the_rest_kept(tiny, monkeypatch):
     assert skipped == ["opt-350m, batch 1, float32: it needs about 37.6 GB, and 2.1 GB are free"]
 
 
-def test_what_computes_something_else_is_not_timed(tiny, monkeypatch):
+def test_a_kernel_with_wrong_results_is_not_timed(tiny, monkeypatch):
     monkeypatch.setattr(Int8, "__call__", lambda self, x: torch.zeros(len(x), len(self.weight)))
     made, skipped = measure(HOST, dtype="float32", **{**tiny, "models": [TINY["gpt2"]]})
     assert made == 2
@@ -257,8 +256,8 @@ def test_what_computes_something_else_is_not_timed(tiny, monkeypatch):
         checked("nan", torch.tensor([math.nan]), torch.tensor([1.0]), 0.1)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_asked_for_and_absent():
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_an_error():
     with pytest.raises(InputError, match=r"'cuda' is asked for.*DEVICE=cpu"):
         Host.find("cuda")
     done = subprocess.run(
@@ -365,7 +364,7 @@ def test_without_pytorch_the_command_says_how_to_get_it(checkout, tmp_path, name
 
 
 def test_the_parts_sum_to_the_whole():
-    """What else runs on the machine disturbs this now and then; what is left out or counted twice, every time."""
+    """Other load on the machine can spoil a round; a part left out or counted twice spoils all five."""
     bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(HOST, cache=2**25), ())
     for _ in range(5):
         timings = bench.timings(512)
@@ -384,9 +383,11 @@ def test_steady_is_a_narrow_confidence_interval():
     assert timing.steady
     timing.seconds = [1 + 0.1 * (at % 2) for at in range(20)]
     assert not timing.steady
+    timing.seconds = [1.0] * 25 + [9.0] * 3  # a few slow passes do not move the median
+    assert timing.steady
 
 
-def test_models_are_the_paper_s():
+def test_the_default_models_are_those_of_table_2():
     assert len(MODELS) == 17
     assert set(KEY) <= set(COLUMNS)
     assert callable(captured)

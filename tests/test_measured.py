@@ -1,4 +1,4 @@
-"""Recorded measurements: complete, plausible, and read as the law reads them."""
+"""Recorded timings: complete, plausible, and compared with the law."""
 
 import math
 from itertools import product
@@ -32,9 +32,10 @@ TIMINGS = read()
 MODELS = {*model_names(), *(name + PRINTED for name in model_names("gpt"))}
 
 
-def made_up(projection=60.0, attention=30.0, other=10.0, faster=4.0, width=0.0):
-    """Timings of a device on which the law holds exactly: parts add up, and only projections get faster."""
-    after = projection / faster
+def made_up(width=0.0):
+    """Timings of a device on which the law holds exactly: parts add up, and INT8 makes the projections 4x faster."""
+    projection, attention, other = 60.0, 30.0, 10.0
+    after = projection / 4
     rest = attention + other
     timed = [
         ("float16", "projection", "", projection),
@@ -48,15 +49,21 @@ def made_up(projection=60.0, attention=30.0, other=10.0, faster=4.0, width=0.0):
     return pd.DataFrame(
         {
             **case,
-            **{"weights": weights, "part": part, "attention": form, "kilobytes": 100.0, "bandwidth_gb_s": 10.0},
-            **{"median_us": at, "p10_us": at * (1 - width), "p90_us": at * (1 + width)},
+            "weights": weights,
+            "part": part,
+            "attention": form,
+            "kilobytes": 100.0,
+            "bandwidth_gb_s": 10.0,
+            "median_us": at,
+            "p10_us": at * (1 - width),
+            "p90_us": at * (1 + width),
         }
         for weights, part, form, at in timed
     )
 
 
 def test_from_bytes_uses_bytes_alone():
-    """F = 80 / 100 and S_partial = 80 / 10 of bytes, whatever the timings say."""
+    """F = 80 / 100 and S_partial = 80 / 10 of bytes, which differ from those of the timings."""
     timings = made_up()
     projection = timings.part == "projection"
     timings.loc[projection, "kilobytes"] = [80.0, 10.0]
@@ -82,7 +89,7 @@ def test_where_the_law_holds_it_predicts_exactly():
     assert summary.above_ceiling.tolist() == [0, 0]
 
 
-def test_where_it_does_not_hold_the_error_says_so():
+def test_where_the_law_does_not_hold_the_error_is_not_zero():
     timings = made_up()
     timings.loc[(timings.weights == "int8") & (timings.part == "block"), "median_us"] = 25.0
     table = predictions(timings)
@@ -106,7 +113,7 @@ def test_fractions_sums_and_bandwidth():
     assert limit.set_index(["weights", "part"]).share["float16", "projection"] == pytest.approx(1 / 6)
 
 
-def test_no_gpu_is_said_plainly():
+def test_a_missing_gpu_is_reported():
     assert gpus(TIMINGS.assign(launch="eager")) == NO_GPU
     assert gpus(TIMINGS.assign(launch="graph")) == GPU
 
@@ -141,7 +148,7 @@ def test_recorded_numbers_are_plausible():
     assert (TIMINGS.repetitions >= 11).all()
     checked = TIMINGS[TIMINGS.error.notna()]
     assert (checked.error <= checked.weights.map(TOLERANCE)).all()
-    assert set(TIMINGS.part[TIMINGS.error.isna()]) <= {"block"}  # whole blocks are held to float64 at one length
+    assert set(TIMINGS.part[TIMINGS.error.isna()]) <= {"block"}  # whole blocks are compared with float64 at one length
     assert (
         checked[checked.part == "block"].groupby(["device", "dtype", "model"]).ngroups
         == 17 * TIMINGS.groupby(["device", "dtype"]).ngroups
@@ -149,7 +156,7 @@ def test_recorded_numbers_are_plausible():
 
 
 def test_nothing_is_faster_than_the_memory_bus():
-    # caches, which hold less than a third of any working set, could give half as much again at the very most
+    # caches hold less than a third of any working set, so they could make a pass at most 1.5 times faster
     assert against_bandwidth(TIMINGS).share.max() < 1.0
 
 

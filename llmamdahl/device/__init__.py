@@ -1,1 +1,1 @@
-"""A decoder block timed with PyTorch on the machine at hand, and what was recorded."""
+"""A decoder block timed with PyTorch on this machine, and the timings recorded so far."""

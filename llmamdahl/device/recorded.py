@@ -1,6 +1,6 @@
-"""What was measured on real devices (`data/measured/`), and what it says: F of latency, and whether the law predicts.
+"""Recorded timings of decoder blocks (`data/measured/`): F of latency, and a test of Amdahl's law.
 
-Needs neither PyTorch nor a GPU; `measure.py` writes what this reads.
+`timing.py` writes these files. To read them neither PyTorch nor a GPU is needed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from llmamdahl.tables import DATA, Row, read_rows, require_value
 
 MEASURED = DATA / "measured"
 VERSION = 1
-"""Of the method and the columns; rows of different versions are not mixed in one file."""
+"""Version of the method and the columns; a file holds rows of one version only."""
 
 TOLERANCE = {"float16": 0.005, "bfloat16": 0.02, "float32": 1e-5, "int8": 0.02, "int4": 0.02, "ternary": 0.03}
-"""Largest relative L2 error against float64: rounding of the type, of BF16 activations, of 8-bit activations."""
+"""Largest relative error (L2) against float64, by type of weights.
+
+It allows for the rounding of the type, of BF16 activations (INT8, INT4) and of 8-bit activations (ternary).
+"""
 
 FORMS = ("matmul", "fused")
 """How attention is computed: two MatMuls per head with a softmax between them, or PyTorch's fused kernel."""
 
 KEY = ("model", "context_length", "batch", "dtype", "launch", "weights", "part", "attention")
+"""Columns that identify a timing in the file of a device."""
+
 COLUMNS = {
     "version": int,
     "date": str,
@@ -48,42 +53,67 @@ COLUMNS = {
     "median_us": float,
     "p90_us": float,
 }
-"""One row a timing of one decoder block's decode step, or of a part of it.
+"""One row per timing of a decode step of one decoder block, or of a part of it.
 
-`launch`: `eager`, or `graph` (a CUDA graph, no launch overhead). `weights`: the projections' (`dtype` itself, `int8`,
-`int4`, `ternary`). `part`: `projection`, `attention`, `other` (norms, activation, residuals), `block` (all of it).
-`attention`: `matmul` (two products and a softmax) or `fused` (`scaled_dot_product_attention`); empty where there is
-none. `copies`: how many blocks' buffers are rotated. `kilobytes`: the fewest that must be moved, of one block. `error`:
-of the output against float64, relative (L2). Times are of one block.
+clock_mhz
+    MHz, at the end of the timings of the case; NaN where it cannot be read.
+bandwidth_gb_s
+    GB/s, measured at the start of the run.
+launch
+    `eager`, or `graph` for a CUDA graph, which has no launch overhead.
+weights
+    Type of the projections' weights: `dtype` itself, `int8`, `int4` or `ternary`.
+part
+    `projection`, `attention`, `other` (norms, activation, residuals, rotary embedding) or `block` (all of them).
+attention
+    One of `FORMS`; empty where the part has no attention.
+copies
+    Number of blocks whose buffers take turns, so that no cache holds them.
+kilobytes
+    1000 bytes: the weights with their scales, and K and V, that one block must read.
+error
+    Relative error (L2) of the output against float64; NaN where it was not computed.
+repetitions
+    Number of passes.
+p10_us, median_us, p90_us
+    Microseconds for one block, over the passes.
 """
 
 GPU = "a GPU is recorded"
 NO_GPU = "no GPU is recorded; `make measure DEVICE=cuda` on a machine that has one adds its file to data/measured/"
 
 CASE = ["device", "threads", "model", "context_length", "batch", "dtype", "launch"]
+"""Columns that the timings of one case have in common."""
 
 
 def read_rows_of(path: Path) -> list[Row]:
-    """One device's file.
+    """The rows of one device's file.
 
     Raises
     ------
     TableError
-        A damaged line, a timing measured twice, or rows of another version of the method.
+        A damaged line, two rows of the same timing, or rows of another version of the method.
     """
     rows = read_rows(path, COLUMNS, KEY)
-    require_value(path, rows, "version", VERSION, "; measure anew into another folder")
+    require_value(path, rows, "version", VERSION, "; measure again into another folder")
     return rows
 
 
 def read(folder: Path = MEASURED) -> pd.DataFrame:
-    """Every file of `folder`, one below the other, with the columns of `COLUMNS`."""
+    """The rows of all files in `folder`, with the columns of `COLUMNS`."""
     rows = [row for path in sorted(folder.glob("*.csv")) for row in read_rows_of(path)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def setups(timings: pd.DataFrame) -> pd.DataFrame:
-    """What was measured where: one row a device, dtype, launch and batch."""
+    """The recorded setups: one row per device, type of numbers, launch and batch.
+
+    Returns
+    -------
+    DataFrame
+        device, threads, dtype, launch, batch, models and timings (their numbers), repetitions (median),
+        bandwidth_gb_s, torch, driver, date (of the last timing).
+    """
     by = timings.groupby(["device", "threads", "dtype", "launch", "batch"], sort=False)
     return by.agg(
         models=("model", "nunique"),
@@ -97,18 +127,18 @@ def setups(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def gpus(timings: pd.DataFrame) -> str:
-    """Whether a GPU is among the devices, in words."""
+    """A sentence on whether a GPU is among the devices: `GPU` or `NO_GPU`."""
     return GPU if (timings.launch == "graph").any() else NO_GPU
 
 
 def fractions(timings: pd.DataFrame) -> pd.DataFrame:
-    """F of latency: projection / (projection + attention), of the medians, as Figure 13 defines it.
+    """F of latency, as in Figure 13: projection / (projection + attention), of the medians.
 
     Returns
     -------
     DataFrame
-        `CASE`, attention (`matmul` or `fused`), projection_us, attention_us, fraction, low and high (F with either
-        part at its 10th and the other at its 90th percentile).
+        `CASE`, attention (one of `FORMS`), projection_us, attention_us, fraction, low and high (F with the projections
+        at their 10th and attention at its 90th percentile, and the reverse).
     """
     as_is = timings[timings.weights == timings.dtype]
     projection, attention = (as_is[as_is.part == part] for part in ("projection", "attention"))
@@ -125,18 +155,19 @@ def fractions(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def sums(timings: pd.DataFrame) -> pd.DataFrame:
-    """The parts timed alone, added up, beside the whole block timed at once.
+    """The sum of the parts timed alone, next to the time of the whole block.
 
     Returns
     -------
     DataFrame
-        `CASE`, attention, parts_us (projection + attention + other), block_us, ratio (parts / block), low and high (of
-        the ratio, with the parts and the block at opposite percentiles, 10th and 90th).
+        `CASE`, attention, parts_us (projection + attention + other), block_us, ratio (parts / block), low and high (the
+        ratio with the parts at their 10th and the block at its 90th percentile, and the reverse).
     """
     as_is = timings[timings.weights == timings.dtype].rename(columns={"attention": "form"})
     wide = as_is.pivot_table(index=[*CASE, "form"], columns="part", values=["p10_us", "median_us", "p90_us"])
     tables = []
     for form in FORMS:
+        # projections and "other" have no attention in them, so their form is empty
         here, none = (wide.xs(value, level="form") for value in (form, ""))
         parts = {
             at: none[at, "projection"] + none[at, "other"] + here[at, "attention"]
@@ -158,23 +189,25 @@ def sums(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictions(timings: pd.DataFrame) -> pd.DataFrame:
-    """Amdahl's law put to the test: S_total predicted from the parts, beside S_total measured on the whole block.
+    """A test of Amdahl's law: S_total predicted by Equation (5) from the parts, next to S_total of the whole block.
 
-    F is the projections' share of the block's measured latency (at most 1, should they measure slower alone), and
-    S_partial the speedup of the projections timed alone. Equation (5) predicts S_total from them; the block with the
-    faster projections in it gives the measured one. Nothing is fitted.
+    F is the projections' share of the block's latency before the change, at most 1: alone they can take longer than the
+    block. S_partial is the speedup of the projections timed alone. The measured S_total compares the block with and
+    without the replacement. Nothing is fitted.
 
     Returns
     -------
     DataFrame
         `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted, measured, error (predicted /
-        measured - 1), spread (half the width of measured S_total between the 10th and 90th percentiles, relative),
-        surplus (how much longer the block took before than its parts timed alone, relative).
+        measured - 1), spread (half the distance between the lowest and highest S_total that 10th and 90th percentiles
+        give, over measured), surplus (block / sum of its parts timed alone - 1, before the change).
     """
+    # one row per block, with the percentiles of its projections alone (`_alone`)
     whole, alone = (timings[timings.part == part] for part in ("block", "projection"))
     kept = ["weights", "p10_us", "median_us", "p90_us"]
     alone = alone[[*CASE, *kept]]
     both = whole[[*CASE, "attention", *kept]].merge(alone, on=[*CASE, "weights"], suffixes=("", "_alone"))
+    # each replacement is paired with the same case before it (`_before`)
     as_is = both.weights == both.dtype
     pairs = both[~as_is].merge(both[as_is].drop(columns="weights"), on=[*CASE, "attention"], suffixes=("", "_before"))
     fraction = (pairs.median_us_alone_before / pairs.median_us_before).clip(upper=1)
@@ -196,14 +229,15 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
-    """S_total of `predictions` again, this time predicted from bytes alone: no timing enters.
+    """S_total predicted from bytes alone, next to the measured one of `predictions`; no timing enters the prediction.
 
-    F is the projections' share of the bytes that a block must read, S_partial how many times fewer they read after.
+    F is the projections' share of the bytes that a block must read; S_partial is the ratio of the bytes of the
+    projections before and after.
 
     Returns
     -------
     DataFrame
-        `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted (all of bytes), partial_measured
+        `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted (all from bytes), partial_measured
         (S_partial of the projections timed alone), measured, spread (as in `predictions`), error (predicted / measured
         - 1).
     """
@@ -228,14 +262,14 @@ def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
-    """How well `predictions` predict, by what replaced the projections.
+    """The errors of `predictions`, by the type of the replacement.
 
     Returns
     -------
     DataFrame
-        device, dtype, launch, weights, attention, cases, partial_speedup and measured (medians), median_error (of the
-        absolute ones), within_5_percent, within_10_percent (shares of the cases), worst (the error farthest from 0),
-        spread (median; what repetitions alone differ by), above_ceiling (cases measured above 1/(1 - F)).
+        device, dtype, launch, weights, attention, cases, partial_speedup and measured (medians), median_error (of
+        absolute errors), within_5_percent, within_10_percent (fractions of the cases), worst (the error farthest from
+        0), spread (median), above_ceiling (number of cases measured above 1/(1 - F)).
     """
     size = predicted.assign(absolute=predicted.error.abs(), above=predicted.measured > predicted.ceiling)
     by = size.groupby(["device", "dtype", "launch", "weights", "attention"], sort=False)
@@ -253,9 +287,13 @@ def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_bandwidth(timings: pd.DataFrame) -> pd.DataFrame:
-    """How near each timing comes to the device's bus: `limit_us`, bytes over the measured bandwidth, and `share` of it.
+    """Each timing next to the time that its bytes take at the measured bandwidth of the device.
 
-    `share` is limit / median: 1 at the bus's speed, less where launches, arithmetic or a poor kernel hold it up.
+    Returns
+    -------
+    DataFrame
+        `CASE`, weights, part, attention, kilobytes, median_us, limit_us (bytes / bandwidth), share (limit_us /
+        median_us). The share is 1 at full bandwidth, and less where launches, arithmetic or a slow kernel take longer.
     """
     moving = timings[timings.part != "other"]
     limit = moving.kilobytes / moving.bandwidth_gb_s
