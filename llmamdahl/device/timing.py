@@ -453,7 +453,7 @@ def measure(
         A damaged file, or one of another version of the method, PyTorch or driver; nothing is overwritten.
     """
     one_of("dtype", dtype, tuple(DTYPES))
-    decoders = [_measurable(model) for model in models]
+    decoders = [_measurable(model) for model in listed("model", models, distinct=False)]
     listed("model", [model.name for model in decoders])
     lengths = [positive_int("context_length", length) for length in listed("context_length", context_lengths)]
     sizes = [positive_int("batch", batch) for batch in listed("batch", batches)]
