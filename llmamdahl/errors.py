@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import operator
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ INT64_MAX = 2**63 - 1
 """The largest count: arrays of counts are int64."""
 
 MAX_BITS = 1000
-"""Of a whole number: any size that means something has fewer, and Python prints the product of several such sizes."""
+"""Limit of a whole number: any real size has fewer, and Python still prints the product of several such sizes."""
+
+MAX_SHOWN = 300
+"""Characters of a value, or of a list of choices, that a message quotes."""
 
 
 class InputError(ValueError):
@@ -25,14 +30,14 @@ class CountOverflowError(InputError, OverflowError):
 
 
 class TableError(InputError):
-    """A data file that cannot be trusted as it stands.
+    """A damaged data file.
 
     Attributes
     ----------
     path, line
-        Where the damage is; `line` counts from 1, the header being line 1.
+        Where the damage is; `line` counts from 1, and the header is line 1.
     rows
-        What was read before the damage and is good, so that nothing already computed is lost.
+        The good rows before the damage, so that nothing already computed is lost.
     """
 
     def __init__(self, path: Path, line: int, problem: str, rows: list[dict[str, Any]] | None = None):
@@ -41,25 +46,55 @@ class TableError(InputError):
 
 
 class CutOffError(TableError):
-    """A data file whose last line has no end: its writer was stopped in the middle of it."""
+    """A data file whose last line has no newline: its writer was stopped in the middle of that line."""
 
 
 def shown(value: object) -> str:
-    """`value` as a message quotes it: of a long one the beginning, and the kind of one that Python does not print."""
+    """`value` as a message quotes it: cut to `MAX_SHOWN`, or only its type where Python cannot print it."""
     try:
         text = repr(value)
     except ValueError:  # an int of more than 4300 digits, or something that holds one
         return f"{type(value).__name__} that is too long to print"
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -> InputError:
+    """The error for a `value` that is none of `choices`; the caller raises it.
+
+    Parameters
+    ----------
+    field
+        The argument that the value was given for.
+    value
+        What was given, of any type.
+    choices
+        What is known. All are listed if that takes at most `MAX_SHOWN` characters; of more, up to three near ones. Case
+        and everything up to the last `/` of the value are ignored, so that a repository id suggests a name.
+    hint
+        What to do where the choices are many and none is near.
+
+    >>> print(unknown("dataflow", "rs", ["os", "ws", "is"]))
+    dataflow: 'rs' is unknown; known: os, ws, is
+    """
+    names = list(choices)
+    listed = f"known: {', '.join(names)}"
+    if len(listed) <= MAX_SHOWN:
+        return InputError(f"{field}: {shown(value)} is unknown; {listed}")
+    word = value.rpartition("/")[2].lower() if isinstance(value, str) else ""
+    by_lower = {name.lower(): name for name in names}
+    # Names are short, and the time that difflib takes grows with the square of the longer one.
+    near = [by_lower[name] for name in get_close_matches(word[:MAX_SHOWN], by_lower)]
+    advice = f"did you mean {', '.join(near)}?" if near else hint or f"there are {len(names)} choices, and none is near"
+    return InputError(f"{field}: {shown(value)} is unknown; {advice}")
 
 
 def positive_int(field: str, value: object) -> int:
-    """`value` as an int >= 1; booleans, floats (2.0 too) and NaN are refused, never rounded."""
+    """`value` as an int >= 1; booleans, floats (also 2.0) and NaN are rejected, never rounded."""
     return _at_least(1, field, value, "a positive whole number")
 
 
 def whole_number(field: str, value: object) -> int:
-    """`value` as an int >= 0, refused as by `positive_int`."""
+    """`value` as an int >= 0; rejected as by `positive_int`."""
     return _at_least(0, field, value, "a whole number >= 0")
 
 
@@ -78,7 +113,7 @@ def _at_least(least: int, field: str, value: object, right: str) -> int:
 def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{field}: {shown(value)} is unknown; known: {', '.join(choices)}")
+        raise unknown(field, value, choices)
     return str(value)
 
 
@@ -96,20 +131,20 @@ def is_number(value: object) -> bool:
 
 
 def instance(field: str, value: object, kind: type) -> None:
-    """Refuse a `value` that is not of this `kind`."""
+    """Reject a `value` that is not of this `kind`."""
     if not isinstance(value, kind):
         raise InputError(f"{field}: {shown(value)} is not a {kind.__name__}")
 
 
 def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
-    """`values` as a list of at least one value, no two alike if `distinct`; a string or a single value is no list."""
+    """`values` as a list of at least one value, no two equal if `distinct`; a string or a single value is no list."""
     found = sequence(field, values)
     if not found:
         raise InputError(f"{field}: nothing is listed; give at least one")
     for value in found if distinct else ():
         try:
             number = found.count(value)
-        except (ArithmeticError, TypeError, ValueError):  # of an array, and others that are neither equal nor not
+        except (ArithmeticError, TypeError, ValueError):  # arrays and others whose == is not True or False
             raise InputError(f"{field}: {shown(value)} is not a single value; list single ones") from None
         if number > 1:
             raise InputError(f"{field}: {shown(value)} is listed {number} times; list it once")
