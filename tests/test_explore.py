@@ -60,11 +60,11 @@ def test_what_cannot_be_used_is_said_and_the_numbers_stay():
     panel = Panel("gpt2")
     before = panel.answer
     panel.controls["model"].value = "no-such-model"
-    assert "'no-such-model' is neither a known model nor a path" in panel.text.value
+    assert "model: 'no-such-model' is unknown; `llmamdahl models` lists the names" in panel.text.value
     assert panel.answer == before
     panel.controls["model"].value = "gpt2-xl"
     assert panel.answer.fraction == answer(get_model("gpt2-xl"), CLOUD_TPU, 2048, 1, 10, 1).fraction
-    with pytest.raises(InputError, match="neither a known model"):
+    with pytest.raises(InputError, match=r"'nope' is unknown; .* or give the path of a config\.json"):
         find_model("nope")
     assert find_model("gpt2-printed") == get_model("gpt2-printed")
     assert find_model("bitnet-7b-dummy") == get_model("bitnet-7b-dummy")

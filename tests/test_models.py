@@ -1,18 +1,22 @@
 """Table 2, printed and true, and what a decode step is made of."""
 
+import json
 import pickle
 from dataclasses import replace
 
 import pytest
 
 from llmamdahl.analysis import sweep
-from llmamdahl.errors import InputError
+from llmamdahl.errors import InputError, one_of, unknown
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray, get_array
 from llmamdahl.models import (
     PRINTED,
     Decoder,
     Experts,
     Latent,
+    benchmarked,
+    find_model,
+    from_hf_config,
     get_model,
     model_names,
     table2_printed,
@@ -91,7 +95,7 @@ def test_parameter_count_of_the_zoo_is_rebuilt(name):
 
 def test_benchmarked_models_have_the_size_of_their_names():
     """Dummies have round names: to 3%. With the 128256 rows of later BitNet models the smallest would be 62% larger."""
-    rows = zoo_rows("benchmarked")
+    rows = benchmarked()
     assert not {row["name"] for row in rows} & {*zoo_names(), *model_names()}
     for row in rows:
         model = get_model(row["name"])
@@ -148,10 +152,101 @@ def test_opt_66b_as_printed_is_refused():
         get_model("opt-66b-printed")
 
 
-@pytest.mark.parametrize("name", ["opt-7b", "", "OPT-6.7B", "gpt2-printed-printed", None])
-def test_unknown_model(name):
-    with pytest.raises(InputError, match=r"model: .* is unknown; known: gpt2, .*llama-13b, .*opt-125m"):
-        get_model(name)
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("llama-3.1-8", "llama-3.1-8b, "),
+        ("opt-7b", "opt-6.7b, "),
+        ("llama-3.1-8b-printed", "llama-3.1-8b, "),
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b, "),
+        ("google/gemma-3-4b-it", "gemma-3-4b, "),  # multimodal: the zoo has its text decoder alone
+        ("openai-community/gpt2-xl-printed", "gpt2-large, gpt2-xl"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(name, nearest):
+    for look_up in (get_model, find_model):
+        with pytest.raises(InputError) as caught:
+            look_up(name)
+        assert str(caught.value).startswith(f"model: {name!r} is unknown; did you mean {nearest}")
+        assert len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize(
+    "name", ["", "no-such-model", "gpt2-printed-printed", " ", "x" * 100_000, None, 7, ["gpt2"], b"gpt2"]
+)
+def test_where_no_name_is_near_the_message_says_how_to_list_them(name):
+    for look_up in (get_model, find_model):
+        with pytest.raises(InputError, match=r"^model: .* is unknown; `llmamdahl models` lists the names, and so do"):
+            look_up(name)
+
+
+def test_names_are_matched_without_regard_to_case():
+    for name in (*model_names(), *zoo_names(), "gpt2-xl-printed", "bitnet-7b-dummy"):
+        assert get_model(name.upper()) == find_model(name.title()) == get_model(name)
+        assert get_model(name).name == name
+
+
+def test_a_repository_id_finds_the_model():
+    rows = (*table2_true(), *zoo_rows(), *benchmarked())
+    ids = {repository: row["name"] for row in rows for repository in row["hub"]}
+    assert len(ids) == sum(len(row["hub"]) for row in rows) >= 60
+    for repository, name in ids.items():
+        assert repository.count("/") == 1
+        assert get_model(repository) == find_model(repository.lower()) == get_model(name)
+    assert ids["openai-community/gpt2-xl"] == "gpt2-xl"
+    assert ids["meta-llama/Llama-3.1-8B"] == ids["meta-llama/Meta-Llama-3.1-8B"] == "llama-3.1-8b"
+    lower = [key.lower() for key in (*ids, *(row["name"] for row in rows))]
+    assert len(lower) == len(set(lower))
+
+
+def test_find_model_takes_names_paths_and_models(tmp_path):
+    model = get_model("llama-3.1-8b")
+    assert find_model(model) is model
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    sizes = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
+    for path in (folder, str(folder), folder / "config.json", str(folder / "config.json")):
+        assert find_model(path) == from_hf_config(folder)
+    assert find_model(folder).name == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "model: config: '.*config.json': no such file; give a config.json"),
+        ("{", "model: config: '.*config.json': is not JSON"),
+        ("{}", "model: .*: model_type: is missing; supported: gpt2"),
+    ],
+)
+def test_what_is_wrong_with_a_path_names_the_model(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        find_model(tmp_path)
+    with pytest.raises(InputError, match=r"model: .*missing.json'.* is unknown; .* or give the path of a config.json"):
+        find_model(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "choices", "message"),
+    [
+        ("device", "cud", ["cuda", "cpu"], "device: 'cud' is unknown; known: cuda, cpu"),
+        (
+            "device",
+            "a100",
+            [f"A100 {size}GB" for size in range(99)],
+            "device: 'a100' is unknown; did you mean A100 .GB",
+        ),
+        ("device", "tpu", [f"A100 {size}GB" for size in range(99)], "device: 'tpu' is unknown; there are 99 choices"),
+        ("device", 5, ["cuda", "cpu"], "device: 5 is unknown; known: cuda, cpu"),
+    ],
+)
+def test_unknown(field, value, choices, message):
+    with pytest.raises(InputError, match=message):
+        raise unknown(field, value, choices)
+    with pytest.raises(InputError, match=message):
+        one_of(field, value, tuple(choices))
 
 
 @pytest.mark.parametrize("field", ["hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size"])

@@ -5,6 +5,7 @@ from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.models.named import (
     CONTEXT_LENGTHS,
     PRINTED,
+    benchmarked,
     find_model,
     get_model,
     model_names,
@@ -20,6 +21,7 @@ __all__ = [
     "Decoder",
     "Experts",
     "Latent",
+    "benchmarked",
     "find_model",
     "from_hf_config",
     "get_model",

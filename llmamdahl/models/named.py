@@ -1,18 +1,20 @@
-"""Models by name: those of the paper's Table 2, as it prints them and as they are, and a zoo of current ones."""
+"""Models by name: those of the paper's Table 2, as they are and as it prints them, and a zoo of current ones."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
 from itertools import cycle, islice
-from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from llmamdahl.errors import InputError, one_of, shown
+from llmamdahl.errors import InputError, one_of, unknown
 from llmamdahl.models.decoder import Decoder, Experts, Latent
 from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.tables import DATA, Columns, Row, boolean, optional_int, read_rows
+
+T = TypeVar("T")
 
 CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 """l of Table 2 and of every figure."""
@@ -20,8 +22,7 @@ CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 PRINTED = "-printed"
 """Suffix of a model name that asks for Table 2's printed hyperparameters instead of the true ones."""
 
-TIED = {"gpt": True, "opt": True, "llama": False}
-"""Whether the LM head is the token embedding's matrix, by Table 2's families: defaults of their formats in `hf.py`."""
+HOW_TO_LIST = "`llmamdahl models` lists the names, and so do model_names() and zoo_names()"
 
 
 @cache
@@ -31,7 +32,8 @@ def table2_true() -> tuple[Row, ...]:
     columns: Columns = {
         **dict.fromkeys(("name", "family", "label", "source"), str),
         **dict.fromkeys(sizes, int),
-        "gated_ffn": boolean,
+        **dict.fromkeys(("gated_ffn", "tied_embeddings"), boolean),
+        "hub": _each(str),
     }
     return tuple(read_rows(DATA / "models" / "true.csv", columns, key=["name"]))
 
@@ -43,26 +45,118 @@ def table2_printed() -> tuple[Row, ...]:
     return tuple(read_rows(DATA / "models" / "printed.csv", columns, key=["name"]))
 
 
+@cache
+def zoo() -> tuple[Row, ...]:
+    """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
+
+    `family` is the `model_type` of a config.json. `hub` lists the repositories of the Hugging Face Hub that hold this
+    model. `windows` is a pattern that repeats over the layers, `all` for no window. `parameters` is the published size
+    in 10^9, with the digits that are published.
+    """
+    return _current("zoo")
+
+
+@cache
+def benchmarked() -> tuple[Row, ...]:
+    """Models that speeds were published of and that no other table has (`data/models/benchmarked.csv`).
+
+    The columns are those of `zoo`. The speeds are in `data/published/speedups.csv`. A "dummy" has random weights and
+    was made for a benchmark.
+    """
+    return _current("benchmarked")
+
+
 def model_names(family: str | None = None) -> list[str]:
-    """Names of the 13 models in Table 2's order, or of one family: `gpt`, `opt` or `llama`; another is refused.
+    """Names of the 13 models of Table 2, in its order.
+
+    Parameters
+    ----------
+    family
+        Only those of one family: `gpt`, `opt` or `llama`.
+
+    Raises
+    ------
+    InputError
+        Another family.
 
     >>> model_names("llama")
     ['llama-7b', 'llama-13b']
+    >>> len(model_names())
+    13
     """
     if family is not None:
         one_of("family", family, tuple(dict.fromkeys(row["family"] for row in table2_true())))
     return [row["name"] for row in table2_true() if family in (None, row["family"])]
 
 
-@cache
-def zoo(table: str = "zoo") -> tuple[Row, ...]:
-    """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
+def zoo_names() -> list[str]:
+    """Names of the current models (`zoo`); none of them is in Table 2.
 
-    `family` is the `model_type` of a config.json. `windows` is a pattern that repeats over the layers, `all` for no
-    window. `parameters` is the published size in 10^9, with the digits that are published. Another table of the same
-    columns is `benchmarked`: models that speeds were published of (`data/published/speedups.csv`) and that are in no
-    other table; "dummies" have random weights and were made for that.
+    >>> [name for name in zoo_names() if name.startswith("llama-3.1")]
+    ['llama-3.1-8b', 'llama-3.1-70b', 'llama-3.1-405b']
     """
+    return [row["name"] for row in zoo()]
+
+
+def get_model(name: str) -> Decoder:
+    """A model by its name, or by the id of its repository on the Hugging Face Hub; case does not matter.
+
+    The names are those of Table 2 (`model_names`), each also with `-printed` appended for the hyperparameters that
+    Table 2 prints, those of the zoo (`zoo_names`), and those that speeds were published of (`benchmarked`). Nothing is
+    downloaded: an id finds a model if the column `hub` of `data/models/` has it.
+
+    The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
+    print (layers, vocabulary, longest context) is the true model's.
+
+    >>> get_model("gpt2-xl").intermediate_size, get_model("gpt2-xl-printed").intermediate_size
+    (6400, 1600)
+    >>> get_model("meta-llama/Llama-3.1-8B").name
+    'llama-3.1-8b'
+    >>> get_model("mixtral-8x7b-v0.1").experts
+    Experts(num_experts=8, experts_per_token=2, intermediate_size=14336, shared_intermediate_size=0, shared_gate=False)
+
+    Raises
+    ------
+    InputError
+        An unknown name, with the nearest ones; or `opt-66b-printed`: Table 2 prints h = 76, and 9216/76 is not a whole
+        number.
+    """
+    if (model := _named(name)) is None:
+        raise unknown("model", name, _names(), HOW_TO_LIST)
+    return model
+
+
+def find_model(model: str | os.PathLike[str] | Decoder) -> Decoder:
+    """The model that an argument `model` means: a `Decoder` itself, a name, or a path.
+
+    Parameters
+    ----------
+    model
+        A `Decoder`, which is returned as it is; a name or repository id (`get_model`); or the path of a `config.json`
+        or of the folder that holds one (`from_hf_config`). A name wins over a path that is spelled the same.
+
+    Raises
+    ------
+    InputError
+        Neither a known name nor a path that exists, with the nearest names; or what `get_model` and `from_hf_config`
+        raise. The message names `model`.
+
+    >>> find_model("GPT2-XL") == get_model("gpt2-xl") == find_model(get_model("gpt2-xl"))
+    True
+    """
+    if isinstance(model, Decoder):
+        return model
+    if (known := _named(model)) is not None:
+        return known
+    if isinstance(model, str | os.PathLike) and os.path.exists(model):
+        try:
+            return from_hf_config(model)
+        except InputError as error:
+            raise InputError(f"model: {error}") from None
+    raise unknown("model", model, _names(), f"{HOW_TO_LIST}; or give the path of a config.json, or a Decoder")
+
+
+def _current(table: str) -> tuple[Row, ...]:
     sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
     numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"
     latent = "kv_rank q_rank nope_head_dim rope_head_dim v_head_dim"
@@ -71,91 +165,61 @@ def zoo(table: str = "zoo") -> tuple[Row, ...]:
         **dict.fromkeys((*sizes.split(), "embedding_size"), int),
         **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "tied_embeddings"), boolean),
         **dict.fromkeys((*numbers.split(), *latent.split()), optional_int),
+        "hub": _each(str),
         "windows": _each(lambda cell: None if cell == "all" else int(cell)),
         "dense_layers": _each(int),
     }
     return tuple(read_rows(DATA / "models" / f"{table}.csv", columns, key=["name"]))
 
 
-def zoo_names() -> list[str]:
-    """Names of the zoo's models; none of them is in Table 2.
-
-    >>> "llama-3.1-8b" in zoo_names()
-    True
-    """
-    return [row["name"] for row in zoo()]
+@cache
+def _rows() -> dict[str, Row]:
+    """Every model's row by what finds it, in lower case: its name and its repository ids."""
+    rows = (*table2_true(), *zoo(), *benchmarked())
+    return {key.lower(): row for row in rows for key in (row["name"], *row["hub"])}
 
 
-def get_model(name: str) -> Decoder:
-    """A model by name: of Table 2; with `-printed` appended, as Table 2 prints it; of the zoo; or `benchmarked`.
-
-    The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
-    print (layers, vocabulary, longest context) is the true model's.
-
-    >>> get_model("gpt2-xl").intermediate_size, get_model("gpt2-xl-printed").intermediate_size
-    (6400, 1600)
-    >>> get_model("mixtral-8x7b-v0.1").experts
-    Experts(num_experts=8, experts_per_token=2, intermediate_size=14336, shared_intermediate_size=0, shared_gate=False)
-
-    Raises
-    ------
-    InputError
-        An unknown name, or `opt-66b-printed`: Table 2 prints h = 76, and 9216/76 is not a whole number.
-    """
-    true = {row["name"]: row for row in table2_true()}
-    known = name if isinstance(name, str) else ""
-    base = known.removesuffix(PRINTED)
-    if base in true:
-        row = true[base]
-        made = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
-        model = Decoder(**made, tied_embeddings=TIED[row["family"]])
-        return model if base == name else _as_printed(model, name)
-    others = {row["name"]: row for row in (*zoo(), *zoo("benchmarked"))}
-    if known in others:
-        return _of_the_zoo(others[known])
-    raise InputError(
-        f"model: {shown(name)} is unknown; known: {', '.join(true)}, each also with {PRINTED!r} appended; and "
-        f"{', '.join(others)}"
-    )
+def _names() -> list[str]:
+    return list(dict.fromkeys(row["name"] for row in _rows().values()))
 
 
-def find_model(text: str | Decoder) -> Decoder:
-    """A model by its name, or by the path of its config.json or the folder that holds one."""
-    if isinstance(text, Decoder):
-        return text
-    if not isinstance(text, str):
-        raise InputError(f"model: {shown(text)} is not a Decoder, a name or a path")
-    known = {row["name"] for row in (*table2_true(), *zoo(), *zoo("benchmarked"))}
-    if text.removesuffix(PRINTED) in known:
-        return get_model(text)
-    if Path(text).exists():
-        return from_hf_config(text)
-    raise InputError(f"model: {text!r} is neither a known model nor a path here; pick a name, or give a config.json")
+def _named(name: object) -> Decoder | None:
+    """The model of that name, or None; only a string is a name."""
+    key = name.lower() if isinstance(name, str) else ""
+    if key in _rows():
+        return _decoder(_rows()[key])
+    printed = {row["name"] + PRINTED: row for row in table2_printed()}
+    return _as_printed(printed[key]) if key in printed else None
 
 
-def _as_printed(model: Decoder, name: str) -> Decoder:
-    row = next(row for row in table2_printed() if row["name"] == model.name)
+def _as_printed(row: Row) -> Decoder:
     return replace(
-        model, name=name, hidden_size=row["d"], num_heads=row["h"], intermediate_size=row["d_ff"], gated_ffn=False
+        get_model(row["name"]),
+        name=row["name"] + PRINTED,
+        hidden_size=row["d"],
+        num_heads=row["h"],
+        intermediate_size=row["d_ff"],
+        gated_ffn=False,
     )
 
 
-def _of_the_zoo(row: Row) -> Decoder:
+def _decoder(row: Row) -> Decoder:
+    """The model of a row of any table; Table 2 has no columns for what its models do without."""
     made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
-    if row["windows"]:
+    if row.get("windows"):
         made["windows"] = tuple(islice(cycle(row["windows"]), row["num_layers"]))
-    if row["num_experts"]:
+    if row.get("num_experts"):
         made["experts"] = Experts(
             row["num_experts"],
             row["experts_per_token"],
             row["expert_intermediate_size"],
             row["shared_intermediate_size"] or 0,
         )
-    if row["kv_rank"]:
+    if row.get("kv_rank"):
         made["latent"] = Latent(**{field.name: row[field.name] for field in fields(Latent)})
     return Decoder(**made)
 
 
-def _each(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+def _each(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """The type of a cell that lists values, with a space between them."""
     return lambda cell: tuple(kind(value) for value in cell.split())
