@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
 from llmamdahl.errors import InputError
-from llmamdahl.models import PRINTED, get_model, table2_true
-from llmamdahl.paper.published import FAMILY, as_printed
+from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
+from llmamdahl.paper.published import as_printed
 from llmamdahl.tables import FIGURES
 
 PANELS = {

@@ -4,6 +4,7 @@ from llmamdahl.models.decoder import Decoder, Experts, Latent
 from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.models.named import (
     CONTEXT_LENGTHS,
+    FAMILY,
     PRINTED,
     benchmarked,
     find_model,
@@ -17,6 +18,7 @@ from llmamdahl.models.named import (
 
 __all__ = [
     "CONTEXT_LENGTHS",
+    "FAMILY",
     "PRINTED",
     "Decoder",
     "Experts",

@@ -22,6 +22,9 @@ CONTEXT_LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 PRINTED = "-printed"
 """Suffix of a model name that asks for Table 2's printed hyperparameters instead of the true ones."""
 
+FAMILY = {"gpt": "GPT", "opt": "OPT", "llama": "LLaMA"}
+"""Table 2's families as the paper writes them."""
+
 HOW_TO_LIST = "`llmamdahl models` lists the names, and so do model_names() and zoo_names()"
 
 

@@ -13,9 +13,6 @@ RECORDED = DATA / "results" / "agreement"
 COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"]
 """Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, with its `words`)."""
 
-FAMILY = {"gpt": "GPT", "opt": "OPT", "llama": "LLaMA"}
-"""Families as the paper writes them."""
-
 
 def as_printed(fraction: float) -> str:
     """F as Figure 6 prints it: rounded to four decimals, then to three.
