@@ -291,16 +291,21 @@ PROJECTION, ATTENTION, UNQUANTIZED = Part.PROJECTION, Part.ATTENTION, Part.UNQUA
 def test_what_was_not_given_follows_when_replaced():
     wider = replace(PLAIN, hidden_size=120, num_heads=12)
     assert (wider.head_dim, wider.num_kv_heads) == (10, 12)
-    given = replace(replace(PLAIN, head_dim=16, num_kv_heads=2), hidden_size=120)
+    given = replace(replace(PLAIN, head_width=16, kv_heads=2), hidden_size=120)
     assert (given.head_dim, given.num_kv_heads) == (16, 2)
-    assert replace(PLAIN, head_dim=16, num_kv_heads=6) == PLAIN == replace(PLAIN, windows=(None,) * 4)
-    assert pickle.loads(pickle.dumps(PLAIN)) == PLAIN
+    as_before = replace(PLAIN, num_heads=12, kv_heads=PLAIN.num_kv_heads)  # given, though no other number than before
+    assert (as_before.head_dim, as_before.num_kv_heads) == (8, 6)
+    forgotten = replace(given, kv_heads=None, head_width=None)
+    assert (forgotten.head_dim, forgotten.num_kv_heads) == (20, 6)
+    assert replace(PLAIN, head_width=16, kv_heads=6) == PLAIN == replace(PLAIN, windows=(None,) * 4)
+    assert hash(replace(PLAIN, head_width=16, kv_heads=6)) == hash(PLAIN)
+    assert replace(pickle.loads(pickle.dumps(PLAIN)), num_heads=12).num_kv_heads == 12
     assert PLAIN.is_plain and replace(PLAIN, tied_embeddings=True).is_plain
-    assert not replace(PLAIN, num_kv_heads=2).is_plain
+    assert not replace(PLAIN, kv_heads=2).is_plain
 
 
 def test_grouped_queries_and_wide_heads_by_hand():
-    model = replace(PLAIN, num_kv_heads=2, head_dim=20)
+    model = replace(PLAIN, kv_heads=2, head_width=20)
     assert decode_step(model, 50, batch=3)[:4] == (
         MatMul("W_Q", PROJECTION, 3, 120, 96, 4),
         MatMul("W_K", PROJECTION, 3, 40, 96, 4),
@@ -387,9 +392,9 @@ def test_prefill_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_kv_heads": 4}, "plain: num_kv_heads: 4 does not divide num_heads 6"),
-        ({"num_kv_heads": 0}, "plain: num_kv_heads: 0 is not a positive whole number"),
-        ({"head_dim": -1}, "plain: head_dim: -1 is not a positive whole number"),
+        ({"kv_heads": 4}, "plain: num_kv_heads: 4 does not divide num_heads 6"),
+        ({"kv_heads": 0}, "plain: kv_heads: 0 is not a positive whole number"),
+        ({"head_width": -1}, "plain: head_width: -1 is not a positive whole number"),
         ({"num_heads": 7}, "num_heads: 7 does not divide hidden_size 96"),
         ({"fused_qkv": 1}, "plain: fused_qkv: 1 is not a bool"),
         ({"gated_ffn": False, "fused_gate_up": True}, "fused_gate_up: True without a gate"),
@@ -402,8 +407,8 @@ def test_prefill_by_hand():
         ({"experts": EXPERTS, "dense_layers": (1, 1)}, "dense_layers: 1 is no layer or listed twice"),
         ({"experts": EXPERTS, "dense_layers": (-1,)}, "dense_layers: -1 is not a whole number >= 0"),
         ({"latent": 512}, "latent: 512 is not a Latent"),
-        ({"latent": LATENT, "head_dim": 16}, "head_dim: 16 is not nope_head_dim"),
-        ({"latent": LATENT, "num_kv_heads": 2}, "num_kv_heads: 2 with latent attention"),
+        ({"latent": LATENT, "head_width": 16}, "head_dim: 16 is not nope_head_dim"),
+        ({"latent": LATENT, "kv_heads": 2}, "num_kv_heads: 2 with latent attention"),
         ({"latent": LATENT, "fused_qkv": True}, "fused_qkv: True with latent attention"),
         ({"tied_embeddings": "yes"}, "tied_embeddings: 'yes' is not a bool"),
     ],

@@ -13,7 +13,7 @@ from llmamdahl.hardware import Device, devices, get_device
 from llmamdahl.models import Decoder, Experts, get_model, model_names
 from llmamdahl.roofline import FP16, Precision, footprint, matmul_traffic, saving
 
-SMALL = Decoder("small", 96, 2, 6, 200, True, 1000, 2048, 96, num_kv_heads=2)
+SMALL = Decoder("small", 96, 2, 6, 200, True, 1000, 2048, 96, kv_heads=2)
 W2 = Precision(weights=2, activations=8)
 
 

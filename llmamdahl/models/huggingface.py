@@ -256,9 +256,9 @@ def _standard(config: Config, defaults: Defaults) -> Fields:
     """The keys that LLaMA's format introduced."""
     fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
     if width := config.optional_size("head_dim") or defaults.head_dim:
-        fields["head_dim"] = width
+        fields["head_width"] = width
     return fields | {  # null is as many K and V heads as query heads in every format
-        "num_kv_heads": config.optional_size("num_key_value_heads", defaults.kv_heads) or fields["num_heads"],
+        "kv_heads": config.optional_size("num_key_value_heads", defaults.kv_heads),
         "intermediate_size": config.size("intermediate_size", defaults.ffn),
         "gated_ffn": defaults.gated,
         "vocab_size": config.size("vocab_size", defaults.vocab),
@@ -364,7 +364,7 @@ def _falcon(config: Config) -> Fields:
         config.require("num_kv_heads", heads)
         kv_heads = heads
     return fields | {
-        "num_kv_heads": kv_heads,
+        "kv_heads": kv_heads,
         "intermediate_size": config.optional_size("ffn_hidden_size") or 4 * fields["hidden_size"],
         "gated_ffn": False,
         "vocab_size": config.size("vocab_size", 65024),

@@ -208,7 +208,8 @@ def _as_printed(row: Row) -> Decoder:
 
 def _decoder(row: Row) -> Decoder:
     """The model of a row of any table; Table 2 has no columns for what its models do without."""
-    made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.name in row}
+    made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.init and field.name in row}
+    made |= {"kv_heads": row.get("num_kv_heads"), "head_width": row.get("head_dim")}
     if row.get("windows"):
         made["windows"] = tuple(islice(cycle(row["windows"]), row["num_layers"]))
     if row.get("num_experts"):

@@ -72,13 +72,13 @@ HARMLESS = [
 ]
 LLAMA = {
     "hidden_size": "hidden_size", "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads",
-    "num_key_value_heads": "num_kv_heads", "intermediate_size": "intermediate_size", "vocab_size": "vocab_size",
+    "num_key_value_heads": "kv_heads", "intermediate_size": "intermediate_size", "vocab_size": "vocab_size",
     "max_position_embeddings": "max_position",
 }  # fmt: skip
 SETS = {
     "llama": LLAMA,
     "bitnet": LLAMA,
-    "qwen3_moe": {**LLAMA, "head_dim": "head_dim"},
+    "qwen3_moe": {**LLAMA, "head_dim": "head_width"},
     "gpt2": {"n_embd": "hidden_size", "n_layer": "num_layers", "n_head": "num_heads", "vocab_size": "vocab_size",
              "n_positions": "max_position", "n_inner": "intermediate_size"},
     "opt": {**{key: name for key, name in LLAMA.items() if "key_value" not in key and key != "intermediate_size"},
@@ -127,9 +127,6 @@ def decoder_of(config, name):
     made["fused_qkv"] = kind == "gpt2"
     made["embedding_size"] = made.get("embedding_size") or made["hidden_size"]
     made["intermediate_size"] = made["intermediate_size"] or 4 * made["hidden_size"]
-    made["num_kv_heads"] = made.get("num_kv_heads") or made["num_heads"]
-    if made.get("head_dim") is None:
-        made.pop("head_dim", None)
     if kind == "qwen3_moe":
         made["experts"] = Experts(**sizes(EXPERTS[kind]))
         step, only = sizes({"decoder_sparse_step": "step"})["step"], config["mlp_only_layers"]

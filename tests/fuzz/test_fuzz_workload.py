@@ -38,8 +38,8 @@ def decoders(draw, most=64, layers=10):
     if draw(st.booleans()):
         made["latent"] = Latent(draw(size), draw(st.none() | size), draw(size), draw(size), draw(size))
     else:
-        made["num_kv_heads"] = draw(st.sampled_from([heads // n for n in range(1, heads + 1) if not heads % n]))
-        made["head_dim"], made["fused_qkv"] = draw(size), draw(st.booleans())
+        made["kv_heads"] = draw(st.sampled_from([heads // n for n in range(1, heads + 1) if not heads % n]))
+        made["head_width"], made["fused_qkv"] = draw(size), draw(st.booleans())
     made["fused_gate_up"] = made["gated_ffn"] and draw(st.booleans())
     return Decoder(**made)
 
