@@ -1,4 +1,4 @@
-"""A Hugging Face `config.json` -> Decoder, for the formats listed in `FORMATS`; any other is refused."""
+"""A Hugging Face `config.json` -> Decoder, for the formats listed in `FORMATS`; any other is rejected."""
 
 from __future__ import annotations
 
@@ -11,67 +11,98 @@ from pathlib import Path
 from typing import Any
 
 from llmamdahl.errors import InputError, positive_int, shown, whole_number
-from llmamdahl.models.decoder import Decoder, Experts, Latent, Windows
+from llmamdahl.models.decoder import Decoder, Experts, Latent
 
 HARMLESS = frozenset(
     # housekeeping, tokens, generation
     """architectures auto_map transformers_version torch_dtype dtype use_cache return_dict output_hidden_states
     output_attentions bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id bos_token eos_token id2label
-    label2id num_labels problem_type task_specific_params prefix max_length min_length max_new_tokens temperature
-    top_p top_k typical_p do_sample num_beams num_beam_groups num_return_sequences diversity_penalty
-    repetition_penalty length_penalty forced_bos_token_id forced_eos_token_id model_max_length max_sequence_length
-    transformers.js_config predict_special_tokens output_past attn_implementation experts_implementation
-    unsloth_version unsloth_fixed cache_implementation is_decoder quantization_config tokenizer_class finetuning_task
-    gradient_checkpointing
-    """
+    label2id num_labels problem_type task_specific_params prefix max_length min_length max_new_tokens temperature top_p
+    top_k typical_p do_sample num_beams num_beam_groups num_return_sequences diversity_penalty repetition_penalty
+    length_penalty forced_bos_token_id forced_eos_token_id model_max_length max_sequence_length transformers.js_config
+    predict_special_tokens output_past attn_implementation experts_implementation unsloth_version unsloth_fixed
+    cache_implementation is_decoder quantization_config tokenizer_class finetuning_task gradient_checkpointing """
     # training
     """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout hidden_dropout_prob
-    attention_probs_dropout_prob resid_pdrop embd_pdrop
-    attn_pdrop residual_dropout embedding_dropout classifier_dropout layerdrop activation_dropout pretraining_tp
-    router_aux_loss_coef aux_loss_alpha seq_aux router_jitter_noise output_router_logits ep_size
-    offset_alibi masked_softmax_fusion bias_dropout_fusion attention_softmax_in_fp32
-    scale_attention_softmax_in_fp32 slow_but_exact skip_bias_add skip_bias_add_qkv
-    """
+    attention_probs_dropout_prob resid_pdrop embd_pdrop attn_pdrop residual_dropout embedding_dropout classifier_dropout
+    layerdrop activation_dropout pretraining_tp router_aux_loss_coef aux_loss_alpha seq_aux router_jitter_noise
+    output_router_logits ep_size offset_alibi masked_softmax_fusion bias_dropout_fusion attention_softmax_in_fp32
+    scale_attention_softmax_in_fp32 slow_but_exact skip_bias_add skip_bias_add_qkv """
     # element by element: activations, norms, biases, positions, scales
     """hidden_act hidden_activation activation_function activation rms_norm_eps layer_norm_eps layer_norm_epsilon
     norm_epsilon norm_type attention_bias mlp_bias use_bias use_qkv_bias bias enable_bias qk_layernorm
-    layer_norm_elementwise_affine do_layer_norm_before _remove_final_layer_norm num_ln_in_parallel_attn
-    parallel_attn use_parallel_residual apply_residual_connection_post_layernorm
-    rope_theta rope_scaling rope_parameters rope_local_base_freq rope_interleave rotary_pct rotary_emb_base
-    partial_rotary_factor original_max_position_embeddings alibi initial_context_length n_ctx
-    scale_attn_weights scale_attn_by_inverse_layer_idx reorder_and_upcast_attn query_pre_attn_scalar
-    final_logit_softcapping attn_logit_softcapping embedding_multiplier logits_scaling residual_multiplier
-    attention_multiplier swiglu_limit swiglu_alpha norm_topk_prob routed_scaling_factor scoring_func topk_method
-    n_group topk_group summary_type summary_use_proj summary_activation summary_proj_to_labels
-    summary_first_dropout""".split()
+    layer_norm_elementwise_affine do_layer_norm_before _remove_final_layer_norm num_ln_in_parallel_attn parallel_attn
+    use_parallel_residual apply_residual_connection_post_layernorm rope_theta rope_scaling rope_parameters
+    rope_local_base_freq rope_interleave rotary_pct rotary_emb_base partial_rotary_factor
+    original_max_position_embeddings alibi initial_context_length n_ctx scale_attn_weights
+    scale_attn_by_inverse_layer_idx reorder_and_upcast_attn query_pre_attn_scalar final_logit_softcapping
+    attn_logit_softcapping embedding_multiplier logits_scaling residual_multiplier attention_multiplier swiglu_limit
+    swiglu_alpha norm_topk_prob routed_scaling_factor scoring_func topk_method n_group topk_group summary_type
+    summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout""".split()
 )
 """Keys that change no MatMul's shape or number. A `_` key, or one that is off (null, false, 0, empty), changes none."""
 
 JSON = (Number, str, list, tuple, Mapping, type(None))
-"""What the values of a config can be: those of `json`, and numbers of NumPy."""
+"""Types of the values of a config: those of `json`, and the numbers of NumPy."""
 
 MAX_LAYERS = 10_000
-"""Of a config: what is listed layer by layer stays short."""
+"""Limit of a config's layers, because some properties are listed layer by layer."""
 
 Fields = dict[str, Any]
+"""Keyword arguments of a Decoder."""
+
+
+def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Decoder:
+    """A model by its Hugging Face `config.json`. Nothing is downloaded, and transformers is not needed.
+
+    Absent keys have the defaults of the format, as in transformers 5.23.0 (`FORMATS`); the hidden size and the numbers
+    of layers and heads must be there. A key that is not understood and may change what is computed is rejected. The
+    MatMuls are those of the format: GPT-2, Falcon, GPT-NeoX, BLOOM and Phi-3 fuse Q, K and V into one product, Phi-3
+    and gpt-oss also gate and up; `get_model("gpt2-xl")` follows Table 1 and does not. A `quantization_config` changes
+    no shape, and the multi-token prediction of DeepSeek-V3 is no part of a decode step: both are ignored.
+
+    Parameters
+    ----------
+    config
+        Path of a `config.json` or of a folder that holds one, or its content as a dict. The model is named after the
+        folder (`config.json`), the file (any other name), or `_name_or_path` or else `model_type` (a dict).
+
+    Raises
+    ------
+    InputError
+        No such file, not JSON, not an object; a `model_type` that is not supported; a key that is missing, has an
+        unusable value, or is not understood. It names the file, the key, its value and what would be right.
+
+    >>> model = from_hf_config({"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+    ...                         "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336})
+    >>> model.name, model.num_kv_heads, model.head_dim, model.vocab_size
+    ('llama', 8, 128, 32000)
+    """
+    found = _loaded(config)
+    form = _format(found)
+    try:
+        made = _core(found, form)
+        for read in form.more:
+            made |= read(found, made)
+    except InputError as error:  # Experts and Latent do not know the name of their model
+        raise error if str(error).startswith(f"{found.name}: ") else InputError(f"{found.name}: {error}") from None
+    found.reject_unread()
+    return Decoder(found.name, **made)
 
 
 @dataclass(slots=True)
 class Config:
-    """The keys of one `config.json`, and which of them have been read.
-
-    `name` is that of the file, and of the model.
-    """
+    """The keys of one `config.json`, which of them have been read, and the name of the file and the model."""
 
     name: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     read: set[str] = field(default_factory=set)
 
-    def get(self, keys: str, default: Any = None) -> Any:
-        """The value of a key, which may have other spellings after it; spellings that differ in value are refused."""
+    def get(self, keys: str, default: object = None) -> object:
+        """The value of a key or of its other spellings, which must agree; null counts as absent."""
         names = keys.split()
         self.read.update(names)
-        given = [name for name in names if self.values.get(name) is not None]  # null is a default, where it is allowed
+        given = [name for name in names if self.values.get(name) is not None]
         for name in given[1:]:
             if self.values[name] != self.values[given[0]]:
                 raise self.error(name, f"but {given[0]} is {shown(self.values[given[0]])}; they are one setting")
@@ -82,12 +113,12 @@ class Config:
 
     def size(self, keys: str, default: int | None = None) -> int:
         """A whole number >= 1, never null; without a default the key must be there."""
-        name, *_ = names = keys.split()
-        null = any(other in self.values and self.values[other] is None for other in names)
+        names = keys.split()
+        null = any(name in self.values and self.values[name] is None for name in names)
         value = self.get(keys, None if null else default)
         if value is None:
-            raise InputError(f"{self.name}: {name}: is missing or null; a positive whole number is needed")
-        return positive_int(f"{self.name}: {name}", value)
+            raise InputError(f"{self.name}: {names[0]}: is missing or null; a positive whole number is needed")
+        return positive_int(f"{self.name}: {names[0]}", value)
 
     def optional_size(self, key: str, default: int | None = None) -> int | None:
         """A whole number >= 1, or None where the key is null or, without a default, absent."""
@@ -107,21 +138,13 @@ class Config:
             raise self.error(key, "is not true or false")
         return value
 
-    def layers(self, key: str, size: int) -> list[int]:
-        """Layer indices; none if the key is absent."""
-        value = self.get(key, [])
-        layers = range(size)
-        if not isinstance(value, list) or not all(type(layer) is int and layer in layers for layer in value):
-            raise self.error(key, f"is not a list of layers, which are 0 to {size - 1}")
-        return value
-
-    def require(self, key: str, value: Any) -> None:
-        """Refuse any value of a key but this one, which is also its default."""
+    def require(self, key: str, value: object) -> None:
+        """Reject any value of a key but this one, which is also its default."""
         if self.get(key, value) != value:
             raise self.error(key, f"is not supported; only {value!r} is")
 
-    def refuse_the_rest(self) -> None:
-        """Refuse a key that nobody has read and that may change what is computed."""
+    def reject_unread(self) -> None:
+        """Reject a key that nothing has read and that may change what is computed."""
         for key, value in self.values.items():
             if key not in self.read and not _is_harmless(key) and value:
                 kind = self.values["model_type"]
@@ -131,65 +154,11 @@ class Config:
                 )
 
 
-def from_hf_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> Decoder:
-    """A model by its Hugging Face `config.json`. Nothing is downloaded, and transformers is not needed.
-
-    Keys that are absent have the defaults of the format, read in transformers 5.23.0 (`FORMATS`); hidden size and the
-    numbers of layers and heads must be there. A key that may change what is computed and is not understood is
-    refused. MatMuls are those of the format: GPT-2, Falcon, GPT-NeoX, BLOOM and Phi-3 have one fused product for Q, K
-    and V, Phi-3 and gpt-oss one for gate and up, so that `get_model("gpt2-xl")`, which is as Table 1 has it, differs
-    in `fused_qkv`. What a `quantization_config` says of number formats changes no shape. DeepSeek-V3's multi-token
-    prediction is no part of a decode step.
-
-    Parameters
-    ----------
-    config
-        Path to a `config.json`, or to a folder that holds one, or what is in it as a dict. The model is named after
-        the folder (`config.json`), the file (any other name), or `_name_or_path` or else `model_type` (a dict).
-
-    Raises
-    ------
-    InputError
-        No such file, not JSON, not an object; a `model_type` that is not supported; a key that is missing, has an
-        unusable value, or is not understood. It names the file, the key, its value and what would be right.
-
-    >>> model = from_hf_config({"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
-    ...                         "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336})
-    >>> model.name, model.num_kv_heads, model.head_dim, model.vocab_size
-    ('llama', 8, 128, 32000)
-    """
-    found = _loaded(config)
-    kind = found.get("model_type")
-    for key in ("vision_config", "text_config", "audio_config"):
-        if found.values.get(key):
-            raise InputError(
-                f"{found.name}: {key}: model_type {shown(kind)} is a multimodal model, and only decoders of text are "
-                f"supported; if its text_config has one of these model_types, give that: {', '.join(FORMATS)}"
-            )
-    if not isinstance(kind, str) or kind not in FORMATS:
-        problem = "is missing" if kind is None else f"{shown(kind)} is not supported"
-        raise InputError(f"{found.name}: model_type: {problem}; supported: {', '.join(FORMATS)}")
-    if found.get("is_encoder_decoder", False):
-        raise found.error("is_encoder_decoder", "is not supported; only decoder-only models are")
-    architectures = found.get("architectures", [])
-    if not isinstance(architectures, list):
-        raise found.error("architectures", "is not a list of class names")
-    ends = ("ForCausalLM", "LMHeadModel", "Model")
-    if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
-        raise found.error("architectures", "has no LM head; a ForCausalLM is needed")
-    try:
-        fields = FORMATS[kind](found)
-    except InputError as error:  # of Experts and Latent, which do not know whose they are
-        raise error if str(error).startswith(f"{found.name}: ") else InputError(f"{found.name}: {error}") from None
-    found.refuse_the_rest()
-    return Decoder(found.name, **fields)
-
-
 def _is_harmless(key: str) -> bool:
     return key in HARMLESS or key.startswith("_")
 
 
-def _loaded(config: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
+def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
     if isinstance(config, Mapping):
         for key, value in config.items():
             if not isinstance(key, str):
@@ -220,302 +189,246 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
     return Config(path.resolve().parent.name if path.name == "config.json" else path.stem, values)
 
 
-# What follows reads the formats. Defaults are those of the configuration classes of transformers 5.23.0,
-# transformers/models/*/configuration_*.py; how each key is used, of modeling_*.py beside them.
+def _format(config: Config) -> Format:
+    """The format of a config; one that is not a decoder of text with an LM head is rejected."""
+    kind = config.get("model_type")
+    for key in ("vision_config", "text_config", "audio_config"):
+        if config.values.get(key):
+            raise InputError(
+                f"{config.name}: {key}: model_type {shown(kind)} is a multimodal model, and only decoders of text are "
+                f"supported; if its text_config has one of these model_types, give that: {', '.join(FORMATS)}"
+            )
+    if not isinstance(kind, str) or kind not in FORMATS:
+        problem = "is missing" if kind is None else f"{shown(kind)} is not supported"
+        raise InputError(f"{config.name}: model_type: {problem}; supported: {', '.join(FORMATS)}")
+    if config.get("is_encoder_decoder", False):
+        raise config.error("is_encoder_decoder", "is not supported; only decoder-only models are")
+    architectures = config.get("architectures", [])
+    if not isinstance(architectures, list):
+        raise config.error("architectures", "is not a list of class names")
+    ends = ("ForCausalLM", "LMHeadModel", "Model")
+    if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
+        raise config.error("architectures", "has no LM head; a ForCausalLM is needed")
+    return FORMATS[kind]
 
 
-def _core(config: Config, hidden: str, layers: str, heads: str) -> Fields:
-    """The three sizes that no config.json is without."""
-    d, number = config.size(hidden), config.size(layers)
-    if number > MAX_LAYERS:
-        raise InputError(
-            f"{config.name}: {layers.split()[0]}: {number} is more than any model has; at most {MAX_LAYERS}"
-        )
-    return {
-        "hidden_size": d,
-        "num_layers": number,
-        "num_heads": config.size(heads),
-        "embedding_size": d,
-    }
+# The formats. Defaults are those of the configuration classes of transformers 5.23.0, in
+# transformers/models/*/configuration_*.py; modeling_*.py of the same folder shows how each key is used.
+
+Reader = Callable[[Config, Fields], Fields]
+"""Reads more keys of a config, given the fields read so far, and returns the fields that follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What absent keys of a format with LLaMA's keys mean; None follows from other sizes."""
+class Format:
+    """The keys of one `model_type`: what absent ones mean, how they are spelled, and what the format fixes.
 
-    ffn: int
-    kv_heads: int | None
+    `ffn`, `kv_heads` and `head_dim` are None where the default follows from other sizes: 4 d, h and d/h. `grouped` is
+    False for formats without keys for the last two. A `*_key` lists the spellings of a key, "" if there is none. `only`
+    lists keys with the one value that is supported; `more` reads what is left.
+    """
+
     vocab: int
     positions: int
+    ffn: int | None
+    kv_heads: int | None = None
     head_dim: int | None = None
     tied: bool = False
-    gated: bool = True  # no key: the format's own
+    gated: bool = True
+    grouped: bool = True
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    hidden_key: str = "hidden_size"
+    layers_key: str = "num_hidden_layers"
+    heads_key: str = "num_attention_heads"
+    ffn_key: str = "intermediate_size"
+    positions_key: str = "max_position_embeddings"
+    embedding_key: str = ""
+    only: tuple[tuple[str, object], ...] = ()
+    more: tuple[Reader, ...] = ()
 
 
-def _standard(config: Config, defaults: Defaults) -> Fields:
-    """The keys that LLaMA's format introduced."""
-    fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
-    if width := config.optional_size("head_dim") or defaults.head_dim:
-        fields["head_width"] = width
-    return fields | {  # null is as many K and V heads as query heads in every format
-        "kv_heads": config.optional_size("num_key_value_heads", defaults.kv_heads),
-        "intermediate_size": config.size("intermediate_size", defaults.ffn),
-        "gated_ffn": defaults.gated,
-        "vocab_size": config.size("vocab_size", defaults.vocab),
-        "max_position": config.size("max_position_embeddings", defaults.positions),
-        "tied_embeddings": config.flag("tie_word_embeddings", defaults.tied),
+def _core(config: Config, form: Format) -> Fields:
+    """What every format has, by the spelling and the defaults of this one."""
+
+    def optional(key: str) -> int | None:
+        return config.optional_size(key) if key else None
+
+    d, layers = config.size(form.hidden_key), config.size(form.layers_key)
+    if layers > MAX_LAYERS:
+        key = form.layers_key.split()[0]
+        raise InputError(f"{config.name}: {key}: {layers} is more than any model has; at most {MAX_LAYERS}")
+    heads = config.size(form.heads_key)
+    for key, value in form.only:
+        config.require(key, value)
+    ffn = optional(form.ffn_key) or 4 * d if form.ffn is None else config.size(form.ffn_key, form.ffn)
+    made: Fields = {
+        "hidden_size": d,
+        "num_layers": layers,
+        "num_heads": heads,
+        "intermediate_size": ffn,
+        "gated_ffn": form.gated,
+        "vocab_size": config.size("vocab_size", form.vocab),
+        "max_position": config.size(form.positions_key, form.positions),
+        "embedding_size": optional(form.embedding_key) or d,
+        "fused_qkv": form.fused_qkv,
+        "fused_gate_up": form.fused_gate_up,
+        "tied_embeddings": config.flag("tie_word_embeddings", form.tied),
     }
+    if form.grouped:
+        made["head_width"] = config.optional_size("head_dim") or form.head_dim
+        made["kv_heads"] = config.optional_size("num_key_value_heads", form.kv_heads)  # null is h in every format
+    return made
 
 
-def _llama(defaults: Defaults) -> Callable[[Config], Fields]:
-    """A format that has LLaMA's keys and no others that matter."""
-    return lambda config: _standard(config, defaults)
-
-
-def _one_window(window: int | None, defaults: Defaults) -> Callable[[Config], Fields]:
-    """The same, with one window for all layers."""
-
-    def read(config: Config) -> Fields:
-        fields = _standard(config, defaults)
-        return fields | _every_layer(config.optional_size("sliding_window", window), fields["num_layers"])
-
-    return read
-
-
-def _every_layer(window: int | None, layers: int) -> Fields:
-    return {"windows": (window,) * layers if window else ()}
-
-
-def _by_layer_type(config: Config, layers: int, window: int | None, default: list[bool]) -> Fields:
-    """Windows where `layer_types` has `sliding_attention`, or where the format puts them by `default`."""
-    types = config.get("layer_types")
-    names = {"full_attention": False, "sliding_attention": True}
-    sliding = default
-    if types is not None:
-        known = isinstance(types, list) and all(isinstance(kind, str) and kind in names for kind in types)
-        if not known or len(types) != layers:
-            raise config.error("layer_types", f"is not a list of {layers} layers, each {' or '.join(names)}")
-        sliding = [names[kind] for kind in types]
-    if any(sliding) and window is None:
-        raise config.error("sliding_window", "is null or not in use, but some layers are sliding_attention")
-    windows: Windows = tuple(window if slides else None for slides in sliding)
-    return {"windows": windows if any(sliding) else ()}
-
-
-def _gpt2(config: Config) -> Fields:
-    fields = _core(config, "n_embd hidden_size", "n_layer num_hidden_layers", "n_head num_attention_heads")
-    return fields | {
-        "intermediate_size": config.optional_size("n_inner") or 4 * fields["hidden_size"],
-        "gated_ffn": False,
-        "vocab_size": config.size("vocab_size", 50257),
-        "max_position": config.size("n_positions max_position_embeddings", 1024),
-        "fused_qkv": True,
-        "tied_embeddings": config.flag("tie_word_embeddings", True),
-    }
-
-
-def _opt(config: Config) -> Fields:
-    fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
-    return fields | {
-        "intermediate_size": config.size("ffn_dim", 3072),
-        "gated_ffn": False,
-        "vocab_size": config.size("vocab_size", 50272),
-        "max_position": config.size("max_position_embeddings", 2048),
-        "embedding_size": config.optional_size("word_embed_proj_dim") or fields["hidden_size"],
-        "tied_embeddings": config.flag("tie_word_embeddings", True),
-    }
-
-
-def _bloom(config: Config) -> Fields:
-    fields = _core(config, "hidden_size n_embed", "n_layer num_hidden_layers", "n_head num_attention_heads")
-    return fields | {
-        "intermediate_size": 4 * fields["hidden_size"],
-        "gated_ffn": False,
-        "vocab_size": config.size("vocab_size", 250880),
-        "max_position": config.size("seq_length", 2048),  # ALiBi has no limit; the models' files say what they saw
-        "fused_qkv": True,
-        "tied_embeddings": config.flag("tie_word_embeddings", True),
-    }
-
-
-def _gpt_neox(config: Config) -> Fields:
-    fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
-    return fields | {
-        "intermediate_size": config.size("intermediate_size", 24576),
-        "gated_ffn": False,
-        "vocab_size": config.size("vocab_size", 50432),
-        "max_position": config.size("max_position_embeddings", 2048),
-        "fused_qkv": True,
-        "tied_embeddings": config.flag("tie_word_embeddings", False),
-    }
-
-
-def _falcon(config: Config) -> Fields:
+def _falcon_heads(config: Config, made: Fields) -> Fields:
     """`num_kv_heads` counts only in the new architecture (40B, 180B); the old one has one K and V head, or all."""
-    fields = _core(config, "hidden_size n_embed", "num_hidden_layers", "num_attention_heads")
-    heads = fields["num_heads"]
-    given = config.optional_size("num_kv_heads") or heads
-    multi_query = config.flag("multi_query", True)
+    given, multi_query = config.optional_size("num_kv_heads"), config.flag("multi_query", True)
     if config.flag("new_decoder_architecture", False):
-        kv_heads = given
-    elif multi_query:
-        kv_heads = 1
-    else:
-        config.require("num_kv_heads", heads)
-        kv_heads = heads
-    return fields | {
-        "kv_heads": kv_heads,
-        "intermediate_size": config.optional_size("ffn_hidden_size") or 4 * fields["hidden_size"],
-        "gated_ffn": False,
-        "vocab_size": config.size("vocab_size", 65024),
-        "max_position": config.size("max_position_embeddings", 2048),
-        "fused_qkv": True,
-        "tied_embeddings": config.flag("tie_word_embeddings", True),
+        return {"kv_heads": given}
+    if multi_query:
+        return {"kv_heads": 1}
+    config.require("num_kv_heads", made["num_heads"])
+    return {}
+
+
+def _one_window(default: int | None) -> Reader:
+    """One window for all layers, or none."""
+    return lambda config, made: {"windows": (config.optional_size("sliding_window", default),) * made["num_layers"]}
+
+
+def _alternating(default: int, period: int, period_key: str = "", again: str = "") -> Reader:
+    """Every `period`-th layer sees all tokens and the others a window, which the key `again` may repeat."""
+
+    def read(config: Config, made: Fields) -> Fields:
+        window = config.optional_size("sliding_window", default)
+        if again:
+            config.require(again, window)
+        every = config.size(period_key, period) if period_key else period
+        return _by_layer_type(config, window, [bool((layer + 1) % every) for layer in range(made["num_layers"])])
+
+    return read
+
+
+def _qwen_windows(config: Config, made: Fields) -> Fields:
+    """Qwen2 and Qwen3: a window only where `use_sliding_window` asks for it, from layer `max_window_layers` on."""
+    window = config.optional_size("sliding_window", 4096)
+    window = window if config.flag("use_sliding_window", False) else None
+    first = config.count("max_window_layers", 28)
+    return _by_layer_type(config, window, [window is not None and i >= first for i in range(made["num_layers"])])
+
+
+def _qwen_moe_windows(config: Config, made: Fields) -> Fields:
+    """Qwen3-MoE has the same keys, but `use_sliding_window` asks for a window in all layers."""
+    windows = _one_window(4096)(config, made)
+    if config.flag("use_sliding_window", False):
+        return windows
+    config.get("max_window_layers")  # means nothing then
+    return {}
+
+
+def _by_layer_type(config: Config, window: int | None, default: list[bool]) -> Fields:
+    """Windows where `layer_types` has `sliding_attention`, or where the format puts them by `default`."""
+    names = ("full_attention", "sliding_attention")
+    types = config.get("layer_types", [names[slides] for slides in default])
+    known = isinstance(types, list) and all(isinstance(kind, str) and kind in names for kind in types)
+    if not isinstance(types, list) or not known or len(types) != len(default):
+        raise config.error("layer_types", f"is not a list of {len(default)} layers, each {' or '.join(names)}")
+    if names[True] in types and window is None:
+        raise config.error("sliding_window", "is null or not in use, but some layers are sliding_attention")
+    return {"windows": tuple(window if kind == names[True] else None for kind in types)}
+
+
+def _experts(
+    keys: str, number: int, top_k: int | None, top_k_keys: str = "num_experts_per_tok", ffn: int = 0, shared: int = 0
+) -> Reader:
+    """Experts as wide as a dense FFN, or by a key with the default `ffn`; `shared` is the default of another key."""
+
+    def read(config: Config, made: Fields) -> Fields:
+        width = config.size("moe_intermediate_size", ffn) if ffn else made["intermediate_size"]
+        common = config.count("n_shared_experts", shared) if shared else 0
+        return {"experts": Experts(config.size(keys, number), config.size(top_k_keys, top_k), width, common * width)}
+
+    return read
+
+
+def _qwen_dense_layers(config: Config, made: Fields) -> Fields:
+    """Experts in every `decoder_sparse_step`-th layer; all other layers, and those listed, are dense."""
+    layers = range(made["num_layers"])
+    step, dense = config.size("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
+    if not isinstance(dense, list) or not all(type(layer) is int and layer in layers for layer in dense):
+        raise config.error("mlp_only_layers", f"is not a list of layers, which are 0 to {len(layers) - 1}")
+    return {"dense_layers": tuple(layer for layer in layers if layer in dense or (layer + 1) % step)}
+
+
+def _dense_first(default: int) -> Reader:
+    """DeepSeek-V2 and V3: the first layers are dense."""
+    return lambda config, made: {
+        "dense_layers": tuple(range(min(config.count("first_k_dense_replace", default), made["num_layers"])))
     }
 
 
-def _phi3(config: Config) -> Fields:
-    for key in ("full_attn_mod", "interpolate_factor"):  # Phi-4-mini has them, as 1, and transformers ignores them
-        config.require(key, 1)
-    fields = _one_window(None, Defaults(8192, None, 32064, 4096))(config)
-    return fields | {"fused_qkv": True, "fused_gate_up": True}
+def _latent(config: Config, made: Fields) -> Fields:
+    """DeepSeek-V2 and V3: one latent serves all heads, whose sizes the keys below give."""
+    config.require("num_key_value_heads", made["num_heads"])
+    # The first two follow from the keys below; multi-token prediction is no part of a decode step.
+    config.read |= {"head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers"}
+    return {
+        "latent": Latent(
+            kv_rank=config.size("kv_lora_rank", 512),
+            q_rank=config.optional_size("q_lora_rank", 1536),
+            nope_head_dim=config.size("qk_nope_head_dim", 128),
+            rope_head_dim=config.size("qk_rope_head_dim", 64),
+            v_head_dim=config.size("v_head_dim", 128),
+        )
+    }
 
 
-def _starcoder2(config: Config) -> Fields:
-    config.require("mlp_type", "default")
-    return _one_window(None, Defaults(12288, 2, 49152, 4096, tied=True, gated=False))(config)
+N_LAYER, N_HEAD = "n_layer num_hidden_layers", "n_head num_attention_heads"
+ONE_WINDOW = (_one_window(None),)
+GEMMA = (("use_bidirectional_attention", False),)
+DEEPSEEK = (("moe_layer_freq", 1),)
+ROUTED = "n_routed_experts num_local_experts num_experts"
 
-
-def _qwen(head_dim: int | None) -> Callable[[Config], Fields]:
-    """Qwen2 and Qwen3: a window only where `use_sliding_window` asks for it, from layer `max_window_layers` on."""
-
-    def read(config: Config) -> Fields:
-        fields = _standard(config, Defaults(22016, 32, 151936, 32768, head_dim))
-        layers, window = fields["num_layers"], config.optional_size("sliding_window", 4096)
-        if not config.flag("use_sliding_window", False):
-            window = None
-        first = config.count("max_window_layers", 28)
-        default = [window is not None and layer >= first for layer in range(layers)]
-        return fields | _by_layer_type(config, layers, window, default)
-
-    return read
-
-
-def _qwen3_moe(config: Config) -> Fields:
-    fields = _standard(config, Defaults(6144, 4, 151936, 32768))
-    layers, window = fields["num_layers"], config.optional_size("sliding_window", 4096)
-    windows: Fields = {"windows": ()}
-    if config.flag("use_sliding_window", False):
-        windows = _every_layer(window, layers)
-    else:
-        config.get("max_window_layers")
-    step, dense = config.size("decoder_sparse_step", 1), config.layers("mlp_only_layers", layers)
-    experts = Experts(
-        num_experts=config.size("num_experts num_local_experts", 128),
-        experts_per_token=config.size("num_experts_per_tok", 8),
-        intermediate_size=config.size("moe_intermediate_size", 768),
-    )
-    listed = tuple(layer for layer in range(layers) if layer in dense or (layer + 1) % step)
-    return fields | windows | {"experts": experts, "dense_layers": listed}
-
-
-def _gemma(vocab: int, positions: int, period_key: str = "") -> Callable[[Config], Fields]:
-    """Gemma 2 and 3: every second, or sixth, layer sees all tokens and the others a window."""
-
-    def read(config: Config) -> Fields:
-        config.require("use_bidirectional_attention", False)
-        fields = _standard(config, Defaults(9216, 4, vocab, positions, head_dim=256, tied=True))
-        layers, window = fields["num_layers"], config.optional_size("sliding_window", 4096)
-        config.require("sliding_window_size", window)  # some of Gemma 2's files write it twice
-        period = config.size(period_key, 6) if period_key else 2
-        default = [bool((layer + 1) % period) for layer in range(layers)]
-        return fields | _by_layer_type(config, layers, window, default)
-
-    return read
-
-
-def _mixtral(config: Config) -> Fields:
-    fields = _one_window(None, Defaults(14336, 8, 32000, 131072))(config)
-    experts = Experts(
-        num_experts=config.size("num_local_experts num_experts", 8),
-        experts_per_token=config.size("num_experts_per_tok", 2),
-        intermediate_size=fields["intermediate_size"],
-    )
-    return fields | {"experts": experts}
-
-
-def _gpt_oss(config: Config) -> Fields:
-    fields = _standard(config, Defaults(2880, 8, 201088, 131072, head_dim=64))
-    layers, window = fields["num_layers"], config.optional_size("sliding_window", 128)
-    experts = Experts(
-        num_experts=config.size("num_local_experts num_experts", 128),
-        experts_per_token=config.size("num_experts_per_tok experts_per_token", 4),
-        intermediate_size=fields["intermediate_size"],
-    )
-    default = [bool((layer + 1) % 2) for layer in range(layers)]
-    return fields | _by_layer_type(config, layers, window, default) | {"experts": experts, "fused_gate_up": True}
-
-
-def _deepseek(
-    ffn: int, vocab: int, positions: int, experts: int, top_k: int | None, shared: int, expert_ffn: int, dense: int
-) -> Callable[[Config], Fields]:
-    """DeepSeek-V2 and V3: latent attention; dense layers first, then experts of which some are shared."""
-
-    def read(config: Config) -> Fields:
-        fields = _core(config, "hidden_size", "num_hidden_layers", "num_attention_heads")
-        config.require("num_key_value_heads", fields["num_heads"])  # one latent serves all heads
-        config.require("moe_layer_freq", 1)
-        for key in ("head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers"):
-            config.get(key)  # derived from the keys below; multi-token prediction is no part of a decode step
-        first = config.count("first_k_dense_replace", dense)
-        width = config.size("moe_intermediate_size", expert_ffn)
-        return fields | {
-            "intermediate_size": config.size("intermediate_size", ffn),
-            "gated_ffn": True,
-            "vocab_size": config.size("vocab_size", vocab),
-            "max_position": config.size("max_position_embeddings", positions),
-            "experts": Experts(
-                num_experts=config.size("n_routed_experts num_local_experts num_experts", experts),
-                experts_per_token=config.size("num_experts_per_tok", top_k),
-                intermediate_size=width,
-                shared_intermediate_size=config.count("n_shared_experts", shared) * width,
-            ),
-            "dense_layers": tuple(range(min(first, fields["num_layers"]))),
-            "latent": Latent(
-                kv_rank=config.size("kv_lora_rank", 512),
-                q_rank=config.optional_size("q_lora_rank", 1536),
-                nope_head_dim=config.size("qk_nope_head_dim", 128),
-                rope_head_dim=config.size("qk_rope_head_dim", 64),
-                v_head_dim=config.size("v_head_dim", 128),
-            ),
-            "tied_embeddings": config.flag("tie_word_embeddings", False),
-        }
-
-    return read
-
-
-FORMATS: dict[str, Callable[[Config], Fields]] = {
-    "gpt2": _gpt2,
-    "opt": _opt,
-    "llama": _llama(Defaults(11008, None, 32000, 2048)),
-    "mistral": _one_window(4096, Defaults(14336, 8, 32000, 131072)),
-    "mixtral": _mixtral,
-    "qwen2": _qwen(head_dim=None),
-    "qwen3": _qwen(head_dim=128),
-    "qwen3_moe": _qwen3_moe,
-    "gemma2": _gemma(256000, 8192),
-    "gemma3_text": _gemma(262208, 131072, "sliding_window_pattern"),
-    "phi3": _phi3,
-    "phi": _llama(Defaults(8192, None, 51200, 2048, gated=False)),
-    "falcon": _falcon,
-    "olmo2": _llama(Defaults(11008, None, 50304, 2048)),
-    "gpt_neox": _gpt_neox,
-    "bloom": _bloom,
-    "starcoder2": _starcoder2,
-    "granite": _llama(Defaults(11008, None, 32000, 2048)),
-    "gpt_oss": _gpt_oss,
-    "deepseek_v2": _deepseek(11008, 102400, 2048, experts=64, top_k=None, shared=2, expert_ffn=1407, dense=0),
-    "deepseek_v3": _deepseek(18432, 129280, 4096, experts=256, top_k=8, shared=1, expert_ffn=2048, dense=3),
-    "bitnet": _llama(Defaults(6912, 5, 128256, 2048)),
-}
-"""Every supported `model_type`, and what reads its keys."""
+FORMATS = {
+    "gpt2": Format(50257, 1024, None, tied=True, gated=False, grouped=False, fused_qkv=True, ffn_key="n_inner",
+                   hidden_key="n_embd hidden_size", layers_key=N_LAYER, heads_key=N_HEAD,
+                   positions_key="n_positions max_position_embeddings"),
+    "opt": Format(50272, 2048, 3072, tied=True, gated=False, grouped=False, ffn_key="ffn_dim",
+                  embedding_key="word_embed_proj_dim"),
+    "llama": Format(32000, 2048, 11008),
+    "mistral": Format(32000, 131072, 14336, kv_heads=8, more=(_one_window(4096),)),
+    "mixtral": Format(32000, 131072, 14336, kv_heads=8, more=(
+        *ONE_WINDOW, _experts("num_local_experts num_experts", 8, 2))),
+    "qwen2": Format(151936, 32768, 22016, kv_heads=32, more=(_qwen_windows,)),
+    "qwen3": Format(151936, 32768, 22016, kv_heads=32, head_dim=128, more=(_qwen_windows,)),
+    "qwen3_moe": Format(151936, 32768, 6144, kv_heads=4, more=(
+        _qwen_moe_windows, _qwen_dense_layers, _experts("num_experts num_local_experts", 128, 8, ffn=768))),
+    "gemma2": Format(256000, 8192, 9216, kv_heads=4, head_dim=256, tied=True, only=GEMMA, more=(
+        _alternating(4096, 2, again="sliding_window_size"),)),
+    "gemma3_text": Format(262208, 131072, 9216, kv_heads=4, head_dim=256, tied=True, only=GEMMA, more=(
+        _alternating(4096, 6, "sliding_window_pattern", again="sliding_window_size"),)),
+    # Phi-4-mini has the two keys, as 1, and transformers ignores them.
+    "phi3": Format(32064, 4096, 8192, fused_qkv=True, fused_gate_up=True, more=ONE_WINDOW,
+                   only=(("full_attn_mod", 1), ("interpolate_factor", 1))),
+    "phi": Format(51200, 2048, 8192, gated=False),
+    "falcon": Format(65024, 2048, None, tied=True, gated=False, grouped=False, fused_qkv=True,
+                     hidden_key="hidden_size n_embed", ffn_key="ffn_hidden_size", more=(_falcon_heads,)),
+    "olmo2": Format(50304, 2048, 11008),
+    "gpt_neox": Format(50432, 2048, 24576, gated=False, grouped=False, fused_qkv=True),
+    # ALiBi has no limit of positions; `seq_length` is what the model was trained on.
+    "bloom": Format(250880, 2048, None, tied=True, gated=False, grouped=False, fused_qkv=True, ffn_key="",
+                    hidden_key="hidden_size n_embed", layers_key=N_LAYER, heads_key=N_HEAD, positions_key="seq_length"),
+    "starcoder2": Format(49152, 4096, 12288, kv_heads=2, tied=True, gated=False, more=ONE_WINDOW,
+                         only=(("mlp_type", "default"),)),
+    "granite": Format(32000, 2048, 11008),
+    "gpt_oss": Format(201088, 131072, 2880, kv_heads=8, head_dim=64, fused_gate_up=True, more=(
+        _alternating(128, 2),
+        _experts("num_local_experts num_experts", 128, 4, "num_experts_per_tok experts_per_token"))),
+    "deepseek_v2": Format(102400, 2048, 11008, grouped=False, only=DEEPSEEK, more=(
+        _latent, _dense_first(0), _experts(ROUTED, 64, None, ffn=1407, shared=2))),
+    "deepseek_v3": Format(129280, 4096, 18432, grouped=False, only=DEEPSEEK, more=(
+        _latent, _dense_first(3), _experts(ROUTED, 256, 8, ffn=2048, shared=1))),
+    "bitnet": Format(128256, 2048, 6912, kv_heads=5),
+}  # fmt: skip
+"""Every supported `model_type`."""
