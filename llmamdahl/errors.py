@@ -68,10 +68,10 @@ def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -
     value
         What was given, of any type.
     choices
-        What is known. All are listed if that takes at most `MAX_SHOWN` characters; of more, up to three near ones. Case
-        and everything up to the last `/` of the value are ignored, so that a repository id suggests a name.
+        What is known. All are listed if that takes at most `MAX_SHOWN` characters; if not, up to three near ones are.
+        Case is ignored, and so is everything up to the last `/` of the value, so that a repository id suggests a name.
     hint
-        What to do where the choices are many and none is near.
+        What to do where the choices are many and none is near; without it, the first choices are listed.
 
     >>> print(unknown("dataflow", "rs", ["os", "ws", "is"]))
     dataflow: 'rs' is unknown; known: os, ws, is
@@ -84,7 +84,7 @@ def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -
     by_lower = {name.lower(): name for name in names}
     # Names are short, and the time that difflib takes grows with the square of the longer one.
     near = [by_lower[name] for name in get_close_matches(word[:MAX_SHOWN], by_lower)]
-    advice = f"did you mean {', '.join(near)}?" if near else hint or f"there are {len(names)} choices, and none is near"
+    advice = f"did you mean {', '.join(near)}?" if near else hint or f"{listed[:MAX_SHOWN]}..."
     return InputError(f"{field}: {shown(value)} is unknown; {advice}")
 
 

@@ -1,6 +1,6 @@
-"""`from_hf_config` held to transformers itself: every weight of every layer, and the MACs that PyTorch counts.
+"""`from_hf_config` checked against transformers: every weight of every layer, and the MACs that PyTorch counts.
 
-Needs the extra `oracle` (PyTorch and transformers); what is refused is tested in `test_hf_refused.py`, without it.
+Needs the extra `oracle` (PyTorch and transformers); `test_hf_refused.py` tests without it which configs are rejected.
 `python tests/test_hf.py` prints the table: config, layers, projections compared, differences.
 """
 
@@ -126,14 +126,14 @@ def built(case):
 
 
 def separate_in_the_files(model_type):
-    """Whether a checkpoint has each expert's gate and up apart, though transformers stacks them as it loads."""
+    """Whether a checkpoint keeps gate and up of each expert apart, although transformers stacks them on loading."""
     converters = get_checkpoint_conversion_mapping(model_type) or []
     stacked = [each for each in converters if any("gate_up_proj" in target for target in each.target_patterns)]
     return any(len(each.source_patterns) == 2 for each in stacked)
 
 
 def weights_of(case):
-    """Layer -> Counter of (our name, k, n) of the parameters of transformers' model; -1 is around the layers."""
+    """Layer -> Counter of (our name, k, n) of the parameters in transformers' model; -1 is outside the layers."""
     model, config = built(case)
     modules = dict(model.named_modules())
     found = {layer: Counter() for layer in range(-1, config.num_hidden_layers)}
@@ -164,7 +164,7 @@ def weights_of(case):
 
 
 def listed(matmuls):
-    """Counter of (name, k, n) of a step's weights; W_UK and W_UV of a latent model as the one weight they are of."""
+    """Counter of (name, k, n) of a step's weights; W_UK and W_UV count as the one weight that holds both."""
     found = Counter()
     parts = {}
     for matmul in matmuls:
@@ -184,7 +184,7 @@ def listed(matmuls):
 
 
 def differences(case):
-    """Layers, projections compared, and those of them that differ. Every expert is at work: one sequence for each."""
+    """Numbers of layers and of compared projections, and the differing ones. One sequence an expert: all are used."""
     found, model = weights_of(case), from_hf_config(CASES[case])
     batch = model.experts.num_experts if model.experts else 1
     differ, compared = Counter(), 0
@@ -218,7 +218,7 @@ def macs(matmuls, attention):
 
 
 def counted(model, **inputs):
-    """MACs of a forward pass: inside attention between activations, and of weights. PyTorch counts 2 flops a MAC."""
+    """MACs of a forward pass, between activations in attention and with weights. PyTorch counts 2 flops a MAC."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(**inputs, logits_to_keep=1)
     batched = weights = 0
@@ -271,7 +271,7 @@ def test_what_transformers_saves_is_read_as_the_same_model(case, tmp_path):
 
 @pytest.mark.parametrize("model_type", list(FORMATS))
 def test_defaults_are_transformers_own(model_type):
-    """Only the three sizes that must be there: all else is absent, and must mean the same to both."""
+    """A config of the three mandatory sizes alone: what is absent must mean the same to both."""
     names = {"gpt2": ("n_embd", "n_layer", "n_head"), "bloom": ("hidden_size", "n_layer", "n_head")}
     core = names.get(model_type, ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     heads = {"deepseek_v3": 128, "bitnet": 40}.get(

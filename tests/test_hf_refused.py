@@ -1,4 +1,4 @@
-"""What `from_hf_config` refuses: every message names the file or model, the key, its value, and what is right."""
+"""Configs that `from_hf_config` rejects: each message names the file or model, the key, its value and what is right."""
 
 import json
 from dataclasses import replace

@@ -107,7 +107,7 @@ class Decoder:
     kv_heads
         Heads of K and V, each shared by equally many query heads; None for one per query head.
     head_width
-        Width of one head of Q, K and V; None for d/h, and then h must divide d. With `latent` it is given there.
+        Width of one head of Q, K and V; None for d/h, which must be whole, or for what `latent` says.
     fused_qkv
         True if Q, K and V are one product with one weight matrix.
     fused_gate_up
