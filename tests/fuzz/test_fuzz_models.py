@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from inputs import EDGES, NONSENSE, REFUSED, answer, as_size, fuzz, one_in
 
 from llmamdahl.errors import InputError
-from llmamdahl.models import Decoder, Experts, Latent, from_hf_config, get_model, model_names, zoo_names
+from llmamdahl.models import Decoder, Experts, Latent, find_model, from_hf_config, get_model, model_names, zoo_names
 from llmamdahl.tables import DATA, ROOT
 
 TABLES = {
@@ -55,6 +55,19 @@ def test_get_model(name):
         else:
             assert getattr(model, column) == int(row[column])
     assert model.gated_ffn == (row["gated_ffn"] == "true" and not printed)
+
+
+@fuzz
+@given(one_in(4, st.sampled_from([*NAMES, *map(get_model, NAMES)])))
+def test_find_model(model):
+    """A name or a model is found, and whatever else there is raises an error that names the argument."""
+    found = answer(lambda: find_model(model), "model:")
+    if isinstance(model, Decoder):
+        assert found is model
+    elif isinstance(model, str) and model in NAMES:
+        assert found == get_model(model)
+    else:
+        assert found is REFUSED
 
 
 CONFIGS = {
