@@ -15,7 +15,7 @@ from llmamdahl import analysis
 from llmamdahl.analysis import Metric, Settings, Share
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Hardware, SystolicArray, devices, find_hardware
-from llmamdahl.models import find_model, table2_true, zoo
+from llmamdahl.models import benchmarked, find_model, table2_true, zoo
 from llmamdahl.roofline import Precision
 from llmamdahl.systolic import Counting
 from llmamdahl.workload import Phase, num_weights
@@ -190,8 +190,8 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
 def list_models(text: str | None, as_json: bool) -> None:
     """The models that can be named, or those whose name or family contains TEXT."""
     rows = [{"name": row["name"], "family": row["family"], "table": "Table 2"} for row in table2_true()]
-    for table in ("zoo", "benchmarked"):
-        rows += [{"name": row["name"], "family": row["family"], "table": table} for row in zoo(table)]
+    for table, models in {"zoo": zoo(), "benchmarked": benchmarked()}.items():
+        rows += [{"name": row["name"], "family": row["family"], "table": table} for row in models]
     kept = [row for row in rows if text is None or text.casefold() in f"{row['name']} {row['family']}"]
     for row in kept:
         model = find_model(row["name"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -115,14 +114,6 @@ def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise unknown(field, value, choices)
     return str(value)
-
-
-def unknown(field: str, value: object, choices: list[str], hint: str = "") -> InputError:
-    """The error for a `value` that is none of `choices`: it has the nearest of them, or all if none is near."""
-    near = difflib.get_close_matches(str(value).casefold(), [choice.casefold() for choice in choices], 3, 0.5)
-    named = [choice for folded in near for choice in choices if choice.casefold() == folded]
-    help_ = f"did you mean {', '.join(named)}?" if named else f"known: {', '.join(choices)}"
-    return InputError(f"{field}: {shown(value)} is unknown; {help_}" + (f" Or give {hint}" if hint else ""))
 
 
 def is_number(value: object) -> bool:

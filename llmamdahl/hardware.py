@@ -274,15 +274,15 @@ def find_hardware(hardware: str | Hardware) -> Hardware:
     if size := re.fullmatch(r"\s*(\d{1,18})\s*[xX]\s*(\d{1,18})\s*", hardware):
         return SystolicArray(int(size[1]), int(size[2]))
     arrays, known = ([row[key] for row in rows] for key, rows in (("array", _array_rows()), ("name", _device_rows())))
-    name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, "a size such as 128x64")
+    name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, "or a size such as 128x64")
     return get_array(name) if name in arrays else get_device(name)
 
 
-def _named(field: str, name: object, choices: dict[str, T], hint: str = "") -> T:
+def _named(field: str, name: object, choices: dict[str, T], *others: str) -> T:
     """The choice of this name, without regard to case."""
     folded = {choice.casefold(): value for choice, value in choices.items()}
     if not isinstance(name, str) or name.strip().casefold() not in folded:
-        raise unknown(field, name, list(choices), hint)
+        raise unknown(field, name, [*choices, *others])
     return folded[name.strip().casefold()]
 
 

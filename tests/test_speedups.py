@@ -180,8 +180,8 @@ def test_summary():
     [
         ("unit", "parsecs", "unit: 'parsecs' is unknown; known: tokens/s, sequences, us"),
         ("baseline", "", "baseline: empty, though there is a speedup; say what it is a speedup over"),
-        ("device", "Core i9", "device: 'Core i9' is unknown; did you mean Core i7-13700H"),
-        ("model", "bitnet-8b-dummy", "model: 'bitnet-8b-dummy' is unknown; known: "),
+        ("device", "Core i9", "device: 'Core i9' is unknown; known: Tesla"),
+        ("model", "bitnet-8b-dummy", "model: 'bitnet-8b-dummy' is unknown; did you mean bitnet-"),
         ("weight_bits", "", "weight_bits: empty, though a prediction needs it; fill it in, or say why not"),
         ("context_length", "", "context_length: empty, though a prediction needs it"),
         ("before", "", "before: empty, though a prediction needs it"),

@@ -13,9 +13,9 @@ import pandas as pd
 from llmamdahl.analysis import sweep
 from llmamdahl.errors import one_of
 from llmamdahl.hardware import Dataflow, get_array
-from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names, table2_printed, table2_true
+from llmamdahl.models import CONTEXT_LENGTHS, FAMILY, get_model, model_names, table2_printed, table2_true
 from llmamdahl.paper.miscounts import dataflow_cycles
-from llmamdahl.paper.published import COLUMNS, FAMILY, as_printed, errata, figure6, statements, table1, table3
+from llmamdahl.paper.published import COLUMNS, as_printed, errata, figure6, statements, table1, table3
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import Counting
 from llmamdahl.tables import Row
