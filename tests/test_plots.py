@@ -7,11 +7,13 @@ import pytest
 
 from llmamdahl import amdahl, plots
 from llmamdahl.analysis import correction_shift, crossovers, dataflow_cycles, fraction_by_array_size, sweep
+from llmamdahl.device import recorded
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
-from llmamdahl.paper import speedups
+from llmamdahl.paper import figures, speedups
 from llmamdahl.paper.checks import agreement
+from llmamdahl.paper.published import as_printed
 
 OPT = model_names("opt")
 
@@ -21,7 +23,7 @@ def texts(axis):
 
 
 def test_heat_map_cells_are_figure_6_as_printed():
-    figure = plots.heat_maps(sweep(OPT, CONTEXT_LENGTHS, [EDGE_TPU]), "Figure 6")
+    figure = plots.heat_maps(sweep(OPT, CONTEXT_LENGTHS, [EDGE_TPU]), "Figure 6", as_printed)
     printed = agreement("Figure 6").query("kind == 'cell'").printed.tolist()
     assert texts(figure.axes[0]) + texts(figure.axes[1]) == printed
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
@@ -31,7 +33,7 @@ def test_heat_map_cells_are_figure_6_as_printed():
 
 def test_shift_map_shows_the_shift():
     shift = correction_shift(["opt-350m"], [2048], [CLOUD_TPU])
-    figure = plots.shift_maps(shift, "shift")
+    figure = figures.shift_maps(shift, "shift")
     assert texts(figure.axes[0]) == [f"{shift['shift'][0]:+.3f}"] == ["-0.035"]
 
 
@@ -55,7 +57,7 @@ def test_dataflow_bars_say_where_the_tie_is():
         for ifmap in ("activations", "weights")
         for counting in ("reported", "corrected")
     )
-    figure = plots.dataflow_bars(frame, "Figure 8")
+    figure = figures.dataflow_bars(frame, "Figure 8")
     assert [axis.get_xlabel().split(": ")[1] for axis in figure.axes] == [
         f"{dataflow} / OS as reported; corrected" for dataflow in ("IS", "WS", "IS", "WS")
     ]
@@ -79,9 +81,17 @@ def test_a_model_of_your_own_is_drawn_by_its_name():
     plots.amdahl_curves(amdahl.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
 
 
-def test_a_heat_map_shows_one_array():
-    with pytest.raises(InputError, match="2 arrays"):
+def test_heat_map_cells_have_three_decimals_unless_told_otherwise():
+    frame = sweep(["opt-350m"], [128, 256], [EDGE_TPU])
+    cells = [f"{fraction:.3f}" for fraction in frame[frame.metric == "cycles"].fraction]
+    assert texts(plots.heat_maps(frame, "F").axes[0]) == cells
+
+
+def test_a_heat_map_shows_one_array_and_a_latency_map_one_device():
+    with pytest.raises(InputError, match="frame: it has 2 combinations of array, dataflow; a map shows one"):
         plots.heat_maps(sweep(OPT, [128], [EDGE_TPU, CLOUD_TPU]), "F")
+    with pytest.raises(InputError, match="combinations of device, dtype, launch, batch; a map shows one"):
+        figures.latency_maps(recorded.fractions(recorded.read()), "F")
 
 
 def test_a_line_for_each_model_against_the_size_of_the_array():
@@ -109,7 +119,7 @@ def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
 
 def test_published_speedups():
     predicted = speedups.predictions(speedups.published())
-    figure = plots.speedup_scatter(predicted, "title")
+    figure = figures.speedup_scatter(predicted, "title")
     left, right = figure.axes
     drawn = [point for group in left.collections[:-1] for point in group.get_offsets().tolist()]
     assert sorted(map(tuple, drawn)) == sorted(zip(predicted.predicted, predicted.measured, strict=True))
@@ -121,7 +131,7 @@ def test_published_speedups():
 def test_systems_on_curves():
     fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
     curves, ranges = amdahl.curves(fractions, [1, 10, 100]), speedups.realised(speedups.published())
-    figure = plots.systems_on_curves(curves, ranges, "title")
+    figure = figures.systems_on_curves(curves, ranges, "title")
     cloud, edge, strip, _ = figure.axes
     assert [axis.get_title() for axis in (cloud, edge)] == ["cloud, l = 2048", "edge, l = 2048"]
     assert len(cloud.lines) == len(OPT)

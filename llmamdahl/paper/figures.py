@@ -1,0 +1,202 @@
+"""Figures that belong to this paper, to the measurements that test it and to the speedups that others published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
+
+from llmamdahl.plots import (
+    FRACTIONS,
+    PANELS,
+    PARTIAL,
+    TOTAL,
+    colours,
+    finish,
+    grid,
+    handles_of,
+    label_decades,
+    maps,
+    model_label,
+)
+
+LATENCY = {"matmul": "(a) Latency, attention as two MatMuls", "fused": "(b) Latency, attention fused"}
+FORMS = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
+
+
+def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
+    """Total cycles of each dataflow: one panel an array and ifmap operand, corrected counts outlined (Figure 8).
+
+    The number below a model is the runner-up's cycles divided by those of OS.
+    `frame` holds rows of `dataflow_cycles` at one context length.
+    """
+    panels = list(frame.groupby(["array", "ifmap"], sort=False))
+    figure, axes = grid(len(panels), (6.5, 4), len(panels) // 2, sharey="row")
+    for axis, ((array, ifmap), rows) in zip(axes.flat, panels, strict=True):
+        _dataflows(axis, rows, "is" if ifmap == "activations" else "ws")
+        axis.set(title=f"{array}, ifmap holds the {ifmap}", yscale="log", ylabel="total cycles")
+        axis.grid(alpha=0.3, axis="y")
+        sns.despine(ax=axis)
+    outline = Rectangle((0, 0), 1, 1, fill=False, edgecolor="black", label="corrected counts")
+    return finish(figure, title, [*handles_of(axes), outline], loc="outside lower center", ncols=4)
+
+
+def _dataflows(axis: Axes, rows: pd.DataFrame, runner_up: str) -> None:
+    """One panel's bars, and how close the runner-up comes to OS, below each model and below the panel."""
+    reported, corrected = (rows[rows.counting == counting] for counting in ("reported", "corrected"))
+    for offset, (dataflow, colour) in zip((-0.27, 0, 0.27), colours(("os", "ws", "is")).items(), strict=True):
+        places = [place + offset for place in range(len(reported))]
+        axis.bar(places, reported[dataflow], width=0.25, color=colour, label=dataflow.upper())
+        axis.bar(places, corrected[dataflow], width=0.25, fill=False, edgecolor="black", linewidth=0.9)
+    ratios, exact = ((counted[runner_up] / counted["os"]).tolist() for counted in (reported, corrected))
+    names = [f"{model_label(model)}\n{ratio:.3f}" for model, ratio in zip(reported.model, ratios, strict=True)]
+    axis.set_xticks(range(len(reported)), names)
+    exactly = "1 exactly" if set(exact) == {1.0} else f"{min(exact):.3f} to {max(exact):.3f}"
+    axis.set_xlabel(f"below each model: {runner_up.upper()} / OS as reported; corrected: {exactly}")
+
+
+def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
+    """How far the corrected counts move F, laid out as `heat_maps`; `frame` comes from `correction_shift`."""
+    widest = frame["shift"].abs().max()
+    bar = "corrected F - reported F"
+    style = {"vmin": -widest, "vmax": widest, "cmap": "coolwarm"}
+    return maps(frame, title, PANELS, "{:+.3f}".format, value="shift", bar=bar, **style)
+
+
+def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
+    """F of latency on one device, for both forms of attention, laid out as `heat_maps` (Figure 13).
+
+    `frame` holds rows of `recorded.fractions` of one device, dtype, launch and batch.
+    """
+    return maps(frame, title, LATENCY, "{:.3f}".format, by="attention", bar="F of latency, projections", **FRACTIONS)
+
+
+def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """S_total by Equation (5) and as measured: one panel a form of attention; `frame`: `recorded.predictions`."""
+    palette = colours(frame.weights)
+    figure, axes = grid(2, (5.5, 5), 2, sharex=True, sharey=True)
+    low, high = (getattr(frame[["predicted", "measured"]], end)().agg(end) for end in ("min", "max"))
+    for axis, (form, name) in zip(axes.flat, FORMS.items(), strict=True):
+        axis.plot([low, high], [low, high], color="black", linewidth=1, label="the law holds")
+        for (kind, colour), marker in zip(palette.items(), "osD", strict=False):
+            rows = frame[(frame.weights == kind) & (frame.attention == form)]
+            style = {"s": 22, "color": colour, "marker": marker, "alpha": 0.7}
+            axis.scatter(rows.predicted, rows.measured, label=f"{kind} projections", **style)
+        axis.set(title=name, xscale="log", yscale="log", xlabel=f"{TOTAL} predicted", ylabel=f"{TOTAL} measured")
+        for scale in (axis.xaxis, axis.yaxis):
+            label_decades(scale, "2358")
+        axis.set_aspect("equal")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(frameon=False, loc="upper left")
+    return finish(figure, title)
+
+
+def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
+    """Latency against the bytes that must move, and the limit of the bus; `frame` comes from `recorded.roofline`."""
+    shown = frame[frame.part.isin(["projection", "attention"])].copy()
+    shown["what"] = (shown.weights + " projections").where(shown.part == "projection", shown.attention + " attention")
+    figure, axes = grid(1, (8.5, 5.5))
+    axis, bus = axes.flat[0], frame.sort_values("kilobytes")
+    axis.plot(bus.kilobytes / 1e3, bus.limit_us, color="black", linewidth=1, label="limit of the bus")
+    for (what, colour), marker in zip(colours(shown.what).items(), "osD^vX*", strict=False):
+        rows = shown[shown.what == what]
+        style = {"s": 18, "color": colour, "marker": marker, "alpha": 0.7}
+        axis.scatter(rows.kilobytes / 1e3, rows.median_us, label=what, **style)
+    axis.set(xscale="log", yscale="log", title=title)
+    axis.set(xlabel="MB that must be read, of one block", ylabel="median latency, µs")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return finish(figure)
+
+
+def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """Published speedups against what bytes and datasheets predict, and against their ceilings; colour: the system.
+
+    `frame` comes from `speedups.predict`.
+    """
+    palette, markers = colours(frame.system, "tab10"), dict(zip(frame.device.unique(), "osD^vX*P", strict=False))
+    figure, axes = grid(2, (6.5, 5.6), 2, sharey=True)
+    panels = {"predicted": f"predicted {TOTAL}", "ceiling": "ceiling, 1 / (1 - F), F of time"}
+    low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
+    for axis, (across, label) in zip(axes.flat, panels.items(), strict=True):
+        for (system, device), rows in frame.groupby(["system", "device"], sort=False):
+            style = {"color": palette[system], "marker": markers[device], "alpha": 0.75, "linewidth": 0}
+            axis.scatter(rows[across], rows.measured, s=34, **style)
+        end = max(high, 1.2 * frame[across].max())
+        axis.plot([low, end], [low, end], color="black", linewidth=1)
+        axis.set(xscale="log", yscale="log", xlim=(low, end), ylim=(low, high), xlabel=label)
+        _mark_1_2_5(axis.xaxis, axis.yaxis)
+        axis.grid(alpha=0.3)
+    left, right = axes.flat
+    left.fill_between([low, high], [low / 1.2, high / 1.2], [low / 0.8, high / 0.8], color="black", alpha=0.07)
+    left.set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
+    right.set_title("(b) by the law, nothing lies above the black line")
+    handles = [Line2D([], [], color=palette[name], marker="o", linestyle="", label=name) for name in palette]
+    for device, marker in markers.items():
+        name = device or "no device (memory)"
+        handles.append(Line2D([], [], color="grey", marker=marker, linestyle="", label=name))
+    return finish(figure, title, handles)
+
+
+def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) -> Figure:
+    """The paper's Amdahl curves, one panel an array, and below them the S_partial that systems have reached.
+
+    Parameters
+    ----------
+    curves
+        From `curves`, of one context length; those of the projections are drawn.
+    ranges
+        From `speedups.realised`: a bar from the lowest to the highest S_partial, a dot at the median; thin and hollow
+        for a kernel alone.
+    """
+    arrays, palette = list(dict.fromkeys(curves.array)), colours(curves.model, "viridis")
+    heights = (4, 0.24 * len(ranges))
+    figure, axes = grid(
+        2 * len(arrays), (6, 2.5 + 0.12 * len(ranges)), len(arrays), 1.5, sharex=True, sharey="row",
+        height_ratios=heights,
+    )  # fmt: skip
+    drawn = curves[curves.part == "projection"]
+    for (axis, strip), array in zip(axes.T, arrays, strict=True):
+        for model, curve in drawn[drawn.array == array].groupby("model", sort=False):
+            axis.plot(curve.partial_speedup, curve.total_speedup, color=palette[model], label=model_label(model))
+        axis.set(xscale="log", yscale="log", title=f"{array}, l = {curves.context_length.iloc[0]}")
+        _mark_1_2_5(axis.yaxis)
+        axis.grid(alpha=0.3)
+        _ranges(strip, ranges)
+        strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
+    axes[0, 0].set_ylabel(f"{TOTAL}, speedup of the model")
+    handles = handles_of(axes)
+    for face, label in (("black", "of a whole decode step"), ("white", "of a kernel alone")):
+        handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
+    return finish(figure, title, handles, loc="outside right upper")
+
+
+def _ranges(axis: Axes, ranges: pd.DataFrame) -> None:
+    """One row of `axis` for each range: bar and dot, in the colour of the device."""
+    devices = colours(ranges.device)
+    for place, row in enumerate(ranges.to_dict("records")):
+        colour, step = devices[row["device"]], row["kind"] == "step"
+        bar: dict[str, Any] = {"color": colour, "linewidth": 4 if step else 1, "alpha": 0.5, "markersize": 7}
+        axis.plot([row["low"], row["high"]], [place, place], "|-", **bar)
+        axis.plot(row["median"], place, "o", color=colour, markerfacecolor=colour if step else "white", markersize=5)
+    kinds = ranges.kind.map({"step": ", ", "kernel": " kernel, "})
+    names = ranges.system.str.removesuffix(" kernel") + " " + ranges.format + kinds + ranges.device
+    axis.set_yticks(range(len(ranges)), names.tolist(), size=8)
+    _mark_1_2_5(axis.xaxis)
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+
+
+def _mark_1_2_5(*scales: Axis) -> None:
+    """Ticks of logarithmic scales at 1, 2 and 5 of each decade."""
+    for scale in scales:
+        scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_locator(NullLocator())
