@@ -1,6 +1,7 @@
 """Figures of F, of crossovers and of Amdahl's law: DataFrame in, Figure out. `save` writes the PNG and its CSV.
 
-`llmamdahl.paper.figures` shares the helpers at the end.
+A figure that shows an F labels it with the whole that its frame names (`whole`). `llmamdahl.paper.figures` shares the
+helpers at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from llmamdahl.errors import InputError, one_of
 from llmamdahl.models import PRINTED, get_model, table2_true
 from llmamdahl.paper.published import FAMILY
 from llmamdahl.tables import FIGURES
+from llmamdahl.workload import Part
 
 PANELS = {"cycles": "(a) Compute Cycles", "memory_accesses": "(b) Memory Access"}
 FRACTIONS: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "BrBG"}
@@ -43,6 +45,47 @@ def save(figure: Figure, frame: pd.DataFrame, name: str) -> Figure:
     return figure
 
 
+def whole(frame: pd.DataFrame) -> str:
+    """The whole of which the frame's F is a share, as text.
+
+    Parameters
+    ----------
+    frame
+        Rows with a column `whole`, or with one column for each part of the whole: `projection`, `attention` and, only
+        where the LM head is in the whole, `unquantized`; times end in `_us` (`projection_us`).
+
+    Raises
+    ------
+    InputError
+        The frame has neither, or its rows have different wholes.
+
+    >>> whole(pd.DataFrame({"projection": [3], "attention": [1], "fraction": [0.75]}))
+    'projection + attention'
+    """
+    if "whole" in frame:
+        wholes = list(frame["whole"].unique())
+    else:
+        columns = {str(part): [str(part), f"{part}_us"] for part in Part}
+        # row by row: in tables put one below the other, a part that only one of them has is NaN in the rest
+        known = pd.DataFrame({part: frame.reindex(columns=two).notna().any(axis=1) for part, two in columns.items()})
+        parts = [tuple(compress(columns, row)) for row in known.drop_duplicates().to_numpy()]
+        wholes = [" + ".join(names) if {"projection", "attention"} <= {*names} else "" for names in parts]
+    if not wholes or not all(isinstance(text, str) and text for text in wholes):
+        raise InputError(
+            "frame: it does not name the whole of which F is a share; add a column `whole`, or keep the columns "
+            "projection and attention (and unquantized, where the LM head is in the whole)"
+        )
+    if len(wholes) > 1:
+        raise InputError(f"frame: F is a share of {len(wholes)} wholes ({'; '.join(wholes)}); select one first")
+    return str(wholes[0])
+
+
+def fraction_label(frame: pd.DataFrame) -> str:
+    """Axis label of F with its whole, broken in two where it would be longer than a panel is high."""
+    label = f"F = projection / ({whole(frame)})"
+    return label if len(label) <= 45 else label.replace(" / ", " /\n")
+
+
 def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{:.3f}".format) -> Figure:
     """F of cycles and of memory accesses: models across, context length down (Figures 4, 6, 9 and 10).
 
@@ -53,7 +96,7 @@ def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{
     text
         The text of a cell, from its F.
     """
-    return maps(frame, title, PANELS, text, bar="F, projections", **FRACTIONS)
+    return maps(frame, title, PANELS, text, bar=fraction_label(frame), **FRACTIONS)
 
 
 def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_length") -> Figure:
@@ -62,7 +105,7 @@ def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_lengt
     Parameters
     ----------
     frame
-        Columns source (the array or device), model, `across`, fraction.
+        Columns source (the array or device), model, `across`, fraction, and the whole as `whole` reads it.
     across
         `"context_length"` or `"batch"`.
     """
@@ -75,7 +118,7 @@ def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_lengt
         _doubling(axis, frame[across], size=8)
         axis.set(title=model_label(model), xlabel=across.replace("_", " "), ylim=(0, 1))
     for axis in axes[:, 0]:
-        axis.set_ylabel("F, projections")
+        axis.set_ylabel(fraction_label(frame))
     return finish(figure, title, handles_of(axes))
 
 
@@ -93,7 +136,7 @@ def fraction_by_size_lines(frame: pd.DataFrame, title: str) -> Figure:
         axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
         _doubling(axis, frame["size"])
         axis.set(title=panel, xlabel="rows = columns of the array", ylim=(0, 1))
-    axes.flat[0].set_ylabel("F, projections")
+    axes.flat[0].set_ylabel(fraction_label(frame))
     return finish(figure, title, handles_of(axes))
 
 
@@ -153,7 +196,7 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
             where = dots.fraction.loc[models], range(len(models))
             axis.scatter(*where, s=18, label=f"l = {length}", color=colour, marker=marker)
         axis.set_yticks(range(len(models)), [model_label(model) for model in models], size=8)
-        axis.set(title=array, xlabel="F, projections", xlim=(0, 1), ylim=(-1, len(models)))
+        axis.set(title=array, xlabel=fraction_label(frame), xlim=(0, 1), ylim=(-1, len(models)))
         axis.grid(alpha=0.3)
     return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(lengths))
 
@@ -162,7 +205,13 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
     """S_total against S_partial: projections dashed, attention solid, one panel a context length.
 
     Figures 5, 7, 11, 12, 14 and 15. `frame` comes from `curves`.
+
+    Raises
+    ------
+    InputError
+        The frame has no column `whole`, or a part other than projection and attention: `curves` did not make it.
     """
+    note = curves_whole("frame", frame)
     lengths, palette = sorted(frame.context_length.unique()), colours(frame.model)
     several = len(lengths) > 1
     size, margin = ((4.2, 3.6), 1.5) if several else ((7.5, 5), 0)
@@ -181,7 +230,18 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
     handles = [Line2D([], [], color=colour, label=model_label(model)) for model, colour in palette.items()]
     handles += [Line2D([], [], color="black", linestyle=dashes, label=label) for dashes, label in CURVES.values()]
-    return finish(figure, title if several else "", handles)
+    return finish(figure, title if several else "", handles, note=note)
+
+
+def curves_whole(argument: str, frame: pd.DataFrame) -> str:
+    """The whole of a frame of `curves`, for the legend.
+
+    The parts' columns are not enough: only `curves` knows that a curve of attention has attention's own share, and not
+    all that is left of the whole without the projections.
+    """
+    if "whole" not in frame:
+        raise InputError(f"{argument}: it has no column `whole`; make the curves with `curves`")
+    return f"whole: {whole(frame)}".replace(" + unquantized", "\n+ unquantized")
 
 
 def grid(
@@ -196,10 +256,12 @@ def grid(
     return figure, axes
 
 
-def finish(figure: Figure, title: str = "", handles: Sequence[Artist] = (), **legend: Any) -> Figure:
-    """Add the title, and a legend on the right or where `legend` says; return the figure."""
+def finish(
+    figure: Figure, title: str = "", handles: Sequence[Artist] = (), note: str | None = None, **legend: Any
+) -> Figure:
+    """Add the title, and a legend with `note` above it on the right or where `legend` says; return the figure."""
     if handles:
-        figure.legend(handles=handles, frameon=False, **{"loc": "outside right center", **legend})
+        figure.legend(handles=handles, title=note, frameon=False, **{"loc": "outside right center", **legend})
     if title:
         figure.suptitle(title)
     plt.close(figure)  # pyplot would show it once more below a notebook's cell

@@ -5,21 +5,93 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from llmamdahl import amdahl, plots
-from llmamdahl.analysis import correction_shift, crossovers, dataflow_cycles, fraction_by_array_size, sweep
+from llmamdahl import analysis, plots
+from llmamdahl.analysis import crossovers, fraction_by_array_size, sweep
 from llmamdahl.device import recorded
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.paper import figures, speedups
 from llmamdahl.paper.checks import agreement
+from llmamdahl.paper.miscounts import correction_shift, dataflow_cycles
 from llmamdahl.paper.published import as_printed
 
 OPT = model_names("opt")
 
 
+FRACTION = "F = projection / (projection + attention)"
+
+
 def texts(axis):
     return [text.get_text() for text in axis.texts]
+
+
+PARTS = {"projection": [3.0, 4.0], "attention": [1.0, 1.0]}
+BOTH, ALL = "projection + attention", "projection + attention + unquantized"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (PARTS, BOTH),
+        (PARTS | {"unquantized": [0.0, 2.0]}, ALL),
+        ({f"{part}_us": times for part, times in PARTS.items()}, BOTH),
+        (PARTS | {"whole": ["the decoder block"] * 2}, "the decoder block"),
+    ],
+)
+def test_the_whole_is_read_from_the_frame(columns, expected):
+    assert plots.whole(pd.DataFrame(columns)) == expected
+
+
+def test_measured_and_simulated_rows_of_one_whole():
+    simulated = pd.DataFrame(PARTS)
+    assert plots.whole(pd.concat([simulated, simulated.add_suffix("_us")])) == BOTH
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"fraction": [0.5]}, {"projection": [3]}, {"attention": [3], "unquantized": [1]}, {"whole": ["", ""]},
+     {"whole": [BOTH, None]}, PARTS | {"attention": [1.0, None]}],
+)  # fmt: skip
+def test_a_frame_that_names_no_whole(columns):
+    with pytest.raises(InputError, match="frame: it does not name the whole of which F is a share; add a column"):
+        plots.whole(pd.DataFrame(columns))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"whole": [BOTH, ALL]}),
+        pd.concat([pd.DataFrame(PARTS), pd.DataFrame(PARTS | {"unquantized": [1, 2]})]),
+    ],
+)
+def test_a_frame_of_several_wholes(frame):
+    with pytest.raises(InputError, match=r"2 wholes \(projection \+ attention; .* unquantized\); select one"):
+        plots.whole(frame)
+
+
+def test_every_axis_of_f_names_the_whole():
+    frame = sweep(["gpt2", "opt-350m"], [128, 256], [EDGE_TPU])
+    cycles = frame[frame.metric == "cycles"]
+    assert plots.heat_maps(frame, "").axes[-1].get_ylabel() == FRACTION
+    assert plots.fraction_lines(cycles.assign(source="edge"), "").axes[0].get_ylabel() == FRACTION
+    assert plots.zoo_dots(cycles, "").axes[0].get_xlabel() == FRACTION
+    by_size = fraction_by_array_size("gpt2", 128, [8, 16])
+    assert plots.fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
+    shift = correction_shift(["gpt2"], [128, 256], [EDGE_TPU])
+    assert figures.shift_maps(shift, "").axes[-1].get_ylabel() == f"corrected F - reported F,\n{FRACTION}"
+    timed = recorded.fractions(recorded.read()).query("dtype == 'bfloat16' and launch == 'eager' and batch == 1")
+    assert figures.latency_maps(timed, "").axes[-1].get_ylabel() == FRACTION
+    head = sweep(["gpt2", "opt-350m"], [128, 256], [EDGE_TPU], unquantized=True)
+    with_head = plots.heat_maps(head, "").axes[-1].get_ylabel()
+    assert with_head == "F = projection /\n(projection + attention + unquantized)"
+
+
+def test_fractions_without_a_whole_are_not_drawn():
+    frame = sweep(["gpt2"], [128, 256], [EDGE_TPU]).query("metric == 'cycles'").drop(columns="attention")
+    for draw in (plots.heat_maps, plots.zoo_dots):
+        with pytest.raises(InputError, match="frame: it does not name the whole"):
+            draw(frame, "")
 
 
 def test_heat_map_cells_are_figure_6_as_printed():
@@ -39,7 +111,7 @@ def test_shift_map_shows_the_shift():
 
 @pytest.mark.parametrize("lengths", [[128], [128, 256], [128, 256, 512, 1024, 2048]])
 def test_amdahl_curves_dashed_projections_solid_attention(lengths):
-    curves = amdahl.curves(sweep(OPT, lengths, [EDGE_TPU]).query("metric == 'cycles'"), range(1, 101))
+    curves = analysis.curves(sweep(OPT, lengths, [EDGE_TPU]).query("metric == 'cycles'"), range(1, 101))
     figure = plots.amdahl_curves(curves, "Amdahl")
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert len(panels) == len(lengths)
@@ -50,9 +122,29 @@ def test_amdahl_curves_dashed_projections_solid_attention(lengths):
         assert lines[1].get_ydata().tolist() == drawn.total_speedup.tolist()
 
 
+@pytest.mark.parametrize(("unquantized", "shown"), [(False, BOTH), (True, ALL.replace(" + u", "\n+ u"))])
+def test_amdahl_curves_name_the_whole(unquantized, shown):
+    """With the LM head in the whole, F is another F than the paper's; the legend must tell them apart."""
+    cycles = sweep(OPT, [128], [EDGE_TPU], metric="cycles", unquantized=unquantized)
+    curves = analysis.curves(cycles, [1, 10])
+    assert plots.amdahl_curves(curves, "").legends[0].get_title().get_text() == f"whole: {shown}"
+    mixed = pd.concat([curves, curves.assign(whole="another")])
+    with pytest.raises(InputError, match="frame: F is a share of 2 wholes"):
+        plots.amdahl_curves(mixed, "")
+
+
+def test_amdahl_curves_that_curves_did_not_make():
+    curves = analysis.curves(sweep(["gpt2"], [128], [EDGE_TPU]).query("metric == 'cycles'"), [1, 10])
+    for frame in (curves.drop(columns="whole"), curves.drop(columns="whole").assign(projection=1, attention=1)):
+        with pytest.raises(InputError, match="frame: it has no column `whole`; make the curves with `curves`"):
+            plots.amdahl_curves(frame, "")
+    with pytest.raises(InputError, match="frame: part: 'unquantized' is unknown; known: projection, attention"):
+        plots.amdahl_curves(curves.assign(part="unquantized"), "")
+
+
 def test_dataflow_bars_say_where_the_tie_is():
     frame = pd.concat(
-        dataflow_cycles(OPT, [2048], array, counting, ifmap)
+        dataflow_cycles(OPT, [2048], array, counting=counting, ifmap=ifmap)
         for array in (CLOUD_TPU, EDGE_TPU)
         for ifmap in ("activations", "weights")
         for counting in ("reported", "corrected")
@@ -78,7 +170,7 @@ def test_a_model_of_your_own_is_drawn_by_its_name():
     frame = sweep([mine], [128, 256], [EDGE_TPU])
     figure = plots.heat_maps(frame, "F")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["mine"]
-    plots.amdahl_curves(amdahl.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
+    plots.amdahl_curves(analysis.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
 
 
 def test_heat_map_cells_have_three_decimals_unless_told_otherwise():
@@ -125,14 +217,18 @@ def test_published_speedups():
     assert sorted(map(tuple, drawn)) == sorted(zip(predicted.predicted, predicted.measured, strict=True))
     assert {text.get_text() for text in figure.legends[0].texts} >= set(predicted.system)
     assert right.get_xlim()[1] > predicted.ceiling.max()
+    assert right.get_xlabel().endswith("\nF = projection / (projection + attention + unquantized)")
     assert left.get_ylim()[0] < predicted.measured.min() and left.get_ylim()[1] > predicted.measured.max()
 
 
 def test_systems_on_curves():
     fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
-    curves, ranges = amdahl.curves(fractions, [1, 10, 100]), speedups.realised(speedups.published())
+    curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.published())
     figure = figures.systems_on_curves(curves, ranges, "title")
     cloud, edge, strip, _ = figure.axes
+    assert figure.legends[0].get_title().get_text() == f"whole: {BOTH}"
+    with pytest.raises(InputError, match="curves: it has no column `whole`"):
+        figures.systems_on_curves(curves.drop(columns="whole"), ranges, "title")
     assert [axis.get_title() for axis in (cloud, edge)] == ["cloud, l = 2048", "edge, l = 2048"]
     assert len(cloud.lines) == len(OPT)
     assert strip.get_yticklabels()[0].get_text() == "BitNet GPU W2A8 kernel, A100 40GB"

@@ -84,6 +84,18 @@ def test_a_decode_step_by_hand(predicted):
     assert read.gb_s_after == pytest.approx((after + attention + head) * 20.62 / 1e9)
 
 
+def test_every_fraction_names_its_whole(table, predicted):
+    """Time and bytes have the LM head in the whole; the multiply-accumulates of BitNet's table leave it out."""
+    for tables in (
+        predicted,
+        speedups.capacity(predicted),
+        speedups.bandwidth(predicted),
+        speedups.transfer(predicted),
+    ):
+        assert set(tables.whole) == {"projection + attention + unquantized"}
+    assert set(speedups.energy(table).whole) == {"projection + attention"}
+
+
 def test_several_devices_share_the_bytes(predicted):
     """OPT 175B on eight: 44 GB each, of which its weights (all but 1% of 175e9) are 350e9 / 8."""
     rows = speedups.capacity(predicted).query("model == 'opt-175b' and context_length == 512 and batch == 1")

@@ -19,12 +19,15 @@ from llmamdahl.plots import (
     PARTIAL,
     TOTAL,
     colours,
+    curves_whole,
     finish,
+    fraction_label,
     grid,
     handles_of,
     label_decades,
     maps,
     model_label,
+    whole,
 )
 
 LATENCY = {"matmul": "(a) Latency, attention as two MatMuls", "fused": "(b) Latency, attention fused"}
@@ -65,7 +68,7 @@ def _dataflows(axis: Axes, rows: pd.DataFrame, runner_up: str) -> None:
 def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
     """How far the corrected counts move F, laid out as `heat_maps`; `frame` comes from `correction_shift`."""
     widest = frame["shift"].abs().max()
-    bar = "corrected F - reported F"
+    bar = f"corrected F - reported F,\n{fraction_label(frame)}"
     style = {"vmin": -widest, "vmax": widest, "cmap": "coolwarm"}
     return maps(frame, title, PANELS, "{:+.3f}".format, value="shift", bar=bar, **style)
 
@@ -75,7 +78,7 @@ def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` holds rows of `recorded.fractions` of one device, dtype, launch and batch.
     """
-    return maps(frame, title, LATENCY, "{:.3f}".format, by="attention", bar="F of latency, projections", **FRACTIONS)
+    return maps(frame, title, LATENCY, "{:.3f}".format, by="attention", bar=fraction_label(frame), **FRACTIONS)
 
 
 def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
@@ -123,7 +126,8 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     """
     palette, markers = colours(frame.system, "tab10"), dict(zip(frame.device.unique(), "osD^vX*P", strict=False))
     figure, axes = grid(2, (6.5, 5.6), 2, sharey=True)
-    panels = {"predicted": f"predicted {TOTAL}", "ceiling": "ceiling, 1 / (1 - F), F of time"}
+    ceiling = f"ceiling 1 / (1 - F) of time,\nF = projection / ({whole(frame)})"
+    panels = {"predicted": f"predicted {TOTAL}", "ceiling": ceiling}
     low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
     for axis, (across, label) in zip(axes.flat, panels.items(), strict=True):
         for (system, device), rows in frame.groupby(["system", "device"], sort=False):
@@ -156,6 +160,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         From `speedups.realised`: a bar from the lowest to the highest S_partial, a dot at the median; thin and hollow
         for a kernel alone.
     """
+    note = curves_whole("curves", curves)
     arrays, palette = list(dict.fromkeys(curves.array)), colours(curves.model, "viridis")
     heights = (4, 0.24 * len(ranges))
     figure, axes = grid(
@@ -175,7 +180,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
     handles = handles_of(axes)
     for face, label in (("black", "of a whole decode step"), ("white", "of a kernel alone")):
         handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
-    return finish(figure, title, handles, loc="outside right upper")
+    return finish(figure, title, handles, note=note, loc="outside right upper")
 
 
 def _ranges(axis: Axes, ranges: pd.DataFrame) -> None:

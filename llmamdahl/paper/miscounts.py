@@ -13,6 +13,7 @@ from llmamdahl.errors import InputError
 from llmamdahl.hardware import Dataflow, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import Decoder
 from llmamdahl.systolic import Counting
+from llmamdahl.workload import whole
 
 
 def dataflow_cycles(
@@ -57,10 +58,11 @@ def correction_shift(
     Returns
     -------
     DataFrame
-        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), shift (corrected minus
-        reported).
+        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), whole (of which F is a
+        share), shift (corrected minus reported).
     """
     models, context_lengths, arrays = list(models), list(context_lengths), list(arrays)
     frame = sweep(models, context_lengths, arrays).rename(columns={"fraction": "reported"})
     frame["corrected"] = sweep(models, context_lengths, arrays, counting="corrected").fraction
+    frame["whole"] = " + ".join(whole(unquantized=False))
     return frame.drop(columns=["projection", "attention"]).assign(shift=frame.corrected - frame.reported)

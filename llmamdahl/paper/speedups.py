@@ -167,14 +167,15 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
     Returns
     -------
     DataFrame
-        The row, with fraction (F, of time or of bytes held), partial_speedup, ceiling, predicted, error (predicted /
-        measured - 1), needed_partial_speedup (the S_partial with which Equation (5) gives what was measured, `inf` at
-        or above the ceiling), above_ceiling.
+        The row, with whole (the parts of which F is a share), fraction (F, of time or of bytes held), partial_speedup,
+        ceiling, predicted, error (predicted / measured - 1), needed_partial_speedup (the S_partial with which Equation
+        (5) gives what was measured, `inf` at or above the ceiling), above_ceiling.
     """
     _table("table", table, "published", "unpredicted")
     rows = table[table.unpredicted == ""]
     gains = [_Case.of(row, unquantized).gain() for row in rows.to_dict("records")]
     predicted = rows.assign(
+        whole="projection + attention + unquantized",
         **{name: [getattr(gain, name) for gain in gains] for name in ("fraction", "partial_speedup", "ceiling")},
         predicted=[gain.total_speedup for gain in gains],
     )
@@ -331,7 +332,7 @@ def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, node, fraction, partial_speedup, ceiling, total_speedup.
+        model, node, whole (of which F is a share), fraction, partial_speedup, ceiling, total_speedup.
     """
     _table("table", table, "published", "unpredicted")
     rows = table[(table.system == "BitNet") & (table.quantity == "energy") & (table.baseline == "FP16")]
@@ -343,6 +344,7 @@ def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
         shares.append(macs["projection"] / (macs["projection"] + macs["attention"]))
     partial = (sums.before / sums.after).to_numpy()
     return sums[["model", "node"]].assign(
+        whole="projection + attention",
         fraction=shares,
         partial_speedup=partial,
         ceiling=amdahl.ceiling(shares),
