@@ -210,7 +210,7 @@ def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
 
 
 def test_published_speedups():
-    predicted = speedups.predictions(speedups.published())
+    predicted = speedups.predict(speedups.read_speedups())
     figure = figures.speedup_scatter(predicted, "title")
     left, right = figure.axes
     drawn = [point for group in left.collections[:-1] for point in group.get_offsets().tolist()]
@@ -223,7 +223,7 @@ def test_published_speedups():
 
 def test_systems_on_curves():
     fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
-    curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.published())
+    curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.read_speedups())
     figure = figures.systems_on_curves(curves, ranges, "title")
     cloud, edge, strip, _ = figure.axes
     assert figure.legends[0].get_title().get_text() == f"whole: {BOTH}"

@@ -1,4 +1,4 @@
-"""The published speedups: what the table says, what is predicted of it, and what is refused."""
+"""The published speedups: what the table says, what is predicted from it, and which rows are rejected."""
 
 import math
 
@@ -13,12 +13,12 @@ from llmamdahl.paper.published import PUBLISHED
 
 @pytest.fixture(scope="module")
 def table():
-    return speedups.published()
+    return speedups.read_speedups()
 
 
 @pytest.fixture(scope="module")
 def predicted(table):
-    return speedups.predictions(table)
+    return speedups.predict(table)
 
 
 def decimals(value):
@@ -26,7 +26,7 @@ def decimals(value):
 
 
 def rounded(value):
-    """The interval that rounds to what is printed; .5 itself goes either way."""
+    """The interval of values that round to the printed one; .5 itself rounds either way."""
     half = 0.5 * 10 ** -decimals(value)
     return value - half, value + half
 
@@ -42,7 +42,7 @@ def test_the_table(table):
 
 
 def test_printed_ratios_are_those_of_the_printed_numbers(table):
-    """To rounding, of all three."""
+    """Up to the rounding of all three."""
     both = table.dropna(subset=["before", "after", "speedup"])
     assert len(both) > 60
     for row in both[both.unit.isin(speedups.UNITS) & (both.unit != "x")].itertuples():
@@ -97,28 +97,28 @@ def test_every_fraction_names_its_whole(table, predicted):
 
 
 def test_several_devices_share_the_bytes(predicted):
-    """OPT 175B on eight: 44 GB each, of which its weights (all but 1% of 175e9) are 350e9 / 8."""
+    """OPT 175B on eight devices: 44 GB each, of which its weights (all but 1% of 175e9) are 350e9 / 8."""
     rows = speedups.capacity(predicted).query("model == 'opt-175b' and context_length == 512 and batch == 1")
     weights = 96 * 12 * 12288**2 + 50272 * 12288
     cache = 96 * 2 * 12288 * 512
     assert rows.squeeze().other_gb == pytest.approx(44 - 2 * (weights + cache) / 8 / 1e9)
 
 
-def test_what_is_no_table_of_theirs_is_refused(table, predicted):
+def test_other_tables_are_rejected(table, predicted):
     for question in (speedups.capacity, speedups.bandwidth, speedups.transfer):
-        with pytest.raises(InputError, match="predicted: not a table of `predictions`; it has no column needed"):
+        with pytest.raises(InputError, match="predicted: not a table of `predict`; it has no column needed"):
             question(table)
-    with pytest.raises(InputError, match="predicted: not a table of `predictions`; it has no column nonsense"):
+    with pytest.raises(InputError, match="predicted: not a table of `predict`; it has no column nonsense"):
         speedups.summary(predicted, "nonsense")
-    for question in (speedups.predictions, speedups.realised, speedups.energy):
-        with pytest.raises(InputError, match="table: not a table of `published`"):
+    for question in (speedups.predict, speedups.realised, speedups.energy):
+        with pytest.raises(InputError, match="table: not a table of `read_speedups`"):
             question(16)
     with pytest.raises(TableError, match=r"absent\.csv, line 1: no such file"):
-        speedups.published("absent.csv")
+        speedups.read_speedups("absent.csv")
 
 
 def test_capacity_by_hand(predicted):
-    """BitNet b1.58 3B: 7.89 GB of which 2 (P + E) are weights; the rest stays."""
+    """BitNet b1.58 3B: 7.89 GB, of which 2 (P + E) are weights; the rest is other memory."""
     projections, embedding = 26 * (4 * 3200**2 + 3 * 3200 * 8640), 32002 * 3200
     rows = speedups.capacity(predicted)
     row = rows[(rows.system == "BitNet b1.58") & (rows.model == "bitnet_b1_58-3b")].squeeze()
@@ -131,15 +131,15 @@ def test_capacity_by_hand(predicted):
     assert (nothing_else.predicted_with_other == nothing_else.predicted).all() and len(nothing_else)
 
 
-def test_another_reading_of_what_stays(table):
+def test_other_bits_of_the_unquantized_weights(table):
     rows = table[table.model == "bitnet-1b-dummy"]
-    kept, narrow = (speedups.predictions(rows, bits).predicted for bits in ((16, 16), (16, 4)))
+    kept, narrow = (speedups.predict(rows, bits).predicted for bits in ((16, 16), (16, 4)))
     assert (narrow > kept).all()
-    assert (speedups.predictions(rows, (32, 32)).predicted == speedups.predictions(rows).predicted).all()
+    assert (speedups.predict(rows, (32, 32)).predicted == speedups.predict(rows).predicted).all()
 
 
 def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
-    """Gains made with one S_partial are transferred exactly; made without the law, they are not."""
+    """Speedups made with one S_partial are transferred exactly; the rival, without the law, misses them."""
     rows = predicted[predicted.model.str.contains("dummy")]
     made = rows.assign(measured=amdahl.total_speedup(rows.fraction.to_numpy(), 5.0), needed_partial_speedup=5.0)
     transferred = speedups.transfer(made)
@@ -150,7 +150,7 @@ def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
 
 
 def test_transfer_learns_from_the_other_half_alone(predicted):
-    """A gain that is changed moves no prediction of its own half, its own least of all."""
+    """A changed speedup changes no prediction of its own half, and so not its own."""
     before = speedups.transfer(predicted)
     changed = predicted.copy()
     where = changed.index[(changed.format == "I2_S") & (changed.model == "bitnet-7b-dummy")]
@@ -197,8 +197,8 @@ def test_summary():
         ("weight_bits", "", "weight_bits: empty, though a prediction needs it; fill it in, or say why not"),
         ("context_length", "", "context_length: empty, though a prediction needs it"),
         ("before", "", "before: empty, though a prediction needs it"),
-        ("unit", "GB", "unit: 'GB' is none of decode; it is measured in tokens/s, us, ms"),
-        ("unit", "%", "before, after: 15.02 and 77.75 are percent of the baseline, and it has 100|unit: '%' is none"),
+        ("unit", "GB", "unit: 'GB' is no unit of decode; it is measured in tokens/s, us, ms"),
+        ("unit", "%", "unit: '%' is no unit of decode; it is measured in tokens/s, us, ms"),
         ("before", "-3", "before: '-3' is not a valid optional_float"),
         ("quantity", "joy", "quantity: 'joy' has no prediction; say why in unpredicted"),
     ],
@@ -209,8 +209,17 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, table, column, value, problem)
     raw.loc[at, column] = value
     raw.to_csv(tmp_path / "speedups.csv", index=False, lineterminator="\n")
     with pytest.raises(TableError, match=rf"speedups\.csv, line {at + 2}: {problem}") as caught:
-        speedups.published(tmp_path / "speedups.csv")
+        speedups.read_speedups(tmp_path / "speedups.csv")
     assert len(caught.value.rows) == at
+
+
+def test_more_than_100_percent_of_the_baseline(tmp_path):
+    raw = pd.read_csv(PUBLISHED / "speedups.csv", dtype=str, keep_default_na=False)
+    at = raw.index[(raw.unit == "%") & (raw.before != "")][0]
+    raw.loc[at, "after"] = "140"
+    raw.to_csv(tmp_path / "speedups.csv", index=False, lineterminator="\n")
+    with pytest.raises(TableError, match=rf"line {at + 2}: before, after: .* and 140.0 are percent .* at most 100"):
+        speedups.read_speedups(tmp_path / "speedups.csv")
 
 
 def test_measured_is_larger_for_faster(table):

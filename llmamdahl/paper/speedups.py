@@ -1,4 +1,4 @@
-"""Published speedups of quantized LLMs (`data/published/speedups.csv`), each held against its Amdahl ceiling."""
+"""Published speedups of quantized LLMs (`data/published/speedups.csv`), each compared with its Amdahl ceiling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNITS = (*MORE_IS_BETTER, *LESS_IS_BETTER, "x")
 
 PHASES = get_args(Phase)
 PREDICTED = {**dict.fromkeys(PHASES, ("tokens/s", *SECONDS)), "memory": (*BYTES,)}
-"""Quantities that are predicted, and the units they come in."""
+"""Quantities that can be predicted, and the units they are measured in."""
 
 KEY = "system format quantity model device batch context_length baseline source place".split()
 COLUMNS: Columns = {
@@ -41,18 +41,19 @@ COLUMNS: Columns = {
     **dict.fromkeys(("speedup", "speedup_to"), optional_float),
     **dict.fromkeys(("assumed", "unpredicted", "source", "place"), str),
 }
-"""One row a published comparison: `before` with the baseline, `after` with the system, in `unit`.
+"""One row for each published comparison: `before` with the baseline, `after` with the system, in `unit`.
 
-`quantity`: `decode`, `prefill`, `memory`, or what else was measured. `speedup`: the ratio as printed, where it is;
-`speedup_to`: the upper end of a range. `parallel`: devices that share every layer. Bits: of the projections' weights
-and activations after, and of the other weights before and after. `assumed`: what the source does not say and the
-prediction rests on. `unpredicted`: why there is no prediction; empty where there is one.
+`quantity`: `decode`, `prefill`, `memory`, or another measured quantity. `speedup`: the ratio, if the source prints it;
+`speedup_to`: the upper end, if it prints a range. `parallel`: number of devices that share every layer. `weight_bits`
+and `activation_bits`: of the projections, after; `unquantized_bits`: of the other weights, before and after.
+`assumed`: assumptions of the prediction that the source does not state. `unpredicted`: why there is no prediction;
+empty if there is one.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What a row says of the model and the run, in the terms of `roofline`."""
+    """The model and the run of one row, as `roofline` takes them."""
 
     quantity: str
     model: Decoder
@@ -64,14 +65,21 @@ class _Case:
 
     @classmethod
     def of(cls, row: Mapping[Hashable, Any], unquantized: tuple[float, float] | None = None) -> _Case:
-        kept = unquantized or (row["unquantized_bits"], row["unquantized_bits"])
-        after = Precision(row["weight_bits"], row["activation_bits"], unquantized=kept[1])
+        """The case of a row; `unquantized` replaces the row's bits of the other weights, before and after."""
+        bits_before, bits_after = unquantized or (row["unquantized_bits"], row["unquantized_bits"])
         length, batch = (None if pd.isna(row[name]) else int(row[name]) for name in ("context_length", "batch"))
-        before = Precision(unquantized=kept[0])
-        return cls(row["quantity"], get_model(row["model"]), length, batch or 1, before, after, row["device"])
+        return cls(
+            quantity=row["quantity"],
+            model=get_model(row["model"]),
+            context_length=length,
+            batch=batch or 1,
+            before=Precision(unquantized=bits_before),
+            after=Precision(row["weight_bits"], row["activation_bits"], unquantized=bits_after),
+            device=row["device"],
+        )
 
     def saving(self, other_bytes: float = 0) -> Gain:
-        """The law of capacity, with the LM head and its like in the whole, as a published run has them."""
+        """Equation (5) for memory; `other_bytes` are held before and after. The LM head is in the whole, as in any run."""
         return saving(
             self.model,
             self.after,
@@ -83,10 +91,10 @@ class _Case:
         )
 
     def gain(self) -> Gain | Share:
-        """What the law says of the row's quantity, with the LM head and its like in the whole."""
+        """Equation (5) for the quantity of the row, with the LM head in the whole."""
         if self.quantity == "memory":
             return self.saving()
-        assert self.context_length is not None  # `published` refuses a row without one
+        assert self.context_length is not None  # `read_speedups` rejects a row without one
         return share(
             self.model,
             self.context_length,
@@ -99,16 +107,20 @@ class _Case:
         )
 
 
-def published(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
-    """The table with its columns (`COLUMNS`), and `measured`: how many times faster, or smaller.
+def read_speedups(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame:
+    """The published comparisons, with the speedup that each measured.
 
-    `measured` is `after` against `before` where both are printed, else the printed `speedup`, else missing.
+    Returns
+    -------
+    DataFrame
+        `COLUMNS` and `measured`: how many times faster, or smaller in memory. It is the ratio of `before` and `after`
+        if both are printed, otherwise the printed `speedup`, otherwise missing.
 
     Raises
     ------
     TableError
-        An unknown unit, a speedup without a baseline, more than 100% left, a prediction without what it needs (a known
-        model and device, bits, batch, context length, both numbers), or what `read_rows` refuses; it names the line.
+        An unknown unit, a speedup without a baseline, a value above 100%, a row to predict that lacks a known model or
+        device, bits, batch, context length or one of the two numbers, or as `read_rows`; it names the line.
     """
     path = Path(path)
     rows = read_rows(path, COLUMNS, KEY)
@@ -129,7 +141,7 @@ def _measured(row: Row) -> float | None:
     if (before or row["speedup"]) and not row["baseline"]:
         raise InputError("baseline: empty, though there is a speedup; say what it is a speedup over")
     if unit == "%" and max(before or 0, after or 0) > 100:
-        raise InputError(f"before, after: {before} and {after} are percent of the baseline, and it has 100")
+        raise InputError(f"before, after: {before} and {after} are percent of the baseline; they must be at most 100")
     if before and after and unit != "x":
         return float(after / before if unit in MORE_IS_BETTER else before / after)
     ratio: float | None = row["speedup"]
@@ -137,12 +149,12 @@ def _measured(row: Row) -> float | None:
 
 
 def _require(row: Row) -> None:
-    """Refuse a row that is to be predicted and lacks something for it."""
+    """Raise an InputError for a row to predict that lacks a value the prediction needs."""
     quantity, unit = row["quantity"], row["unit"]
     if quantity not in PREDICTED:
         raise InputError(f"quantity: {quantity!r} has no prediction; say why in unpredicted")
     if unit not in PREDICTED[quantity]:
-        raise InputError(f"unit: {unit!r} is none of {quantity}; it is measured in {', '.join(PREDICTED[quantity])}")
+        raise InputError(f"unit: {unit!r} is no unit of {quantity}; it is measured in {', '.join(PREDICTED[quantity])}")
     needed = ["weight_bits", "activation_bits", "unquantized_bits", "parallel", "before", "after"]
     for name in (*needed, *(("batch", "context_length") if quantity in PHASES else ())):
         if row[name] is None:
@@ -152,17 +164,17 @@ def _require(row: Row) -> None:
     get_model(row["model"])
 
 
-def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = None) -> pd.DataFrame:
-    """S_total of each row that can be predicted, from shapes, bit widths and the datasheet alone: nothing is fitted.
+def predict(table: pd.DataFrame, unquantized: tuple[float, float] | None = None) -> pd.DataFrame:
+    """S_total of each row that can be predicted, from shapes, bit widths and the datasheet alone; nothing is fitted.
 
-    Decode and prefill: `roofline.speedup` on the row's device. Memory: `roofline.saving`.
+    Decode and prefill are predicted by `roofline.speedup` on the row's device, memory by `roofline.saving`.
 
     Parameters
     ----------
     table
-        Rows of `published`.
+        Rows of `read_speedups`.
     unquantized
-        Bits of the weights that stay (LM head, embedding), before and after, in place of the row's.
+        Bits of the unquantized weights (LM head, embedding), before and after, instead of the row's.
 
     Returns
     -------
@@ -171,7 +183,7 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
         ceiling, predicted, error (predicted / measured - 1), needed_partial_speedup (the S_partial with which Equation
         (5) gives what was measured, `inf` at or above the ceiling), above_ceiling.
     """
-    _table("table", table, "published", "unpredicted")
+    _table("table", table, "read_speedups", "unpredicted")
     rows = table[table.unpredicted == ""]
     gains = [_Case.of(row, unquantized).gain() for row in rows.to_dict("records")]
     predicted = rows.assign(
@@ -179,6 +191,7 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
         **{name: [getattr(gain, name) for gain in gains] for name in ("fraction", "partial_speedup", "ceiling")},
         predicted=[gain.total_speedup for gain in gains],
     )
+    # Equation (5) has no solution above the ceiling; at the ceiling S_partial is infinite
     reachable = predicted.measured.clip(upper=predicted.ceiling)
     return predicted.assign(
         error=predicted.predicted / predicted.measured - 1,
@@ -188,21 +201,22 @@ def predictions(table: pd.DataFrame, unquantized: tuple[float, float] | None = N
 
 
 def _table(argument: str, frame: object, made_by: str, *columns: str) -> None:
+    """Raise an InputError for an argument that is not a table with these columns."""
     missing = [column for column in columns if not isinstance(frame, pd.DataFrame) or column not in frame]
     if missing:
         raise InputError(f"{argument}: not a table of `{made_by}`; it has no column {', '.join(missing)}")
 
 
 def summary(predicted: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
-    """How well `predictions` predict.
+    """How close the predictions come to the measured speedups, by group.
 
     Returns
     -------
     DataFrame
-        `by`, cases, devices, measured and predicted (medians), median_error (of the absolute ones), within_20_percent
-        (share of the cases), worst (the error farthest from 0), above_ceiling (share of the cases).
+        `by`, cases, devices, measured and predicted (medians), median_error (median of the absolute errors),
+        within_20_percent (share of the cases), worst (the error farthest from 0), above_ceiling (share of the cases).
     """
-    _table("predicted", predicted, "predictions", "error", *([by] if isinstance(by, str) else by))
+    _table("predicted", predicted, "predict", "error", *([by] if isinstance(by, str) else by))
     groups = predicted.assign(size=predicted.error.abs()).groupby(by, sort=False)
     return groups.agg(
         cases=("error", "size"),
@@ -217,18 +231,18 @@ def summary(predicted: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
 
 
 def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
-    """The memory rows of `predictions`, and what comes out if what else the baseline held is known.
+    """The memory rows of `predict`, and a second prediction that knows how much other memory the baseline held.
 
-    A run holds more than weights and cache: buffers, the software itself. What the baseline's printed memory leaves
-    beside its weights and cache (`other_gb`, negative where it is less than they are) is taken to stay, or to be
-    nothing where it is negative. This prediction rests on the memory before, but not on the memory after.
+    A run holds more than weights and cache: buffers, the software itself. `other_gb` is the baseline's printed memory
+    minus its weights and cache. The second prediction assumes that the system holds the same other memory, or none if
+    `other_gb` is negative. It uses the memory before, but not the memory after.
 
     Returns
     -------
     DataFrame
-        The rows, with other_gb (10^9 bytes, a device), predicted_with_other and error_with_other.
+        The rows, with other_gb (10^9 bytes for each device), predicted_with_other and error_with_other.
     """
-    _table("predicted", predicted, "predictions", "needed_partial_speedup")
+    _table("predicted", predicted, "predict", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "memory"]
     others, gains = [], []
     for row in rows.to_dict("records"):
@@ -241,17 +255,18 @@ def capacity(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
-    """How fast each decode step read its bytes, before and after, beside the datasheet's bandwidth (GB/s, a device).
+    """How fast each decode step read its bytes, before and after, and the datasheet's bandwidth.
 
-    If memory is the bound, and the bytes are read right, `gb_s_before` and `gb_s_after` are alike. `share_before` needs
-    no quantized run.
+    If memory is the bottleneck and the bytes are counted right, `gb_s_before` and `gb_s_after` are equal.
+    `share_before` needs no quantized run.
 
     Returns
     -------
     DataFrame
-        The rows, with gb_s_before, gb_s_after, gb_s_datasheet, share_before (gb_s_before / gb_s_datasheet).
+        The rows, with gb_s_before, gb_s_after, gb_s_datasheet (GB/s for each device), share_before (gb_s_before /
+        gb_s_datasheet).
     """
-    _table("predicted", predicted, "predictions", "needed_partial_speedup")
+    _table("predicted", predicted, "predict", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "decode"]
     rates: dict[str, list[float]] = {"gb_s_before": [], "gb_s_after": [], "gb_s_datasheet": []}
     for row in rows.to_dict("records"):
@@ -267,22 +282,23 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
-    """The law alone put to the test: S_partial learned on every other model, the models between predicted from it.
+    """Tests the law alone: S_partial is learned on every other model, and S_total of the models in between predicted.
 
-    Unlike `predictions` this fits a constant: for each device, system and format the median `needed_partial_speedup` of
-    every other model, by size. It is tested on the models between, and then the other way round. The rival knows no
-    law: the median S_total of the same models.
+    Unlike `predict` this fits a constant. For each device, system and format, the models are sorted by size; the median
+    `needed_partial_speedup` of every other one predicts the rest, and then the other way round. The rival does not use
+    the law: it predicts the median S_total of the same models.
 
     Returns
     -------
     DataFrame
         The decode rows of groups with at least two models, with learned (S_partial), transferred (S_total by Equation
-        5), rival (S_total), error_transferred, error_rival.
+        (5)), rival (S_total), error_transferred, error_rival.
     """
     groups = ["device", "system", "format"]
-    _table("predicted", predicted, "predictions", "needed_partial_speedup")
+    _table("predicted", predicted, "predict", "needed_partial_speedup")
     rows = predicted[predicted.quantity == "decode"]
     sizes = pd.Series({model: num_weights(get_model(model)) for model in rows.model.unique()})
+    # models of one group take turns, by size, between the two halves; groups of one model drop out
     rank = rows.assign(size=rows.model.map(sizes)).groupby(groups)["size"].rank("dense").astype(int)
     rows = rows.assign(half=rank % 2)[rank.groupby([rows[name] for name in groups]).transform("max") > 1]
     tested = []
@@ -297,20 +313,21 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def realised(table: pd.DataFrame) -> pd.DataFrame:
-    """Which S_partial a system reached: on a whole decode step of one sequence, or in a kernel alone.
+    """The S_partial that each system reached: in a whole decode step of one sequence, or in a kernel alone.
 
-    Of a whole step it is `needed_partial_speedup` of `predictions`; of a kernel what is printed, both ends of a range.
+    For a whole step it is `needed_partial_speedup` of `predict`; for a kernel it is the printed speedup, with both ends
+    of a range.
 
     Returns
     -------
     DataFrame
-        device, system, format, kind (`step` or `kernel`), cases, low, median (missing where only a range is printed),
+        device, system, format, kind (`step` or `kernel`), cases, low, median (missing if only a range is printed),
         high; sorted by device and low.
     """
-    _table("table", table, "published", "unpredicted")
+    _table("table", table, "read_speedups", "unpredicted")
     groups = ["device", "system", "format"]
     one = table[table.batch == 1]
-    steps = predictions(one[one.quantity == "decode"])
+    steps = predict(one[one.quantity == "decode"])
     steps = steps[groups].assign(kind="step", low=steps.needed_partial_speedup)
     kernels = one[one.quantity == "kernel"]
     kernels = kernels[groups].assign(kind="kernel", low=kernels.measured.astype(float), high=kernels.speedup_to)
@@ -323,18 +340,19 @@ def realised(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
-    """Amdahl's law of arithmetic energy: S_partial as BitNet estimates it, F of multiply-accumulates by the shapes.
+    """Amdahl's law of arithmetic energy: S_partial as BitNet estimates it, F from the shapes.
 
     BitNet's Table 1 (arXiv 2310.11453) prints the energy of the projections' multiplications and additions for 512
-    tokens, in FP16 and with 1-bit weights. F is their share of a prefill's multiply-accumulates, attention's taken to
-    cost as much each, the LM head's left out. Memory accesses are left out too: no energy of one is published with it.
+    tokens, in FP16 and with 1-bit weights. F is their share of the multiply-accumulates of a prefill, without the LM
+    head; each one of attention is assumed to cost as much as one of the projections. Memory accesses are left out: the
+    table has no energy for them.
 
     Returns
     -------
     DataFrame
         model, node, whole (of which F is a share), fraction, partial_speedup, ceiling, total_speedup.
     """
-    _table("table", table, "published", "unpredicted")
+    _table("table", table, "read_speedups", "unpredicted")
     rows = table[(table.system == "BitNet") & (table.quantity == "energy") & (table.baseline == "FP16")]
     rows = rows.assign(node=rows.device.str.split().str[0])
     sums = rows.groupby(["model", "node"], sort=False)[["before", "after"]].sum().reset_index()
