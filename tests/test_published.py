@@ -1,4 +1,4 @@
-"""The printed values, with no tolerance anywhere."""
+"""Our values equal the printed ones, with no tolerance."""
 
 import pandas as pd
 import pytest
@@ -53,11 +53,11 @@ def test_a_disagreement_that_no_erratum_lists_fails():
     assert not accounted_for(table)
     assert unaccounted(table).cell.tolist() == [table.cell[3]]
     table = agreement("Table 2")
-    table["agrees"] = True  # and so does an erratum that no longer disagrees
+    table["agrees"] = True  # an erratum that no longer disagrees fails too
     assert not accounted_for(table)
 
 
-def test_what_each_assumption_is_worth():
+def test_cells_that_agree_under_each_assumption():
     worth = figure6_assumptions().set_index("assumption")[["cycles", "memory_accesses"]]
     assert worth.iloc[0].tolist() == [42, 42]
     assert worth.loc["rounded once, to three decimals"].tolist() == [41, 39]
@@ -93,14 +93,14 @@ def test_trace_beyond_the_store():
         trace("opt-350m", 128, SystolicArray(8, 8, name="cloud"))
 
 
-def test_the_map_names_files_that_exist():
+def test_files_of_the_map_exist():
     for item in paper_items().itertuples():
         assert (ROOT / "notebooks" / item.notebook).exists()
         assert all((ROOT / path).exists() for path in (item.png, item.csv, item.agreement) if path)
         assert bool(item.agreement) == bool(item.cells or item.statements)
 
 
-def test_what_is_recorded_is_what_agrees_now():
+def test_recorded_agreement_is_up_to_date():
     now = pd.concat(agreement(item) for item in ITEMS).reset_index(drop=True)
     pd.testing.assert_frame_equal(recorded(), now, check_dtype=False)
 
@@ -120,6 +120,6 @@ def test_readme_has_the_map():
 
 
 @pytest.mark.parametrize("item", ["Figure 99", "figure 6", "Figure 9"])
-def test_nothing_to_check_is_no_agreement(item):
+def test_an_item_without_anything_to_check_is_rejected(item):
     with pytest.raises(InputError, match="item"):
         agreement(item)

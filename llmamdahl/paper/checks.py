@@ -1,11 +1,11 @@
-"""How far our numbers are from the printed ones: every cell and every checkable sentence, ours beside it."""
+"""Our numbers compared with the printed ones: every cell, and every sentence that can be checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,56 +23,50 @@ from llmamdahl.workload import Part, decode_step
 
 
 def agreement(item: str) -> pd.DataFrame:
-    """What the paper prints in `item` ("Table 2", "Figure 6", ...) beside ours.
+    """The paper's printed values of `item` ("Table 2", "Figure 6", ...) next to ours.
 
     Returns
     -------
     DataFrame
         item, kind (`cell` of a table or figure, or `statement` of the text), cell, words (of the statement), printed,
-        ours, difference (blank where there is none to take), agrees, erratum (the row of `errata()` that explains a
-        disagreement, else blank). No row is left out.
+        ours, difference (empty if the values are not numbers), agrees, erratum (id of the row of `errata()` that
+        explains a disagreement, otherwise empty). No row is left out.
 
     Raises
     ------
     InputError
-        An item of which nothing can be checked.
+        An item without anything to check.
     """
     one_of("item", item, tuple(dict.fromkeys([*CELLS, *statements().item])))
     rows = [{"kind": "cell", **row} for row in CELLS.get(item, list)()]
-    rows += [{"kind": "statement", **_check(row)} for row in statements().to_dict("records") if row["item"] == item]
-    known = {
-        cell: row["id"]
-        for row in errata().to_dict("records")
-        if row["item"] == item
-        for cell in row["cells"].split(";")
-        if cell
-    }
+    rows += [{"kind": "statement", **_check(row)} for row in _rows_of(statements(), item)]
+    known = {cell: row["id"] for row in _rows_of(errata(), item) for cell in row["cells"].split(";") if cell}
     for row in rows:
         row |= {"item": item, "erratum": known.get(row["cell"], "")}
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def accounted_for(table: pd.DataFrame) -> bool:
-    """True if every row agrees, but for those listed as errata, and each of those does disagree."""
+    """Whether every row agrees, except the known errata, and every erratum still disagrees."""
     return unaccounted(table).empty
 
 
 def unaccounted(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows that disagree and are no errata, or are errata and agree all the same."""
+    """Rows that disagree and are not known as errata, or that are known as errata and agree."""
     return table[table.agrees != (table.erratum == "")]
 
 
 def figure6_assumptions() -> pd.DataFrame:
-    """How many of Figure 6's 84 cells come out under each assumption, so that a reader sees what each is worth."""
+    """How many of Figure 6's 84 cells agree under each assumption on counting, rounding and dataflow."""
     cells = figure6()
     edge = get_array("edge")
     reported = {dataflow: _edge_fractions(dataflow=dataflow) for dataflow in Dataflow}
     plain: Callable[[float], str] = "{:.3f}".format
-    numbers = {model: _number_of_matmuls(model) for model in model_names("opt")}
+    # SCALE-Sim reports the index of the last cycle, one less than the number of cycles of each MatMul
     counted = sweep(model_names("opt"), CONTEXT_LENGTHS, [edge]).query("metric == 'cycles'")
-    added = counted.projection + counted.model.map(lambda model: numbers[model][0])
-    attention = counted.attention + counted.model.map(lambda model: numbers[model][1])
-    last_cycle = reported[Dataflow.OS] | dict(zip(_cells(counted), added / (added + attention), strict=True))
+    projection = counted.projection + counted.model.map(lambda model: _number_of_matmuls(model, Part.PROJECTION))
+    attention = counted.attention + counted.model.map(lambda model: _number_of_matmuls(model, Part.ATTENTION))
+    last_cycle = reported[Dataflow.OS] | dict(zip(_cells(counted), projection / (projection + attention), strict=True))
     trials = [
         ("as reported by SCALE-Sim, OS, four decimals then three", reported[Dataflow.OS], as_printed),
         ("rounded once, to three decimals", reported[Dataflow.OS], plain),
@@ -98,7 +92,7 @@ def figure6_assumptions() -> pd.DataFrame:
 
 
 def opt_66b_heads(candidates: tuple[int, ...] = (48, 64, 72, 96, 128)) -> pd.DataFrame:
-    """How many of OPT 66B's twelve cells in Figure 6 come out with each number of heads that divides 9216."""
+    """How many of OPT 66B's twelve cells in Figure 6 agree with each number of heads that divides 9216."""
     cells = figure6().query("model == 'opt-66b'")
     rows = []
     for heads in candidates:
@@ -109,10 +103,13 @@ def opt_66b_heads(candidates: tuple[int, ...] = (48, 64, 72, 96, 128)) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def _number_of_matmuls(model: str) -> tuple[int, int]:
-    """MatMuls of a decode step: projections, attention (both independent of the context length)."""
-    matmuls = decode_step(get_model(model), CONTEXT_LENGTHS[0])
-    return tuple(sum(mm.count for mm in matmuls if mm.part is part) for part in (Part.PROJECTION, Part.ATTENTION))  # type: ignore[return-value]
+def _rows_of(table: pd.DataFrame, item: str) -> list[Row]:
+    return [{str(name): cell for name, cell in row.items()} for row in table[table["item"] == item].to_dict("records")]
+
+
+def _number_of_matmuls(model: str, part: Part) -> int:
+    """MatMuls of a part in a decode step; their number does not depend on the context length."""
+    return sum(matmul.count for matmul in decode_step(get_model(model), CONTEXT_LENGTHS[0]) if matmul.part is part)
 
 
 def _cells(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
@@ -133,23 +130,18 @@ def _edge_fractions(
 
 
 def _compared(cell: str, printed: object, ours: object) -> Row:
+    """A printed value and ours, compared as text: no tolerance."""
+    texts = {"printed": str(printed), "ours": str(ours)}
     try:
-        difference = f"{float(ours) - float(printed):g}"  # type: ignore[arg-type]
-    except ValueError:
+        difference = f"{float(texts['ours']) - float(texts['printed']):g}"
+    except ValueError:  # texts such as "(1x64)*(64x1)" have no difference
         difference = ""
-    text = (str(printed), str(ours))
-    return {
-        "cell": cell,
-        "words": "",
-        "printed": text[0],
-        "ours": text[1],
-        "difference": difference,
-        "agrees": text[0] == text[1],
-    }
+    agrees = texts["printed"] == texts["ours"]
+    return {"cell": cell, "words": "", **texts, "difference": difference, "agrees": agrees}
 
 
 def _table1_cells() -> list[Row]:
-    """Each printed product, and the number of MatMuls in a block, against the smallest true model of each family."""
+    """Each printed product, and the number of MatMuls in a block, for the smallest true model of each family."""
     length, rows = 2048, []
     for family, written in FAMILY.items():
         model = get_model(model_names(family)[0])
@@ -174,13 +166,13 @@ def _table2_cells() -> list[Row]:
 
 
 def _table3_cells() -> list[Row]:
-    """Table 3 against what the simulator's runs in the store were made with."""
+    """Table 3 and the arrays of the simulator's runs in the store."""
     store = read_matmuls()
     rows = []
     for printed in table3().to_dict("records"):
-        made_with = store[store.array == printed["array"]]
+        runs = store[store.array == printed["array"]]
         for column in ("rows", "cols", "ifmap_sram_kb", "ofmap_sram_kb", "filter_sram_kb"):
-            ours = "/".join(str(size) for size in sorted(made_with[column].unique()))
+            ours = "/".join(str(size) for size in sorted(runs[column].unique()))
             rows.append(_compared(f"{printed['array']} {column}", printed[column], ours))
     return rows
 
@@ -193,8 +185,8 @@ def _figure6_cells() -> list[Row]:
     ]
 
 
-def _check(statement: Mapping[Any, Any]) -> Row:
-    """A statement beside our value, and whether it holds."""
+def _check(statement: Row) -> Row:
+    """A statement of the paper, our value, and whether the statement holds."""
     lengths = tuple(int(length) for length in statement["context_lengths"].split())
     models = tuple(statement["models"].split())
     statistic, relation, printed = (statement[name] for name in ("statistic", "relation", "printed"))
@@ -203,6 +195,7 @@ def _check(statement: Mapping[Any, Any]) -> Row:
         value = _share_os_wins(statement["array"], models, lengths)
     else:
         value = STATISTICS[statistic](_map(statement["array"], statement["metric"], statement["part"], models, lengths))
+    # with as many decimals as the paper prints, where the two are compared as text
     ours = f"{value:.{len(printed.partition('.')[2])}f}" if relation in ("rounds to", "is") else f"{value:.4g}"
     one_of(f"statement {statement['id']}: relation", relation, tuple(RELATIONS))
     return {
@@ -221,7 +214,7 @@ CELLS: dict[str, Callable[[], list[Row]]] = {
     "Table 3": _table3_cells,
     "Figure 6": _figure6_cells,
 }
-"""Of each item, what its printed values are compared with."""
+"""The cells of each item, printed and ours."""
 
 OS_WINS = "share of cases that OS wins"
 STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
@@ -236,7 +229,7 @@ STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "largest ceiling of projections": lambda cells: (1 / (1 - cells)).max(),
     "cells that round to 0.5": lambda cells: (cells.round(1) == 0.5).sum(),
 }
-"""Of a map of shares, rows l ascending, columns models ascending in size."""
+"""Statistics of a map of shares: rows are context lengths, ascending; columns are models, from small to large."""
 
 RELATIONS: dict[str, Callable[[float, str, str], bool]] = {
     "rounds to": lambda value, ours, printed: ours == printed,

@@ -1,4 +1,4 @@
-"""What the paper prints (`data/published/`), and the map from each item to what was checked (notebook 00)."""
+"""The paper's printed values (`data/published/`), and the map of its tables and figures (notebook 00)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from llmamdahl.tables import DATA, RESULTS, Row, read_rows
 PUBLISHED = DATA / "published"
 RECORDED = DATA / "results" / "agreement"
 COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"]
-"""Of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, with its `words`)."""
+"""Columns of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, in `words`)."""
 
 
 def as_printed(fraction: float) -> str:
     """F as Figure 6 prints it: rounded to four decimals, then to three.
 
-    This is the rule that gives all 84 printed cells; rounding once gives 80 (notebook 03).
+    This rule gives all 84 printed cells; rounding once gives 80 (notebook 03).
 
     >>> as_printed(0.80554)
     '0.805'
@@ -26,7 +26,7 @@ def as_printed(fraction: float) -> str:
 
 
 def printed_rows(name: str, columns: str, key: list[str]) -> list[Row]:
-    """`data/published/NAME.csv`, every cell as the string that is printed."""
+    """`data/published/NAME.csv`, every cell as the printed string."""
     return read_rows(PUBLISHED / f"{name}.csv", dict.fromkeys(columns.split(), str), key)
 
 
@@ -48,18 +48,18 @@ def figure6() -> pd.DataFrame:
 
 
 def statements() -> pd.DataFrame:
-    """The paper's sentences that say something checkable, and how each is read as a check."""
+    """The paper's sentences that can be checked, and how each is checked."""
     columns = "id item section words array metric part models context_lengths statistic relation printed reading"
     return pd.DataFrame(printed_rows("statements", columns, ["id"]))
 
 
 def errata() -> pd.DataFrame:
-    """Where the paper disagrees with itself, with the models, or with the simulator's own paper."""
+    """Places where the paper disagrees with itself, with the models, or with the simulator's own paper."""
     return pd.DataFrame(printed_rows("errata", "id item cells printed true evidence notebook", ["id"]))
 
 
 def record(table: pd.DataFrame) -> pd.DataFrame:
-    """Write an agreement table to `data/results/agreement/`, for the map in notebook 00, and return it."""
+    """Write an agreement table to `data/results/agreement/`, one file an item, and return it; notebook 00 reads it."""
     folder = RESULTS / "agreement"
     folder.mkdir(parents=True, exist_ok=True)
     for item, rows in table.groupby("item", sort=False):
@@ -68,13 +68,17 @@ def record(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def slug(item: str) -> str:
-    """ "Figure 6" -> "figure-06", the stem of an item's files."""
+    """The stem of an item's files.
+
+    >>> slug("Figure 6")
+    'figure-06'
+    """
     word, number = item.lower().split()
     return f"{word}-{int(number):02d}"
 
 
 def recorded() -> pd.DataFrame:
-    """The agreement tables that the notebooks have written, one below the other."""
+    """All agreement tables that the notebooks have written, as one table."""
     paths = [RECORDED / f"{slug(item['item'])}.csv" for item in _items()]
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in paths if path.exists()]
     table = pd.concat([pd.DataFrame(columns=COLUMNS), *tables], ignore_index=True)
@@ -82,11 +86,18 @@ def recorded() -> pd.DataFrame:
 
 
 def paper_items() -> pd.DataFrame:
-    """The map: one row a paper item, with its notebook, files, what was checked and agrees, and known differences."""
+    """The map: one row for each table or figure of the paper.
+
+    Returns
+    -------
+    DataFrame
+        item, about, notebook, png, csv, agreement (paths, empty where there is no such file), cells and statements
+        (numbers checked), cells_agreeing and statements_agreeing, known_differences (ids of `errata`).
+    """
     notes, checked = errata(), recorded()
     rows: list[Row] = []
     for item in _items():
-        named = [_names(noted, item["item"]) for noted in notes.item]
+        noted = [_names(errata_item, item["item"]) for errata_item in notes.item]
         those = checked[checked.item == item["item"]]
         row: Row = {name: item[name] for name in ("item", "about")} | {"notebook": f"{item['notebook']}.ipynb"}
         row |= {end: f"figures/{item['figure']}.{end}" if item["figure"] else "" for end in ("png", "csv")}
@@ -94,7 +105,7 @@ def paper_items() -> pd.DataFrame:
         for kind in ("cell", "statement"):
             agrees = those.agrees[those.kind == kind]
             row |= {f"{kind}s": len(agrees), f"{kind}s_agreeing": int(agrees.sum())}
-        rows.append({**row, "known_differences": ", ".join(notes.id[named])})
+        rows.append({**row, "known_differences": ", ".join(notes.id[noted])})
     return pd.DataFrame(rows)
 
 

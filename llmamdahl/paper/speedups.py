@@ -79,7 +79,7 @@ class _Case:
         )
 
     def saving(self, other_bytes: float = 0) -> Gain:
-        """Equation (5) for memory; `other_bytes` are held before and after. The LM head is in the whole, as in any run."""
+        """Equation (5) for memory, with the LM head in the whole; `other_bytes` are held before and after."""
         return saving(
             self.model,
             self.after,
