@@ -1,4 +1,4 @@
-"""`make bench`: the speeds that the README claims, taken in one run, with the memory each needs."""
+"""`make bench`: measure the speeds that README claims, and the memory that each needs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import RESULTS
 
 Lines = list[tuple[str, float, str, str]]
-"""What was timed, the value, its unit, and whether it was `measured` or `extrapolated` from what was."""
+"""What was timed, the value, its unit, and `measured` or, if computed from a measured value, `extrapolated`."""
 
 WHOLE = Run(1, 2048, 2048, EDGE_TPU)
-"""Simulated whole and by folds: a quarter of a minute and 1.3 GB."""
+"""The MatMul simulated whole and by folds: a quarter of a minute and 1.3 GB."""
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -42,13 +42,13 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def best(function: Callable[[], object], repetitions: int = 7) -> float:
-    """Seconds of the fastest of some repetitions, the first not counted."""
+    """Seconds of the fastest of some repetitions, after one call that is not counted."""
     function()
     return min(seconds(function) for _ in range(repetitions))
 
 
 def paper_sweep() -> Lines:
-    """F of everything in the paper."""
+    """F of all models, context lengths, arrays and dataflows of the paper."""
     arrays = [replace(array, dataflow=dataflow) for array in (CLOUD_TPU, EDGE_TPU) for dataflow in Dataflow]
     took = best(lambda: sweep(model_names(), CONTEXT_LENGTHS, arrays))
     return [("`sweep` of the paper: 13 models x 6 lengths x 2 arrays x 3 dataflows", took * 1e3, "ms", "measured")]
@@ -66,7 +66,7 @@ def design_space() -> Lines:
 
 
 def million_over_bare() -> Lines:
-    """`gemm_cost` on a million MatMuls against the bare NumPy formula for the same four counts."""
+    """Time of `gemm_cost` on a million MatMuls over that of the bare NumPy formula for the same four counts."""
     m, n, k = np.random.default_rng(0).integers(1, 5000, (3, 1_000_000))
     r, c = EDGE_TPU.rows, EDGE_TPU.cols
 
@@ -82,7 +82,7 @@ def million_over_bare() -> Lines:
 
 
 def simulator_over_closed_form() -> Lines:
-    """SCALE-Sim against `gemm_cost` on the same MatMul, and against itself fold by fold."""
+    """Time of SCALE-Sim over that of `gemm_cost` on the same MatMul, and over that of SCALE-Sim fold by fold."""
     dims = WHOLE.m, WHOLE.n, WHOLE.k
     whole = seconds(lambda: simulate(WHOLE))
     by_folds = seconds(lambda: [simulate(fold) for fold, _ in folds(WHOLE)])
@@ -101,19 +101,19 @@ def simulator_over_closed_form() -> Lines:
 
 
 def notebook(path: Path) -> Lines:
-    """A stage of `make reproduce`."""
+    """Time of one notebook in `make reproduce`."""
     return [(f"`make reproduce`: {path.stem}", execute(path, BUILD.parent / "bench"), "s", "measured")]
 
 
 def with_memory(timed: Callable[[], Lines]) -> tuple[Lines, float]:
-    """What `timed` says, and the most memory (MB) that this process, or a child of it, held meanwhile."""
+    """The lines of `timed`, and the peak memory (MB) of this process or of a child."""
     lines = timed()
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return lines, max(resource.getrusage(each).ru_maxrss for each in who) / 1024
 
 
 def two_digits(value: float) -> str:
-    """`value` to two significant digits, thousands apart.
+    """`value` to two significant digits, with commas between thousands.
 
     >>> two_digits(3_512_345), two_digits(0.0123)
     ('3,500,000', '0.012')
@@ -122,13 +122,13 @@ def two_digits(value: float) -> str:
 
 
 def main() -> None:
-    """`python -m compendium.bench`: print the table of README, and write it to `data/results/bench.csv`."""
+    """`python -m compendium.bench`: print README's table of speeds, and write it to `data/results/bench.csv`."""
     timed: list[Callable[[], Lines]] = [
         paper_sweep, million_over_bare, design_space, simulator_over_closed_form
     ]  # fmt: skip
     timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     rows = []
-    # each in a process of its own, so that its memory is its own
+    # each in a process of its own: the peak memory of a process never goes down
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for lines, peak in tqdm(pool.map(with_memory, timed), total=len(timed), disable=None):
             for place, (what, value, unit, how) in enumerate(lines):

@@ -24,11 +24,11 @@ from llmamdahl.tables import DATA, ROOT, Row, read_rows
 
 TEMPLATE = Path(__file__).with_name("report.html")
 THUMBNAIL = 480
-"""Pixels, width of a figure on the first page; the whole of it is in its notebook."""
+"""Width in pixels of a figure on the first page; its notebook has it in full size."""
 
 
 class Renderer(IPythonRenderer):
-    """Markdown cells as nbconvert renders them, but for formulas, which are MathML, and headings, one level down."""
+    """Renders Markdown as nbconvert does, except formulas, as MathML, and headings, one level down."""
 
     def __init__(self) -> None:
         super().__init__(escape=False, exclude_anchor_links=True)
@@ -44,14 +44,26 @@ class Renderer(IPythonRenderer):
 
 
 def _words(formula: str) -> str:
-    """A subscript of several letters is a word, not a product."""
+    """Mark subscripts of several letters as words; LaTeX takes them for products."""
     return re.sub(r"_\{([A-Za-z]{2,})\}", r"_{\\text{\1}}", formula)
 
 
 def page() -> str:
-    """The report of `notebooks/`, `figures/` and `data/` as they are; a browser shows it without a network."""
+    """The report of `notebooks/`, `figures/` and `data/` as HTML; a browser shows it without a network."""
     items = _items()
     notebooks = [_notebook(path, items) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        items=items,
+        errata=errata().to_dict("records"),
+        figures=_figures(notebooks),
+        notebooks=notebooks,
+        highlighting=HtmlFormatter(style="default").get_style_defs(".highlight"),
+    )
+
+
+def _figures(notebooks: list[Row]) -> list[Row]:
+    """A thumbnail of each figure, and the notebook cell that shows it; the paper's figures, with a number, first."""
     shown = {figure: (book, cell) for book in notebooks for cell in book["cells"] for figure in cell["figures"]}
     figures = []
     for path in sorted((ROOT / "figures").glob("*.png"), key=lambda path: (not path.stem[7:9].isdigit(), path.stem)):
@@ -62,17 +74,11 @@ def page() -> str:
             book = next(book for book in notebooks if book["name"].endswith(path.stem))
             target, about = book["name"], f"{path.stem}: the panel"
         figures.append({"target": target, "about": about, "book": book, "picture": _thumbnail(path)})
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        items=items,
-        errata=errata().to_dict("records"),
-        figures=figures,
-        notebooks=notebooks,
-        highlighting=HtmlFormatter(style="default").get_style_defs(".highlight"),
-    )
+    return figures
 
 
 def _items() -> list[Row]:
+    """The rows of `data/results/paper-items.csv`, with the stems of notebook and figure."""
     columns = "item about notebook png cells cells_agreeing statements statements_agreeing known_differences".split()
     rows = read_rows(DATA / "results" / "paper-items.csv", dict.fromkeys(columns, str), key=["item"])
     for row in rows:
@@ -82,31 +88,38 @@ def _items() -> list[Row]:
 
 
 def _notebook(path: Path, items: list[Row]) -> Row:
-    """A notebook's name, title and cells, each cell with what the template shows of it."""
+    """A notebook's name and cells, each cell with what the template shows of it."""
     captions = {row["figure"]: f"{row['item']}: {row['about']}" for row in items if row["figure"]}
     cells, heading = [], ""
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        source, outputs = "".join(cell["source"]), cell.get("outputs", [])
-        shown = {"id": cell["id"], "figures": []}
         if cell["cell_type"] == "markdown":
+            source = "".join(cell["source"])
+            # the caption of a figure without a paper item is the heading above it
             heading = re.sub(r"[${}]", "", [heading, *re.findall(r"^#+ (.*)", source, re.MULTILINE)][-1])
-            shown["html"] = MarkdownWithMath(renderer=Renderer()).render(source)
+            html = MarkdownWithMath(renderer=Renderer()).render(source)
+            cells.append({"id": cell["id"], "figures": [], "html": html})
         else:
-            if any("image/png" in output.get("data", {}) for output in outputs):
-                shown["figures"] = re.findall(r'"(figure-[\w-]+)"', source)
-            shown["about"] = "; ".join(captions.get(name, f"{name}: {heading}") for name in shown["figures"])
-            shown["count"], shown["code"] = cell["execution_count"], _highlighted(source)
-            shown["outputs"] = [_output(output, shown["about"]) for output in outputs]
-        cells.append(shown)
+            cells.append(_code_cell(cell, captions, heading))
     return {"name": path.stem, "cells": cells}
 
 
-def _highlighted(source: str) -> str:
-    return str(highlight(source, PythonLexer(), HtmlFormatter()))
+def _code_cell(cell: Row, captions: dict[str, str], heading: str) -> Row:
+    source, outputs = "".join(cell["source"]), cell["outputs"]
+    drawn = any("image/png" in output.get("data", {}) for output in outputs)
+    figures = re.findall(r'"(figure-[\w-]+)"', source) if drawn else []
+    about = "; ".join(captions.get(name, f"{name}: {heading}") for name in figures)
+    return {
+        "id": cell["id"],
+        "figures": figures,
+        "about": about,
+        "count": cell["execution_count"],
+        "code": str(highlight(source, PythonLexer(), HtmlFormatter())),
+        "outputs": [_output(output, about) for output in outputs],
+    }
 
 
 def _output(output: Row, about: str) -> str:
-    """One output as HTML: the picture, the table, or else the text."""
+    """One output as HTML: its picture, otherwise its table, otherwise its text."""
     data = output.get("data", {})
     if "image/png" in data:
         return f'<img alt="{escape(about)}" src="data:image/png;base64,{_joined(data["image/png"]).strip()}">'
@@ -116,12 +129,12 @@ def _output(output: Row, about: str) -> str:
 
 
 def _joined(text: str | list[str]) -> str:
-    """A text of a notebook file, which may be there as a list of lines."""
+    """A text of a notebook file, which may be stored as a list of lines."""
     return "".join(text)
 
 
 def _thumbnail(path: Path) -> str:
-    """A figure, smaller, as the address of a picture that holds it."""
+    """A smaller copy of a figure, as a data URL."""
     small = io.BytesIO()
     with Image.open(path) as picture:
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -130,7 +143,7 @@ def _thumbnail(path: Path) -> str:
 
 
 def main() -> None:
-    """`python -m compendium.report [FILE]`: write the report into FILE, by default `build/report.html`."""
+    """`python -m compendium.report [FILE]`: write the report to FILE, by default `build/report.html`."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(), encoding="utf-8")

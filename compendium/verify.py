@@ -1,4 +1,4 @@
-"""`make verify`: what does not come out as committed, by file, cell and value."""
+"""`make verify`: every difference between the committed and the reproduced files, by file, cell and value."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 
 from llmamdahl.errors import InputError
-from llmamdahl.scalesim.store import rebuild_store
+from llmamdahl.scalesim.store import write_store
 from llmamdahl.tables import ROOT, Row
 
 FOLDERS = ("compendium", "data", "figures", "llmamdahl", "notebooks")
-"""What is compared, but for PNGs: a figure is its CSV, and a notebook holds its pictures."""
+"""Folders to compare, without their PNGs: a figure is compared by its CSV, and notebooks hold their pictures."""
 
 SHOWN = 5
-"""Differences of one file that are listed; the rest is counted."""
+"""How many differences of one file are listed; the rest are counted."""
 
 
 def committed(root: Path = ROOT) -> tuple[str, dict[Path, bytes]]:
-    """The files that others are held to, and their name: git's last commit or, where git has none, what is on disk."""
+    """The files to compare with, after their name: git's last commit or, if git has none, the files on disk."""
     command = ["git", "-C", str(root), "archive", "HEAD", *FOLDERS]
     done = subprocess.run(command, capture_output=True) if shutil.which("git") else None
     if not done or done.returncode:
-        return "the files as they were (git knows of no commit here)", on_disk(root)
+        return "the files before this run (git has no commit here)", on_disk(root)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         files = {Path(item.name): archive.extractfile(item) for item in archive if item.isfile()}
     return "the last commit", {path: file.read() for path, file in files.items() if file and path.suffix != ".png"}
 
 
 def on_disk(root: Path) -> dict[Path, bytes]:
-    """The files of `FOLDERS` under `root`, by their path from there."""
+    """The files of `FOLDERS` under `root`, by their path relative to it; hidden files are left out."""
     found = (path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file())
     files = {path.relative_to(root): path for path in found if path.suffix != ".png"}
     hidden = (".", "__pycache__")  # drafts, checkpoints
@@ -46,63 +46,67 @@ def on_disk(root: Path) -> dict[Path, bytes]:
 
 
 def moved(old: dict[Path, bytes], new: dict[Path, bytes]) -> list[str]:
-    """The differences of two sets of files, one a line, at most `SHOWN` a file; empty if and only if all are equal."""
+    """The differences between two sets of files, one a line, at most `SHOWN` a file; empty only if all are equal."""
     found = []
     for path in sorted(old.keys() | new.keys()):
         if path not in new or path not in old:
             found.append(f"{path}: {'is missing' if path in old else 'is new'}")
         elif old[path] != new[path]:
             changes = list(_changes(path, old[path].decode(errors="replace"), new[path].decode(errors="replace")))
-            changes = changes or ["differs in bytes that are no part of a cell or a line"]
+            # such as another line ending, or the newline at the end
+            changes = changes or ["differs in bytes that are in no cell and no line"]
             found += [f"{path}, {change}" for change in changes[:SHOWN]]
             found += [f"{path}: and {len(changes) - SHOWN} more"] * (len(changes) > SHOWN)
     return found
 
 
 def _changes(path: Path, old: str, new: str) -> list[str]:
+    """Differences of one file, in the terms of its kind; as lines if those show none."""
     by_kind = {".csv": _of_table, ".ipynb": _of_notebook}.get(path.suffix, _of_lines)
     return list(by_kind(old, new)) or list(_of_lines(old, new))
 
 
 def _of_table(old: str, new: str) -> Iterator[str]:
-    """Cells of a CSV, each by its line, its row (the leading columns that tell all rows apart) and its column."""
+    """Changed cells of a CSV: each with its line, the leading cells that identify its row, and its column."""
     before, after = (list(csv.reader(text.splitlines())) for text in (old, new))
     if before[:1] != after[:1] or [*map(len, before)] != [*map(len, after)]:
-        yield from _of_lines(old, new)
+        yield from _of_lines(old, new)  # cells cannot be paired
         return
     header, *rows = before
-    apart = (n for n in range(1, len(header)) if len({tuple(row[:n]) for row in rows}) == len(rows))
-    width = next(apart, len(header))
+    # the fewest leading columns that no two rows have in common
+    distinct = (n for n in range(1, len(header)) if len({tuple(row[:n]) for row in rows}) == len(rows))
+    width = next(distinct, len(header))
     for line, (was, now) in enumerate(zip(before, after, strict=True), start=1):
         row = ", ".join(f"{name}={cell[:30]}" for name, cell in zip(header[:width], was, strict=False))
         for name, one, other in zip(header, was, now, strict=False):
             if one != other:
-                yield f"line {line} ({row}), {name}: {_beside(one, other)}"
+                yield f"line {line} ({row}), {name}: {_arrow(one, other)}"
 
 
 def _of_notebook(old: str, new: str) -> Iterator[str]:
-    """Cells of a notebook, each by its place, counted from 1, and its execution count."""
+    """Changed cells of a notebook: each with its place, counted from 1, and its execution count."""
     try:
         before, after = ({cell["id"]: cell for cell in json.loads(text)["cells"]} for text in (old, new))
     except (ValueError, KeyError, TypeError):
-        return
+        return  # not a notebook: `_changes` compares its lines
     for number, (key, cell) in enumerate(before.items(), start=1):
         name = f"cell {number}" + (f" [{cell['execution_count']}]" if cell.get("execution_count") else "")
         if key not in after:
             yield f"{name}: is missing"
             continue
-        was, now = _seen(cell), _seen(after[key])
+        was, now = _by_kind(cell), _by_kind(after[key])
         for kind in was.keys() | now.keys() if was != now else ():
             one, other = was.get(kind, ""), now.get(kind, "")
             if kind.startswith("image/") and one != other:
                 yield f"{name}, output: another picture"
-            elif kind != "text/html" or was.get("text/plain") == now.get("text/plain"):  # the same table, in plain text
+            # a table is in the output twice, as HTML and as text: once is enough
+            elif kind != "text/html" or was.get("text/plain") == now.get("text/plain"):
                 yield from (f"{name}, {kind}, {change}" for change in _of_lines(one, other))
     yield from (f"cell {number}: is new" for number, key in enumerate(after, start=1) if key not in before)
 
 
-def _seen(cell: Row) -> dict[str, str]:
-    """What a cell holds, as text by kind: its source, its outputs by MIME type, and the rest."""
+def _by_kind(cell: Row) -> dict[str, str]:
+    """The content of a cell as text: its source, its outputs by MIME type, and the rest."""
     kinds = {"source": "".join(cell["source"])}
     for output in cell.get("outputs", []):
         data = output.get("data") or {output["output_type"]: output.get("text", output.get("evalue", ""))}
@@ -114,17 +118,19 @@ def _seen(cell: Row) -> dict[str, str]:
 
 
 def _of_lines(old: str, new: str) -> Iterator[str]:
+    """Changed lines, each with its number in the old text."""
     before, after = old.splitlines(), new.splitlines()
     for tag, start, end, first, last in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if tag != "equal":
             for at, (one, other) in enumerate(zip_longest(before[start:end], after[first:last]), start=start + 1):
-                yield f"line {at}: {_beside(one, other)}"
+                yield f"line {at}: {_arrow(one, other)}"
 
 
-def _beside(old: str | None, new: str | None, width: int = 70) -> str:
-    """`old -> new`, of long ones the part where they first differ."""
+def _arrow(old: str | None, new: str | None, width: int = 70) -> str:
+    """`old -> new`; of long texts, the part where they first differ."""
     if old is None or new is None:
         return f"{_quoted(old, 0, width)} -> {_quoted(new, 0, width)}"
+    # padding of a text table moves with every change: show it only if nothing else differs
     flat = " ".join(old.split()), " ".join(new.split())
     one, other = flat if flat[0] != flat[1] else (old, new)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
@@ -137,20 +143,27 @@ def _quoted(text: str | None, start: int, width: int) -> str:
 
 
 def stopped_at(copy: Path) -> str:
-    """The cell at which an executed copy of a notebook stopped, and the error there."""
+    """The cell at which an executed copy of a notebook stopped, and its error."""
     cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
     for cell in cells:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 error = " | ".join(output["evalue"].strip().splitlines()[:SHOWN])
                 return f"notebooks/{copy.name}, cell [{cell['execution_count']}]: fails: {output['ename']}: {error}"
-    return f"notebooks/{copy.name}: did not run to its end"
+    return f"notebooks/{copy.name}: did not run to the end"
 
 
 def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> list[str]:
-    """What is otherwise than `files`, the committed ones: on the disk, and as reproduced.
+    """All differences from the committed files: those on disk, and those that this run made.
 
-    `copies` are the executed notebooks, each with whether it ran to its end; `output` is the folder they wrote into.
+    Parameters
+    ----------
+    files
+        The committed files.
+    copies
+        The executed notebooks, and whether each ran to the end.
+    output
+        The folder into which the notebooks wrote.
     """
     found = [f"on disk: {change}" for change in moved(files, on_disk(ROOT))]
     try:
@@ -160,6 +173,7 @@ def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> 
     found += [f"reproduced: {stopped_at(copy)}" for copy, ended in copies.items() if not ended]
     made = on_disk(output) | {Path("notebooks") / copy.name: copy.read_bytes() for copy in copies if copies[copy]}
     due = made.keys() & files.keys()
-    if all(copies.values()):  # what a notebook that stopped has not written is no news
+    # a notebook that stopped is listed already, without the files it has not written
+    if all(copies.values()):
         due |= {path for path in files if path.parts[0] == "figures" or "agreement" in path.parts}
     return found + [f"reproduced: {change}" for change in moved({path: files[path] for path in due}, made)]

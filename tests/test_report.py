@@ -1,4 +1,4 @@
-"""The report holds every notebook, item, figure and erratum, asks for nothing outside itself, and is sound HTML."""
+"""The report holds every notebook, item, figure and erratum, loads nothing from a network, and is valid HTML."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def tags(text):
     return parsed.tags
 
 
-def test_nothing_is_asked_of_a_network(text, tags):
+def test_nothing_is_loaded_from_a_network(text, tags):
     assert not [tag for tag, _ in tags if tag in ("script", "iframe", "object", "embed")]
     assert [attributes["href"] for tag, attributes in tags if tag == "link"] == ["data:,"]
     assert all(attributes["src"].startswith("data:image/png;base64,") for _, attributes in tags if "src" in attributes)

@@ -1,4 +1,4 @@
-"""`make verify` notices what is changed, and names it: numbers of the store, of results, outputs of notebooks."""
+"""`make verify` finds every change and names it: numbers of the store and of results, outputs of notebooks."""
 
 import copy
 import csv
@@ -40,7 +40,7 @@ def text(rows):
 
 @pytest.fixture
 def damaged(tmp_path, monkeypatch):
-    """A function that edits a copy of the store, and says what `verify` finds in it."""
+    """A function that edits a copy of the store and returns the differences that `verify` finds in it."""
     monkeypatch.setattr(verify, "SHOWN", 10_000)
 
     def edit(name, change):
@@ -54,12 +54,12 @@ def damaged(tmp_path, monkeypatch):
     return edit
 
 
-def test_the_store_is_as_it_has_to_be(damaged):
+def test_the_store_follows_from_its_runs(damaged):
     assert damaged("runs.csv", lambda rows: None) == []
 
 
 def changed(cell):
-    """Another number: the last digit of a whole one, the tenth digit of a float."""
+    """Another number: a whole one plus 1, a float in its tenth digit."""
     return str(int(cell) + 1) if cell.isdecimal() else f"{float(cell) * (1 + 1e-9):.10g}" if cell else "1"
 
 
@@ -68,7 +68,7 @@ NUMBERS = [name for name in table((STORE / "runs.csv").read_bytes())[0] if name 
 
 @pytest.mark.parametrize("column", NUMBERS)
 def test_no_number_of_a_run_can_change_unnoticed(damaged, column):
-    """Every run's number is changed at once, and each run is named."""
+    """The numbers of all runs change at once. `verify` names the run, or the line of `matmuls.csv` that is one run."""
 
     def change(rows):
         at = rows[0].index(column)
@@ -115,7 +115,7 @@ def test_a_key_that_changed_is_named(damaged, key, line):
 
     try:
         found = damaged("runs.csv", change)
-    except InputError as error:  # it was a fold, and is missed
+    except InputError as error:  # it was a fold that other MatMuls need
         assert re.search(r"the store has no run of Run\(m=|runs\.csv, line \d+: duplicate of line", str(error))
     else:
         assert [
@@ -123,7 +123,7 @@ def test_a_key_that_changed_is_named(damaged, key, line):
         ]
 
 
-def test_a_run_that_nobody_asked_for(damaged):
+def test_a_run_that_is_not_needed_is_named(damaged):
     found = damaged("runs.csv", lambda rows: rows.append(["7", *rows[-1][1:]]))
     assert [line for line in found if line.startswith("runs.csv, line 680: '7,")]
 
@@ -170,15 +170,15 @@ def test_the_first_differences_of_a_file_and_the_number_of_the_rest():
         ("a,b\n1,2\n", "a,b\n1,2\n3,4\n", "x.csv, line 3: nothing -> '3,4'"),
         ("a,b\n1,2\n3,4\n", "a,b\n3,4\n", "x.csv, line 2: '1,2' -> nothing"),
         ("a,b\n1,2\n", "", "x.csv, line 1: 'a,b' -> nothing"),
-        ("a,b\n1,2\n", "a,b\n1,2", "x.csv, differs in bytes that are no part of a cell or a line"),
-        ("a,b\n1,2\n", "a,b\r\n1,2\r\n", "x.csv, differs in bytes that are no part of a cell or a line"),
+        ("a,b\n1,2\n", "a,b\n1,2", "x.csv, differs in bytes that are in no cell and no line"),
+        ("a,b\n1,2\n", "a,b\r\n1,2\r\n", "x.csv, differs in bytes that are in no cell and no line"),
         ("a,b\n1,2\n", 'a,b\n1,"2"\n', "x.csv, line 2: '1,2' -> '1,\"2\"'"),
         ("a\n1 2\n", "a\n1  2\n", "x.csv, line 2 (a=1 2), a: '1 2' -> '1  2'"),
         ("a,b\n" + "1" * 99 + ",2\n", "a,b\n" + "1" * 99 + ",3\n", ", b: '2' -> '3'"),
         ("a\n" + "1" * 99 + "2\n", "a\n" + "1" * 99 + "3\n", ": '111111111111111111112' -> '111111111111111111113'"),
     ],
 )
-def test_what_is_said_of_a_table(old, new, line):
+def test_differences_of_a_table(old, new, line):
     assert verify.moved({Path("x.csv"): old.encode()}, {Path("x.csv"): new.encode()})[0].endswith(line)
 
 
@@ -239,7 +239,7 @@ def test_a_changed_picture_source_or_tag_is_named():
     assert edited(tag)[0].startswith(f"{NOTEBOOK}, cell 3 [2], the rest of the cell, line ")
 
 
-def test_a_cell_that_is_gone_new_or_moved_is_named():
+def test_a_removed_new_or_moved_cell_is_named():
     assert edited(lambda cells: cells.pop(3)) == [f"{NOTEBOOK}, cell 4: is missing"]
     new = {"cell_type": "markdown", "id": "new", "metadata": {}, "source": []}
     assert edited(lambda cells: cells.insert(3, new)) == [f"{NOTEBOOK}, cell 4: is new"]
@@ -247,7 +247,7 @@ def test_a_cell_that_is_gone_new_or_moved_is_named():
     assert edited(lambda cells: cells.append(copy.deepcopy(cells[0]))) != []
 
 
-def test_bytes_of_a_notebook_that_no_cell_shows():
+def test_bytes_of_a_notebook_outside_its_cells():
     content = (ROOT / NOTEBOOK).read_bytes()
     for other in (content + b" ", content.replace(b'"nbformat_minor": 5', b'"nbformat_minor": 4'), b"", b"[]", b"{}"):
         assert verify.moved({NOTEBOOK: content}, {NOTEBOOK: other}) != []
@@ -258,14 +258,14 @@ def git(folder, *arguments):
     subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True)
 
 
-def test_committed_is_what_git_has_or_else_the_disk(tmp_path):
+def test_committed_is_the_last_commit_or_else_the_disk(tmp_path):
     for name in verify.FOLDERS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.csv").write_text("a\n1\n")
     (tmp_path / "figures" / "a.png").write_bytes(b"no data")
     at_first = verify.on_disk(tmp_path)
     assert {str(path) for path in at_first} == {f"{name}/a.csv" for name in verify.FOLDERS}
-    assert verify.committed(tmp_path) == ("the files as they were (git knows of no commit here)", at_first)
+    assert verify.committed(tmp_path) == ("the files before this run (git has no commit here)", at_first)
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "a")
@@ -280,10 +280,10 @@ def test_where_a_notebook_stopped(tmp_path):
     path = tmp_path / "01.ipynb"
     path.write_text(json.dumps({"cells": [{"execution_count": 7, "outputs": [error]}]}))
     assert verify.stopped_at(path) == "notebooks/01.ipynb, cell [7]: fails: AssertionError: a | b"
-    assert verify.stopped_at(tmp_path / "02.ipynb") == "notebooks/02.ipynb: did not run to its end"
+    assert verify.stopped_at(tmp_path / "02.ipynb") == "notebooks/02.ipynb: did not run to the end"
 
 
-def test_what_a_run_did_not_write_is_missing(tmp_path, monkeypatch):
+def test_files_that_a_run_did_not_write_are_missing(tmp_path, monkeypatch):
     files = verify.on_disk(ROOT)
     copies = {ROOT / path: True for path in files if path.suffix == ".ipynb"}
     found = verify.faults(files, copies, tmp_path)

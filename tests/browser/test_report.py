@@ -1,4 +1,4 @@
-"""The report as a reader opens it: from disk, in Chromium, on a desktop and on a phone."""
+"""The report opened from disk in Chromium, in the window of a desktop and of a phone."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ if not os.environ.get("REQUIRE_EXTRAS"):
 
 from playwright.sync_api import sync_playwright  # noqa: E402 (after the skips)
 
-BESIDE = """() => [...document.querySelectorAll('body *')].filter(element => {
+OVERFLOWING = """() => [...document.querySelectorAll('body *')].filter(element => {
     const box = element.getBoundingClientRect();
     const inner = element.closest('.wide, .code, .cards thead');
     return !inner && box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map(element => element.outerHTML.slice(0, 80))"""
-"""What sticks out of the window and is in no box of its own that scrolls."""
+"""Elements that reach beyond the window, unless they are in a box that scrolls."""
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,19 @@ def address(tmp_path_factory):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_the_report(address, width, height):
-    outside, said = [], []
+    requests, messages = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
-        page.on("request", lambda request: request.url.startswith((address, "data:")) or outside.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: request.url.startswith((address, "data:")) or requests.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.goto(address)
         page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
         page.wait_for_function("[...document.images].every(image => image.complete)")
         assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        assert page.evaluate(BESIDE) == []
+        assert page.evaluate(OVERFLOWING) == []
         lost = "[...document.querySelectorAll('a')].filter(a => !document.getElementById(a.hash.slice(1))).length"
         assert page.evaluate(lost) == 0
         for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -60,4 +60,4 @@ def test_the_report(address, width, height):
         small = "[...document.querySelectorAll('p, td, pre')].map(e => parseFloat(getComputedStyle(e).fontSize))"
         assert min(page.evaluate(small)) >= 12
         browser.close()
-    assert (outside, said) == ([], [])
+    assert (requests, messages) == ([], [])
