@@ -14,7 +14,7 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 
 from llmamdahl.errors import InputError
-from llmamdahl.scalesim.store import write_store
+from llmamdahl.scalesim.store import rebuild_store
 from llmamdahl.tables import ROOT, Row
 
 FOLDERS = ("compendium", "data", "figures", "llmamdahl", "notebooks")

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llmamdahl.errors import InputError, one_of
-from llmamdahl.models import PRINTED, get_model, table2_true
-from llmamdahl.paper.published import FAMILY
+from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
 from llmamdahl.tables import FIGURES
 from llmamdahl.workload import Part
 
