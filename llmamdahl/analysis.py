@@ -365,6 +365,7 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     points["fraction"] = np.stack([*of_part.values()], axis=1).ravel()
     points = points.merge(speedups, how="cross")
     points["total_speedup"] = amdahl.total_speedup(points.fraction.to_numpy(), points.partial_speedup.to_numpy())
+    points["partial_speedup"] = points.partial_speedup.astype(float)
     return points.drop(columns="fraction")
 
 
