@@ -489,38 +489,29 @@ class _Case:
 
     model: Decoder
     hardware: Hardware | None
-    batch: int
-    phase: Phase
     metric: Metric
-    counting: Counting
-    precision: Precision | None
-    baseline: Precision
-    unquantized: bool
+    batch: int = 1
+    phase: Phase = "decode"
+    counting: Counting = "reported"
+    precision: Precision | None = None
+    baseline: Precision = FP16
+    unquantized: bool = False
 
     @classmethod
-    def of(
-        cls,
-        model: str | Decoder,
-        hardware: str | Hardware | None,
-        *,
-        batch: int = 1,
-        phase: Phase = "decode",
-        metric: Metric | None = None,
-        counting: Counting = "reported",
-        precision: Precision | None = None,
-        baseline: Precision = FP16,
-        unquantized: bool = False,
-    ) -> _Case:
+    def of(cls, model: str | Decoder, hardware: str | Hardware | None, **settings: Unpack[Settings]) -> _Case:
         place = None if hardware is None else find_hardware(hardware)
-        known = _metrics(place)
-        one_of("metric", known[0] if metric is None else metric, (*known, "bytes") if known == METRICS else known)
-        one_of("phase", phase, get_args(Phase))
-        one_of("counting", counting, get_args(Counting))
-        for name, bits in {"precision": precision or baseline, "baseline": baseline}.items():
-            instance(name, bits, Precision)
-        whole(unquantized)
-        decoder = find_model(model)
-        return cls(decoder, place, batch, phase, metric or known[0], counting, precision, baseline, unquantized)
+        metrics = _metrics(place)
+        if settings.get("metric") is None:
+            settings = {**settings, "metric": metrics[0]}
+        case = cls(find_model(model), place, **settings)  # type: ignore[arg-type]  # the metric is not None now
+        one_of("metric", case.metric, (*metrics, "bytes") if metrics == METRICS else metrics)
+        one_of("phase", case.phase, get_args(Phase))
+        one_of("counting", case.counting, get_args(Counting))
+        if case.precision is not None:
+            instance("precision", case.precision, Precision)
+        instance("baseline", case.baseline, Precision)
+        instance("unquantized", case.unquantized, bool)
+        return case
 
     def share(self, context_length: int) -> Share:
         """The answer at a context length."""
@@ -686,7 +677,7 @@ def _metrics(place: Hardware | None) -> tuple[Metric, ...]:
 
 def _by_metric(case: _Case, settings: Settings) -> list[_Case]:
     """The case with the metric that was asked for, or with every metric of its hardware."""
-    metrics = (case.metric,) if settings.get("metric") else _metrics(case.hardware)
+    metrics = _metrics(case.hardware) if settings.get("metric") is None else (case.metric,)
     return [replace(case, metric=metric) for metric in metrics]
 
 

@@ -21,7 +21,13 @@ MAX_SHOWN = 300
 
 
 class InputError(ValueError):
-    """A value that cannot be used; the message names the field, the value and what would be right."""
+    """A value that cannot be used; the message names the field, the value and what would be right.
+
+    >>> from llmamdahl import amdahl
+    >>> amdahl.ceiling(1.5)
+    Traceback (most recent call last):
+    llmamdahl.errors.InputError: fraction: 1.5 is not between 0 and 1
+    """
 
 
 class CountOverflowError(InputError, OverflowError):

@@ -70,6 +70,9 @@ class SystolicArray:
 
     `ifmap`, `filter` and `ofmap` are SCALE-Sim's names for the paper's input, weight and output memory. Sizes are in
     kB of 1024 bytes; SCALE-Sim's word is one byte. `name` is a label and takes no part in comparisons.
+
+    >>> SystolicArray(rows=64, cols=128, dataflow="ws").label
+    '64x128'
     """
 
     rows: int
