@@ -1,6 +1,5 @@
 """environment.yml, pyproject.toml and requirements.lock say the same, and this environment is what they say."""
 
-import csv
 import importlib
 import os
 import re
@@ -71,10 +70,3 @@ def test_extras_are_there_where_they_are_required():
     if os.environ.get("REQUIRE_EXTRAS"):
         for name in ("distributed", "onnx", "onnxruntime", "playwright", "torch", "transformers", "triton"):
             importlib.import_module(name)
-
-
-def test_readme_shows_the_bench():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    with (ROOT / "data" / "results" / "bench.csv").open(encoding="utf-8", newline="") as handle:
-        for row in csv.DictReader(handle):
-            assert "| " + " | ".join(row[name] for name in ("what", "value", "how", "peak_mb")) + " |" in readme

@@ -1,0 +1,49 @@
+"""README's examples run, its speeds are those of the last `make bench`, and it stays short."""
+
+import csv
+import re
+import shlex
+
+import pytest
+from click.testing import CliRunner
+
+from llmamdahl import cli
+from llmamdahl.tables import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (llmamdahl .*)$", README, re.MULTILINE)
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < 150
+
+
+def test_its_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / "build").mkdir()
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["found"].fraction < 0.5 < names["found"].total_speedup
+    assert (tmp_path / "build" / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_run(command):
+    assert len(COMMANDS) >= 2
+    done = CliRunner().invoke(cli.main, shlex.split(command)[1:])
+    assert done.exit_code == 0, done.output
+    shown = README.split(f"$ {command}\n")[1].split("\n$ ")[0].split("\n```")[0]
+    assert shown == done.output.rstrip("\n")
+
+
+def test_it_names_every_command():
+    assert all(f"`{name}`" in README for name in cli.main.commands)
+
+
+def test_its_speeds_are_measured():
+    with (ROOT / "data" / "results" / "bench.csv").open(encoding="utf-8", newline="") as handle:
+        measured = {f"| {row['what']} | {row['value']} | {row['how']} |" for row in csv.DictReader(handle)}
+    shown = README.split("| speed (")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(shown) >= 4 and set(shown) <= measured
