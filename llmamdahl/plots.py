@@ -25,7 +25,14 @@ from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
 from llmamdahl.tables import FIGURES
 from llmamdahl.workload import Part
 
-PANELS = {"cycles": "(a) Compute Cycles", "memory_accesses": "(b) Memory Access"}
+PANELS = {
+    "cycles": "(a) Compute Cycles",
+    "memory_accesses": "(b) Memory Access",
+    "seconds": "Seconds",
+    "bytes": "Bytes",
+}
+"""Titles of the panels by metric; those of an array are the paper's."""
+
 FRACTIONS: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "BrBG"}
 PARTIAL = "$S_{partial}$"
 TOTAL = "$S_{total}$"
@@ -86,12 +93,12 @@ def fraction_label(frame: pd.DataFrame) -> str:
 
 
 def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{:.3f}".format) -> Figure:
-    """F of cycles and of memory accesses: models across, context length down (Figures 4, 6, 9 and 10).
+    """F of each metric: models across, context length down (Figures 4, 6, 9 and 10).
 
     Parameters
     ----------
     frame
-        A `sweep` of one array and dataflow.
+        A `sweep` of one array and dataflow, or of one device.
     text
         The text of a cell, from its F.
     """
@@ -271,7 +278,7 @@ def maps(
     frame: pd.DataFrame, title: str, panels: Mapping[str, str], text: Callable[[float], str], bar: str,
     by: str = "metric", value: str = "fraction", **style: Any,
 ) -> Figure:  # fmt: skip
-    """Two maps of column `value`, one for each value of column `by`; `bar` labels the colour bar."""
+    """A map of column `value` for each value of column `by`; `bar` labels the colour bar."""
     setups = frame.filter(["array", "dataflow", "device", "dtype", "launch", "batch"]).drop_duplicates()
     if len(setups) > 1:
         names = ", ".join(setups.columns)
@@ -279,7 +286,7 @@ def maps(
     panels = {name: panel for name, panel in panels.items() if name in set(frame[by])}
     models = list(dict.fromkeys(frame.model))
     wide = len(models) >= 9  # one map above the other, each with its own colour bar
-    figure, axes = grid(2, (12, 4) if wide else (6.5, 4.2), 1 if wide else 2)
+    figure, axes = grid(len(panels), (12, 4) if wide else (6.5, 4.2), 1 if wide else len(panels))
     for axis, (name, panel) in zip(axes.flat, panels.items(), strict=True):
         cells = frame[frame[by] == name].pivot(index="context_length", columns="model", values=value)[models]
         sns.heatmap(

@@ -236,3 +236,13 @@ def test_systems_on_curves():
     assert dots == pytest.approx(ranges["median"].tolist(), nan_ok=True)
     bars = [[*line.get_xdata()] for line in strip.lines if line.get_marker() == "|"]
     assert bars == [[row.low, row.high] for row in ranges.itertuples()]
+
+
+def test_devices_are_drawn_as_arrays_are():
+    frame = sweep(["gpt2", "opt-350m"], [128, 2048], ["H200"], unquantized=True)
+    figure = plots.heat_maps(frame, "H200")
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["Seconds", "Bytes"]
+    assert "unquantized" in figure.axes[2].get_ylabel()
+    assert len(plots.heat_maps(frame[frame.metric == "bytes"], "H200").axes) == 2  # the map and its colour bar
+    both = plots.crossover_bars(crossovers(["gpt2", "opt-350m"], ["H200", "cloud"]), "both")
+    assert [axis.get_title() for axis in both.axes] == [*plots.PANELS.values()]
