@@ -462,21 +462,23 @@ def fraction_by_array_size(
 
 
 def compare(
-    models: Iterable[str], arrays: Iterable[Hardware], question: Callable[[str, Hardware], object]
+    models: Iterable[str | Decoder],
+    arrays: Iterable[str | Hardware],
+    question: Callable[[Decoder, Hardware], object],
 ) -> pd.DataFrame:
-    """The answer to a question of a model and an array for each of them: models down, arrays across.
+    """The answer to a question of a model and an array or device, for each of them: models down, arrays across.
 
-    >>> from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-    >>> compare(["opt-6.7b"], [CLOUD_TPU, EDGE_TPU], lambda model, array: crossover_batch(model, 2048, array))
+    >>> compare(["opt-6.7b"], ["cloud", "edge"], lambda model, array: crossover_batch(model, 2048, array))
               cloud  edge
     opt-6.7b      4    10
     """
-    names, designs = listed("models", models), listed("arrays", arrays)
-    return pd.DataFrame({array.label: [question(name, array) for name in names] for array in designs}, index=names)
+    decoders, places = _models(models), _places(arrays)
+    answers = {place.label: [question(model, place) for model in decoders] for place in places}
+    return pd.DataFrame(answers, index=[model.name for model in decoders])
 
 
 class _Costs:
-    """What each part costs, and of seconds how many are bound by memory."""
+    """The cost of each part, and how much of it is bound by memory if costs are seconds."""
 
     def __init__(self) -> None:
         self.parts: dict[Part, float] = dict.fromkeys(Part, 0)  # ints stay ints: these sums cannot overflow
@@ -485,7 +487,7 @@ class _Costs:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A checked question but for the context length."""
+    """A checked question, without its context length."""
 
     model: Decoder
     hardware: Hardware | None
@@ -681,7 +683,7 @@ def _by_metric(case: _Case, settings: Settings) -> list[_Case]:
     return [replace(case, metric=metric) for metric in metrics]
 
 
-def _overtaking(share: Callable[[int], Share], bound: int) -> int | None:
+def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     """The smallest x from 1 to `bound` at which F <= 1/2; no part may decrease as x grows.
 
     Until x reaches the value where the rest of the whole costs what the projections cost now, the rest costs less than
@@ -692,8 +694,8 @@ def _overtaking(share: Callable[[int], Share], bound: int) -> int | None:
         return found.attention + (found.unquantized if "unquantized" in found.whole else 0)
 
     x = 1
-    while x <= bound and rest(now := share(x)) < now.projection:
-        x = bisect_left(range(bound + 1), now.projection, lo=x + 1, key=lambda other: rest(share(other)))
+    while x <= bound and rest(now := share_at(x)) < now.projection:
+        x = bisect_left(range(bound + 1), now.projection, lo=x + 1, key=lambda other: rest(share_at(other)))
     return x if x <= bound else None
 
 

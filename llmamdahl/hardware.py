@@ -281,6 +281,23 @@ def find_hardware(hardware: str | Hardware) -> Hardware:
     return get_array(name) if name in arrays else get_device(name)
 
 
+def find_array(array: str | Hardware) -> SystolicArray:
+    """The systolic array itself, or the one that a name means (`find_hardware`).
+
+    Raises
+    ------
+    InputError
+        An unknown name, or something that is not a systolic array.
+
+    >>> find_array("edge").rows
+    32
+    """
+    found = find_hardware(array) if isinstance(array, str) else array
+    if not isinstance(found, SystolicArray):
+        raise InputError(f"array: {shown(array)} is not a SystolicArray, or the name of one")
+    return found
+
+
 def _named(field: str, name: object, choices: dict[str, T], *others: str) -> T:
     """The choice of this name, without regard to case."""
     folded = {choice.casefold(): value for choice, value in choices.items()}

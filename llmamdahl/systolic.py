@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl.dram import DramCounts, dram_counts
-from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, one_of, positive_int, shown
-from llmamdahl.hardware import Dataflow, SystolicArray
+from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, one_of, positive_int, shown
+from llmamdahl.hardware import Dataflow, SystolicArray, find_array
 
 Count: TypeAlias = int | NDArray[np.int64]
 """An int, or an integer array of the broadcast shape of m, n and k."""
@@ -69,7 +69,7 @@ class GemmCost:
 
 
 def gemm_cost(
-    m: ArrayLike, n: ArrayLike, k: ArrayLike, array: SystolicArray, *, counting: Counting = "reported"
+    m: ArrayLike, n: ArrayLike, k: ArrayLike, array: str | SystolicArray, *, counting: Counting = "reported"
 ) -> GemmCost:
     """Cost of the product of activations `m x k` (ifmap) with `k x n` (filter: weights, or K or V).
 
@@ -78,7 +78,7 @@ def gemm_cost(
     m, n, k
         Whole numbers >= 1, or integer arrays that broadcast against each other.
     array
-        The systolic array; its SRAM sizes enter the DRAM counts alone.
+        The systolic array, or its name; its SRAM sizes enter the DRAM counts alone.
     counting
         `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its four known
         miscounts. (1) Its cycles are the index of the last cycle, one less than their number (SCALE-Sim issue 125).
@@ -95,9 +95,9 @@ def gemm_cost(
     Raises
     ------
     InputError
-        A dimension that is not a whole number >= 1, dimensions that do not broadcast, an `array` that is not a
-        `SystolicArray`, or an unknown `counting`. When a DRAM count is read: a read buffer that holds less than the
-        array can request in one cycle.
+        A dimension that is not a whole number >= 1, dimensions that do not broadcast, an `array` that is neither a
+        `SystolicArray` nor the name of one, or an unknown `counting`. When a DRAM count is read: a read buffer that
+        holds less than the array can request in one cycle.
     CountOverflowError
         A count, or the sum of the accesses, above 2**63 - 1.
 
@@ -110,17 +110,17 @@ def gemm_cost(
     204800000
     """
     one_of("counting", counting, get_args(Counting))
-    instance("array", array, SystolicArray)
+    design = find_array(array)
     dims = _dimension("m", m), _dimension("n", n), _dimension("k", k)
     if all(isinstance(dim, int) for dim in dims):
-        counts = _counts(dims, array, counting)
+        counts = _counts(dims, design, counting)
         _reject_overflow(counts)
-        return GemmCost(*counts, dims, array, counting)
-    counts = _array_counts(dims, array, counting)
+        return GemmCost(*counts, dims, design, counting)
+    counts = _array_counts(dims, design, counting)
     # Copied, because DRAM counts may be read after the caller has changed its arrays. Copied last, into memory just
     # given back.
     kept = cast(tuple[Count, Count, Count], tuple(dim if isinstance(dim, int) else dim.copy() for dim in dims))
-    return GemmCost(*counts, kept, array, counting)
+    return GemmCost(*counts, kept, design, counting)
 
 
 def _counts(dims: Sequence[Count], array: SystolicArray, counting: Counting) -> Counts:

@@ -9,8 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from llmamdahl.analysis import sweep
-from llmamdahl.errors import InputError
-from llmamdahl.hardware import Dataflow, Hardware, SystolicArray, find_hardware
+from llmamdahl.hardware import Dataflow, Hardware, find_array
 from llmamdahl.models import Decoder
 from llmamdahl.systolic import Counting
 from llmamdahl.workload import whole
@@ -32,9 +31,7 @@ def dataflow_cycles(
         model, context_length, array, ifmap, counting, os, ws, is (cycles), fastest (`os`, `ws` or `is`; tied ones are
         joined by `=`).
     """
-    design = find_hardware(array)
-    if not isinstance(design, SystolicArray):
-        raise InputError(f"array: {design.label} is not a SystolicArray; only those have a dataflow")
+    design = find_array(array)
     names = [str(dataflow) for dataflow in Dataflow]
     arrays = [replace(design, dataflow=name) for name in names]
     frame = sweep(models, context_lengths, arrays, ifmap=ifmap, metric="cycles", counting=counting)

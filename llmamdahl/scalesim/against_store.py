@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from llmamdahl.errors import InputError, instance
-from llmamdahl.hardware import SystolicArray, get_array
-from llmamdahl.models import CONTEXT_LENGTHS, get_model
+from llmamdahl.errors import InputError
+from llmamdahl.hardware import SystolicArray, find_array, get_array
+from llmamdahl.models import CONTEXT_LENGTHS, Decoder
 from llmamdahl.scalesim.simulator import COUNTS, DRAM_COUNTS
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import gemm_cost
@@ -38,7 +38,7 @@ def closed_form_against_store() -> pd.DataFrame:
     return counted.groupby(["array", "dataflow"], sort=False)[["rows", "whole", "differ"]].sum().reset_index()
 
 
-def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame:
+def trace(model: str | Decoder, context_length: int, array: str | SystolicArray) -> pd.DataFrame:
     """The MatMuls behind a cell of Figures 4, 6, 9 and 10: each one of the decode step with its row of the store.
 
     Parameters
@@ -61,13 +61,12 @@ def trace(model: str, context_length: int, array: SystolicArray) -> pd.DataFrame
     InputError
         An array or a context length that is not in the store.
     """
-    instance("array", array, SystolicArray)
-    store = read_matmuls()
+    design, store = find_array(array), read_matmuls()
     for name in ("rows", "cols", "dataflow", "ifmap_sram_kb", "filter_sram_kb", "ofmap_sram_kb"):
-        store = store[store[name] == getattr(array, name)]
+        store = store[store[name] == getattr(design, name)]
     if store.empty:
-        raise InputError(f"array: {array} is not in the store; it has the arrays of Table 3, in each dataflow")
-    steps = [mm for mm in decode_step(get_model(model), context_length) if mm.part is not Part.UNQUANTIZED]
+        raise InputError(f"array: {design} is not in the store; it has the arrays of Table 3, in each dataflow")
+    steps = [mm for mm in decode_step(model, context_length) if mm.part is not Part.UNQUANTIZED]
     table = pd.DataFrame([asdict(matmul) for matmul in steps]).astype({"part": str})
     table = table.merge(store, on=["m", "n", "k"], how="left", validate="many_to_one")
     if table.runs.isna().any():
