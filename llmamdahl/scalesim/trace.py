@@ -1,0 +1,429 @@
+"""When the array asks its memories for what, and when DRAM moves: SCALE-Sim 2.0.2's traces without writing them.
+
+*Folds.* A product is cut into folds that fill the array, `down` of them along its rows and `across` along its columns;
+they run one after another, those along the rows innermost, and each takes the same number of cycles. Within a fold an
+operand either streams past the array, one cycle later in each further lane (a row or a column), or is loaded into it,
+one row a cycle. Which it is, and from which cycle of the fold, is the table of `demands`.
+
+*Reads.* A read buffer holds 50 sets of floor(SRAM bytes / 100) words. A word that is not in it is fetched, and when it
+is full it is forgotten whole (a *fill*). So fills follow from the order of the accesses alone, and three numbers settle
+the rest: words fetched, number of fills, cycle of the last one. SCALE-Sim dates the first fetch before the first
+request, at 10 words a cycle, and the words of each later one into the cycles up to the fill before it:
+
+* no fill: the sets in use, each counted as full, arrive at 10 words a cycle up to cycle -1;
+* fills: 50 sets arrive at 10 words a cycle up to the first request, and DRAM stops one cycle after the last fill.
+
+An operand of which each pass meets every word once has its last fill in closed form (`last_fill`). So have all filters,
+and an ifmap whose windows share no word. Where windows share words, an access is a fetch if the word's last access is
+older than the last fill; `replay` takes the order of one pass and goes from fill to fill.
+
+*Writes.* `dram.py` says when results are drained. The first drain is at the result that is one more than half the SRAM,
+or else after the last cycle; from there on the lines that are left take one cycle each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmamdahl.hardware import Dataflow, SystolicArray
+from llmamdahl.scalesim.topology import ConvLayer, Layer
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """How a product lies on the array."""
+
+    down: int
+    across: int
+    rows: int
+    """Rows of the array in use, in all folds but the last of each `down`."""
+    cols: int
+    last_rows: int
+    last_cols: int
+    cycles: int
+    """Of one fold."""
+
+    def used_rows(self, row: int) -> int:
+        """Rows of the array that fold `row` of `down` uses."""
+        return self.last_rows if row == self.down - 1 else self.rows
+
+    def used_cols(self, col: int) -> int:
+        """Columns of the array that fold `col` of `across` uses."""
+        return self.last_cols if col == self.across - 1 else self.cols
+
+    def start(self, row: int, col: int) -> int:
+        """First cycle of a fold."""
+        return (col * self.down + row) * self.cycles
+
+    @property
+    def last_cycle(self) -> int:
+        """Index of the last cycle, which SCALE-Sim reports as the total."""
+        return self.down * self.across * self.cycles - 1
+
+
+class Demand(NamedTuple):
+    """What one fold asks of one memory: `steps` x `lanes` words."""
+
+    first: int
+    """Cycle of the fold in which the first word is asked for."""
+    steps: int
+    lanes: int
+    skewed: bool = True
+    """Whether each lane is a cycle later than the one before it."""
+
+    @property
+    def words(self) -> int:
+        """All of them."""
+        return self.steps * self.lanes
+
+    def cycle(self, word: int) -> int:
+        """Cycle of the fold in which word number `word`, from 0, is asked for.
+
+        With a skew, words of one cycle lie on a diagonal of steps x lanes. Diagonals grow by a word a cycle up to the
+        shorter side, stay, and shrink again.
+
+        >>> [Demand(10, steps=3, lanes=2).cycle(word) for word in range(6)]
+        [10, 11, 11, 12, 12, 13]
+        """
+        if not self.skewed:
+            return self.first + word // self.lanes
+        shorter = min(self.steps, self.lanes)
+        corner = shorter * (shorter - 1) // 2
+        if word < corner:
+            return self.first + _diagonal(word)
+        if word >= self.words - corner:
+            return self.first + self.steps + self.lanes - 2 - _diagonal(self.words - 1 - word)
+        return self.first + shorter - 1 + (word - corner) // shorter
+
+
+def _diagonal(word: int) -> int:
+    """The diagonal that a word lies on, counted from a corner: diagonal d holds d + 1 words."""
+    return (isqrt(8 * word + 1) - 1) // 2
+
+
+Shape = Callable[[int, int], Demand]
+"""The demand of a fold that uses so many rows and columns."""
+
+
+def spatial(layer: Layer, dataflow: Dataflow | str) -> tuple[int, int, int]:
+    """Extents along the array's rows, along its columns, and in time (Samajdar et al., ISPASS 2020, Table III)."""
+    m, n, k = layer.m, layer.n, layer.k
+    return {Dataflow.OS: (m, n, k), Dataflow.WS: (k, n, m), Dataflow.IS: (k, m, n)}[Dataflow(dataflow)]
+
+
+def folds(layer: Layer, array: SystolicArray) -> Folds:
+    """How a layer lies on an array."""
+    (along_rows, along_cols, time), r, c = spatial(layer, array.dataflow), array.rows, array.cols
+    down, across = -(-along_rows // r), -(-along_cols // c)
+    cycles = time + c + (r if array.dataflow == Dataflow.OS else 2 * r) - 2
+    return Folds(down, across, r, c, along_rows - (down - 1) * r, along_cols - (across - 1) * c, cycles)
+
+
+def demands(layer: Layer, array: SystolicArray) -> tuple[Shape, Shape, Shape]:
+    """What a fold asks of ifmap, filter and ofmap memory: three lines a dataflow.
+
+    A block that does not fill the rows is loaded last row first, so that its first `r - rows` cycles are empty.
+    """
+    (m, n, k), r = (layer.m, layer.n, layer.k), array.rows
+    if array.dataflow == Dataflow.OS:
+        return (
+            lambda rows, cols: Demand(0, k, rows),
+            lambda rows, cols: Demand(0, k, cols),
+            lambda rows, cols: Demand(k - 1 + r - rows, rows, cols),
+        )
+    if array.dataflow == Dataflow.WS:
+        return (
+            lambda rows, cols: Demand(r, m, rows),
+            lambda rows, cols: Demand(r - rows, rows, cols, skewed=False),
+            lambda rows, cols: Demand(2 * r - 1, m, cols),
+        )
+    return (
+        lambda rows, cols: Demand(r - rows, rows, cols, skewed=False),
+        lambda rows, cols: Demand(r, n, rows),
+        lambda rows, cols: Demand(2 * r - 1, n, cols),
+    )
+
+
+def cycle_of(access: int, shape: Shape, grid: Folds) -> int:
+    """The cycle of access number `access`, from 0, of all that the folds ask of one memory."""
+    # Folds of a column come one after another, and all columns but the last ask for as many words.
+    rest = grid.down - 1
+    column = rest * shape(grid.rows, grid.cols).words + shape(grid.last_rows, grid.cols).words
+    col = min(access // column, grid.across - 1)
+    access -= col * column
+    cols = grid.used_cols(col)
+    full = shape(grid.rows, cols)
+    row = min(access // full.words, rest)
+    return grid.start(row, col) + shape(grid.used_rows(row), cols).cycle(access - row * full.words)
+
+
+class Reading(NamedTuple):
+    """An operand as its buffer sees it: blocks of distinct words, each passed over several times before the next."""
+
+    block: int
+    passes: int = 1
+    num_blocks: int = 1
+    last: int = 0
+    """Words of a smaller block after the others, if any."""
+
+
+def readings(layer: Layer, array: SystolicArray, grid: Folds) -> tuple[Reading, Reading]:
+    """Ifmap (if its windows share no word) and filter."""
+    m, n, k = layer.m, layer.n, layer.k
+    if array.dataflow == Dataflow.OS:
+        width = min(n, grid.cols)
+        return Reading(m * k, grid.across), Reading(k * width, grid.down, n // width, k * (n % width))
+    if array.dataflow == Dataflow.WS:
+        return Reading(m * k, grid.across), Reading(k * n)
+    return Reading(m * k), Reading(k * n, grid.across)
+
+
+def last_fill(reading: Reading, buffer: int) -> int:
+    """Number of the access, from 0, at which a buffer of `buffer` words is full for the last time; it is at least once.
+
+    >>> last_fill(Reading(block=600, passes=2), 500)  # each of the 1200 accesses is a fetch: the 1000th
+    999
+    >>> last_fill(Reading(block=200, passes=2, num_blocks=3), 500)  # in the first pass over the third: 800 + 100
+    899
+    """
+    block, passes, num_blocks, last = reading
+    before = num_blocks * passes * block
+    if passes == 1 or block >= buffer:
+        # Every access is a fetch.
+        fills, inside = divmod(before, buffer)
+        found = fills * buffer - 1
+    else:
+        # A fill within a block has it fetched again in the next pass, so that it is the first block inside, as the
+        # very first was: fills are `held` blocks apart, always in a first pass.
+        held = -(-buffer // block) - 1
+        fills, since = divmod(num_blocks - 1, held)
+        inside = (since + 1) * block
+        found = fills * held * passes * block + buffer - held * block - 1
+    fetched = passes * last if passes == 1 or last >= buffer else last
+    more = (inside + fetched) // buffer
+    return before + more * buffer - inside - 1 if more else found
+
+
+def asked_once(layer: Layer) -> bool:
+    """Whether each pass over the ifmap meets each of m x k words once: no shared word, no window that sticks out."""
+    if not isinstance(layer, ConvLayer):
+        return True
+    shared = (layer.ofmap_h > 1 and layer.filter_h > layer.stride_h) or (
+        layer.ofmap_w > 1 and layer.filter_w > layer.stride_w
+    )
+    return not shared and not sticks_out(layer)
+
+
+def sticks_out(layer: ConvLayer) -> bool:
+    """Whether the last windows, along the height or the width, stick out of the ifmap (SCALE-Sim's address -1)."""
+    rows, cols = _inside(layer)
+    return bool(rows[-1] < layer.filter_h or cols[-1] < layer.filter_w)
+
+
+def _inside(layer: ConvLayer) -> tuple[Ints, Ints]:
+    """For each row of the output the rows of its windows that lie in the ifmap, and the same for columns."""
+    below = layer.ifmap_h - layer.stride_h * np.arange(layer.ofmap_h)
+    right = layer.ifmap_w - layer.stride_w * np.arange(layer.ofmap_w)
+    return np.clip(below, 0, layer.filter_h), np.clip(right, 0, layer.filter_w)
+
+
+def distinct_words(layer: ConvLayer) -> int:
+    """Words of the ifmap that are in a window: each window adds what the one before it has not, the last its inside."""
+    rows, cols = _inside(layer)
+    down = (layer.ofmap_h - 1) * min(layer.filter_h, layer.stride_h) + int(rows[-1])
+    across = (layer.ofmap_w - 1) * min(layer.filter_w, layer.stride_w) + int(cols[-1])
+    return down * across * layer.channels
+
+
+def last_ifmap_cycle(layer: ConvLayer, array: SystolicArray, grid: Folds) -> int:
+    """Cycle of the last access to an ifmap that some windows stick out of."""
+    (rows, cols), r = _inside(layer), array.rows
+    tall, wide = np.repeat(rows, layer.ofmap_w), np.tile(cols, layer.ofmap_h)  # of each window, what is inside
+    pixels, words = np.arange(layer.m), np.arange(layer.k)
+    word_row, word_col = words // (layer.filter_w * layer.channels), words // layer.channels % layer.filter_w
+    if array.dataflow == Dataflow.OS:
+        # Pixels lie along the rows, and the last word of each that is inside comes last.
+        last_word = ((tall - 1) * layer.filter_w + wide) * layer.channels - 1
+        cycles = grid.start(0, grid.across - 1) + pixels // r * grid.cycles + pixels % r + last_word
+        return int(cycles[(tall > 0) & (wide > 0)].max())
+    if array.dataflow == Dataflow.WS:
+        # Words lie along the rows; only windows of the last row and column of the output stick out.
+        last_row = layer.ofmap_h - 1 - (word_row >= rows[-1])
+        last_col = layer.ofmap_w - 1 - (word_col >= cols[-1])
+        cycles = r + last_row * layer.ofmap_w + last_col + words % r
+        return grid.start(grid.down - 1, grid.across - 1) + int(cycles[(grid.down - 1) * r :].max())
+    # Words lie along the rows and are loaded from the last on; pixels lie along the columns.
+    col = int(pixels[(tall > 0) & (wide > 0)].max()) // array.cols
+    these = slice(col * array.cols, (col + 1) * array.cols)
+    used = np.zeros(layer.k, dtype=bool)
+    for height, width in {*zip(tall[these].tolist(), wide[these].tolist(), strict=True)}:
+        used |= (word_row < height) & (word_col < width)
+    return grid.start(0, col) + int((words // r * grid.cycles + r - 1 - words % r)[used].max())
+
+
+def ifmap_order(layer: ConvLayer, array: SystolicArray, grid: Folds) -> tuple[Ints, Ints]:
+    """Address and cycle of each access of the first pass over an ifmap, in their order; null addresses left out."""
+    shape, r = demands(layer, array)[0], array.rows
+    orders: dict[Demand, tuple[Ints, Ints, Ints]] = {}
+    pixels, words, cycles = [], [], []
+    for col in range(grid.across if array.dataflow == Dataflow.IS else 1):
+        for row in range(grid.down):
+            demand = shape(grid.used_rows(row), grid.used_cols(col))
+            if demand not in orders:
+                orders[demand] = _in_order(demand)
+            cycle, step, lane = orders[demand]
+            if array.dataflow == Dataflow.OS:
+                pixel, word = row * r + lane, step
+            elif array.dataflow == Dataflow.WS:
+                pixel, word = step, row * r + lane
+            else:
+                pixel, word = col * array.cols + lane, row * r + demand.steps - 1 - step
+            pixels.append(pixel)
+            words.append(word)
+            cycles.append(grid.start(row, col) + cycle)
+    return _addresses(layer, np.concatenate(pixels), np.concatenate(words), np.concatenate(cycles))
+
+
+def _in_order(demand: Demand) -> tuple[Ints, Ints, Ints]:
+    """Cycle, step and lane of each word that a fold asks for: by cycle, and within a cycle by lane."""
+    lane, step = np.divmod(np.arange(demand.words, dtype=np.int64), np.int64(demand.steps))
+    cycle = demand.first + step + lane * demand.skewed
+    order = np.argsort(cycle, kind="stable")
+    return cycle[order], step[order], lane[order]
+
+
+def _addresses(layer: ConvLayer, pixels: Ints, words: Ints, cycles: Ints) -> tuple[Ints, Ints]:
+    """Addresses of these accesses (rows, columns, then channels of the ifmap), and the cycles of those inside it."""
+    row, col = np.divmod(np.arange(layer.m), layer.ofmap_w)
+    top, left = row * layer.stride_h, col * layer.stride_w
+    down, rest = np.divmod(np.arange(layer.k), layer.filter_w * layer.channels)
+    right = rest // layer.channels
+    corner = (top * layer.ifmap_w + left) * layer.channels
+    within = down * layer.ifmap_w * layer.channels + rest
+    addresses = corner[pixels] + within[words]
+    if not sticks_out(layer):
+        return addresses, cycles
+    inside = (top[pixels] + down[words] < layer.ifmap_h) & (left[pixels] + right[words] < layer.ifmap_w)
+    return addresses[inside], cycles[inside]
+
+
+def replay(addresses: Ints, passes: int, buffer: int) -> tuple[int, int]:
+    """Words fetched in so many passes over these addresses, and the number of the access of the last fill, from 0.
+
+    The buffer holds `buffer` words, no more than there are distinct addresses, so that it is full at least once. What
+    follows a fill depends only on where in a pass it comes, so fills repeat once one comes where another came before.
+
+    >>> replay(np.array([0, 1, 1, 2, 0, 3]), passes=2, buffer=3)  # full at accesses 3, 7 and 10
+    (10, 10)
+    """
+    before, total = _previous(addresses), passes * len(addresses)
+    start = fills = 0
+    seen: dict[int, tuple[int, int]] = {}
+    while (end := start + _until_full(before, start % len(before), buffer)) <= total:
+        start, fills = end, fills + 1
+        place = start % len(before)
+        if place in seen:
+            # Skip as many rounds of the fills in between as fit.
+            then, fills_then = seen[place]
+            rounds = (total - start) // (start - then)
+            start, fills = start + rounds * (start - then), fills + rounds * (fills - fills_then)
+        seen[place] = start, fills
+    return fills * buffer + _fetched(before, start % len(before), total - start), start - 1
+
+
+def _previous(addresses: Ints) -> Ints:
+    """Of each access the number of the one before it to the same address; below 0 in the pass before."""
+    # Sorted by address and then by access, so that neighbours are what is looked for.
+    bits = len(addresses).bit_length()
+    keys = np.sort((addresses << bits) | np.arange(len(addresses)))
+    access, address = keys & ((1 << bits) - 1), keys >> bits
+    first = np.flatnonzero(np.diff(address, prepend=-1))
+    last = np.append(first[1:], len(keys)) - 1
+    before = np.empty_like(access)
+    before[access[1:]] = access[:-1]
+    before[access[first]] = access[last] - len(keys)
+    return before
+
+
+def _until_full(before: Ints, start: int, buffer: int) -> int:
+    """Number of accesses from `start` on, after which `buffer` distinct words have been asked for."""
+    missing, place = buffer, start
+    while True:
+        offset, at = place - place % len(before), place % len(before)
+        part = before[at : at + max(2 * missing, 4096)]
+        new = part < start - offset
+        count = int(np.count_nonzero(new))
+        if count >= missing:
+            return place + int(np.flatnonzero(new)[missing - 1]) + 1 - start
+        missing, place = missing - count, place + len(part)
+
+
+def _fetched(before: Ints, start: int, number: int) -> int:
+    """Distinct words among so many accesses from `start` on, less than a pass."""
+    now = np.count_nonzero(before[start : start + number] < start)
+    over = max(start + number - len(before), 0)
+    return int(now + np.count_nonzero(before[:over] < start - len(before)))
+
+
+def buffer_words(sram_kb: int) -> int:
+    """What a read buffer holds: 50 of its 100 sets."""
+    return 50 * (1024 * sram_kb // 100)
+
+
+def last_fill_cycle(reads: int, reading: Reading, shape: Shape, sram_kb: int, grid: Folds) -> int | None:
+    """Cycle at which the buffer of an operand is full for the last time; None if it never is."""
+    buffer = buffer_words(sram_kb)
+    return cycle_of(last_fill(reading, buffer), shape, grid) if reads >= buffer else None
+
+
+def conv_fetches(layer: ConvLayer, array: SystolicArray, grid: Folds) -> tuple[int, int | None]:
+    """Words of an ifmap fetched from DRAM, whatever its windows share, and the cycle of the last fill (or None)."""
+    buffer, words = buffer_words(array.ifmap_sram_kb), distinct_words(layer)
+    if words < buffer:
+        return words, None
+    addresses, cycles = ifmap_order(layer, array, grid)
+    reads, access = replay(addresses, 1 if array.dataflow == Dataflow.IS else grid.across, buffer)
+    passed, place = divmod(access, len(addresses))
+    return reads, grid.start(0, passed) + int(cycles[place])
+
+
+def read_span(reads: int, filled: int | None, request: int, sram_kb: int) -> tuple[int, int]:
+    """First and last cycle in which words of an operand arrive, first asked for in cycle `request`."""
+    if filled is not None:
+        return request - buffer_words(sram_kb) // 10, filled + 1
+    in_a_set = 1024 * sram_kb // 100
+    words_of_sets = -(-reads // in_a_set) * in_a_set
+    return -words_of_sets // 10, -1
+
+
+def write_span(layer: Layer, array: SystolicArray, grid: Folds) -> tuple[int, int]:
+    """First and last cycle in which results are written to DRAM."""
+    shape, half = demands(layer, array)[2], 512 * array.ofmap_sram_kb
+    results = layer.m * layer.n * (1 if array.dataflow == Dataflow.OS else grid.down)
+    left = _lines_left(results, array)
+    start = cycle_of(half, shape, grid) if results > half else grid.last_cycle
+    if left:
+        return start, grid.last_cycle + left - 1
+    return start, cycle_of(results - 1, shape, grid) - (-half // array.cols) - 1
+
+
+def _lines_left(results: int, array: SystolicArray) -> int:
+    """Lines that are still in the ofmap buffer when the last result is."""
+    half, cols = 512 * array.ofmap_sram_kb, array.cols
+    if results <= half or half % cols:
+        # A drain takes all that is there, one result more than half the SRAM.
+        return -(-(results % (half + 1)) // cols)
+    if cols == half:
+        # Lines of `half` results and lines of one take turns, and each drain leaves the one before.
+        since = (results - half - 1) % (half + 1)
+        return 1 if since == half else 1 + (since > 0)
+    # A drain leaves one line.
+    return 1 - (-((results - 1) % half) // cols)
