@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import configparser
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
 from llmamdahl.errors import InputError, instance, is_number, one_of, positive_int, shown, unknown
 from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
+
+T = TypeVar("T")
 
 T = TypeVar("T")
 
@@ -106,34 +108,45 @@ class SystolicArray:
         InputError
             No such file, or not a `.cfg`; a section or key that is missing or given twice; a size that is not a
             positive whole number; an unknown dataflow; another mode than the stall-free `InterfaceBandwidth: CALC`.
+            It names the file, the key and the line.
         """
-        config = configparser.ConfigParser()
-        try:
-            config.read_string(Path(path).read_text(encoding="utf-8"), source=str(path))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except (configparser.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a SCALE-Sim .cfg: {error}") from None
+        text = _cfg_text(path)
+        config = _parsed_cfg(path, text)
 
         def value(section: str, key: str) -> str:
             try:
                 return config.get(section, key)
             except (configparser.NoSectionError, configparser.NoOptionError):
-                raise InputError(f"{path}: {key} is missing in [{section}]; SCALE-Sim needs it") from None
+                at = _at_line(text, section)
+                raise InputError(f"{path}: {key} is missing in [{section}]; SCALE-Sim needs it{at}") from None
             except configparser.InterpolationError:
-                raw = config.get(section, key, raw=True)
-                raise InputError(f"{path}: {key}: {raw!r} has a lone %; write %%") from None
+                raw, at = config.get(section, key, raw=True), _at_line(text, section, key)
+                raise InputError(f"{path}: {key}: {raw!r} has a lone %; write %%{at}") from None
 
-        def size(key: str) -> int:
-            text = value("architecture_presets", key)
-            return positive_int(f"{path}: {key}", int(text) if text.isdecimal() else text)
+        def checked(section: str, key: str, check: Callable[[str, str], T]) -> T:
+            found = value(section, key)
+            try:
+                return check(f"{path}: {key}", found)
+            except InputError as error:
+                raise InputError(f"{error}{_at_line(text, section, key)}") from None
 
-        mode = value("run_presets", "InterfaceBandwidth")
-        if mode != "CALC":
-            raise InputError(f"{path}: InterfaceBandwidth: {mode!r} lets the array stall; counts here are of CALC")
-        dataflow = one_of(f"{path}: Dataflow", value("architecture_presets", "Dataflow"), tuple(Dataflow))
-        sizes = {name: size(key) for name, key in CFG_KEYS.items()}
+        checked("run_presets", "InterfaceBandwidth", _stall_free)
+        dataflow = checked("architecture_presets", "Dataflow", lambda key, found: one_of(key, found, tuple(Dataflow)))
+        sizes = {name: checked("architecture_presets", key, _size) for name, key in CFG_KEYS.items()}
         return cls(**sizes, dataflow=dataflow, name=value("general", "run_name"))
+
+    @property
+    def run_name(self) -> str:
+        """`label`, as SCALE-Sim's name of a run and of the folder of its reports.
+
+        Raises
+        ------
+        InputError
+            A label that cannot be the name of a folder.
+        """
+        if not self.label.isprintable() or self.label != self.label.strip() or {"/", "\\"} & {*self.label}:
+            raise InputError(f"name: {self.label!r} cannot name SCALE-Sim's folder of reports; use letters and digits")
+        return self.label
 
     def to_scalesim_cfg(self, path: str | Path) -> None:
         """Write the `.cfg` that makes SCALE-Sim 2.0.2 simulate this array without stalls; `label` is the run name.
@@ -143,68 +156,59 @@ class SystolicArray:
         InputError
             A label that cannot be the name of a folder, which is what SCALE-Sim makes of it.
         """
-        if not self.label.isprintable() or self.label != self.label.strip() or {"/", "\\"} & {*self.label}:
-            raise InputError(f"name: {self.label!r} cannot name SCALE-Sim's folder of reports; use letters and digits")
         sizes = {name: getattr(self, name) for name in CFG_KEYS}
-        run_name = self.label.replace("%", "%%")  # configparser's escape
+        run_name = self.run_name.replace("%", "%%")  # configparser's escape
         text = CFG.format(run_name=run_name, dataflow=self.dataflow, **sizes)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text, encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device by its datasheet (`data/hardware/devices.csv`), or by your own numbers.
-
-    Attributes
-    ----------
-    bandwidth_gb_s
-        Memory bandwidth, 10^9 bytes a second.
-    fp16_tflops, int8_tops
-        Peak rates without sparsity, 10^12 operations a second; a multiply-accumulate is two. None if not published.
-
-    >>> Device("mine", bandwidth_gb_s=100, fp16_tflops=4).label
-    'mine'
-    """
-
-    name: str
-    bandwidth_gb_s: float
-    fp16_tflops: float | None = None
-    int8_tops: float | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
-        for item in fields(self)[1:]:
-            value = getattr(self, item.name)
-            missing = value is None and item.name != "bandwidth_gb_s"
-            if not missing and not (is_number(value) and 0 < value < math.inf):
-                raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
-
-    @property
-    def label(self) -> str:
-        """`name`, as `SystolicArray.label`."""
-        return self.name
+def _cfg_text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}: not a SCALE-Sim .cfg: a byte that is not UTF-8 (line {line})") from None
 
 
-Hardware: TypeAlias = SystolicArray | Device
+def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    try:
+        config.read_string(text)
+    except configparser.DuplicateSectionError as error:
+        problem, line = f"[{error.section}] is there twice", error.lineno
+    except configparser.DuplicateOptionError as error:
+        problem, line = f"{error.option} is there twice in [{error.section}]", error.lineno
+    except configparser.MissingSectionHeaderError as error:
+        problem, line = f"{error.line.strip()!r} comes before the first [section]", error.lineno
+    except configparser.ParsingError as error:
+        problem, line = "neither a [section] nor a key with its value", error.errors[0][0]
+    else:
+        return config
+    raise InputError(f"{path}: not a SCALE-Sim .cfg: {problem} (line {line})")
 
 
-@cache
-def _array_rows() -> tuple[Row, ...]:
-    """Table 3 (`data/published/table3.csv`)."""
-    columns = {"array": str, **dict.fromkeys(SIZES, int)}
-    return tuple(read_rows(DATA / "published" / "table3.csv", columns, key=["array"]))
+def _at_line(text: str, section: str, key: str = "") -> str:
+    """Where in a `.cfg` a key stands, or else the header of its section, as the end of a message."""
+    here = found = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.lstrip().startswith("["):
+            here = line.strip().startswith(f"[{section}]")
+            found = number if here and not found else found
+        elif key and here and re.match(rf"\s*{key}\s*[=:]", line, re.IGNORECASE):
+            return f" (line {number})"
+    return f" (line {found})" if found else ""
 
 
-@cache
-def _device_rows() -> tuple[Row, ...]:
-    columns: Columns = {
-        **dict.fromkeys(("name", "kind", "source"), str),
-        "bandwidth_gb_s": positive_float,
-        **dict.fromkeys(("fp16_tflops", "int8_tops"), optional_float),
-    }
-    return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
+def _stall_free(key: str, mode: str) -> None:
+    if mode != "CALC":
+        raise InputError(f"{key}: {mode!r} lets the array stall; counts here are of CALC")
+
+
+def _size(key: str, text: str) -> int:
+    return positive_int(key, int(text) if text.isdecimal() else text)
 
 
 def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArray:

@@ -115,7 +115,7 @@ def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | P
     Returns
     -------
     Path
-        Where they are: `folder / array.label`, which is SCALE-Sim's run name.
+        Where they are: `folder / array.run_name`.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | P
     0, 829, 0, 2.8950542822677927, 3.125, 2.891566265060241,
     """
     reports = report_rows(layers, array)
-    path = Path(folder) / array.label
+    path = Path(folder) / array.run_name
     path.mkdir(parents=True, exist_ok=True)
     for name, rows in reports.items():
         lines = [COLUMNS[name], *(row.values() for row in rows)]

@@ -23,7 +23,8 @@ or else after the last cycle; from there on the lines that are left take one cyc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import isqrt
 from typing import NamedTuple
@@ -31,10 +32,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmamdahl.errors import InputError
 from llmamdahl.hardware import Dataflow, SystolicArray
 from llmamdahl.scalesim.topology import ConvLayer, Layer
 
 Ints = NDArray[np.int64]
+Index = NDArray[np.int32]
+
+MOST_ACCESSES = 2**29
+"""Of a pass over an ifmap that is replayed: 2 GB of memory, about half a minute."""
+
+CHUNK = 2**20
+"""Accesses of it at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,62 +278,123 @@ def last_ifmap_cycle(layer: ConvLayer, array: SystolicArray, grid: Folds) -> int
     return grid.start(0, col) + int((words // r * grid.cycles + r - 1 - words % r)[used].max())
 
 
-def ifmap_order(layer: ConvLayer, array: SystolicArray, grid: Folds) -> tuple[Ints, Ints]:
-    """Address and cycle of each access of the first pass over an ifmap, in their order; null addresses left out."""
-    shape, r = demands(layer, array)[0], array.rows
-    orders: dict[Demand, tuple[Ints, Ints, Ints]] = {}
-    pixels, words, cycles = [], [], []
-    for col in range(grid.across if array.dataflow == Dataflow.IS else 1):
-        for row in range(grid.down):
-            demand = shape(grid.used_rows(row), grid.used_cols(col))
-            if demand not in orders:
-                orders[demand] = _in_order(demand)
-            cycle, step, lane = orders[demand]
-            if array.dataflow == Dataflow.OS:
-                pixel, word = row * r + lane, step
-            elif array.dataflow == Dataflow.WS:
-                pixel, word = step, row * r + lane
-            else:
-                pixel, word = col * array.cols + lane, row * r + demand.steps - 1 - step
-            pixels.append(pixel)
-            words.append(word)
-            cycles.append(grid.start(row, col) + cycle)
-    return _addresses(layer, np.concatenate(pixels), np.concatenate(words), np.concatenate(cycles))
+class Windows(NamedTuple):
+    """Where the windows of a layer lie in its ifmap: by pixel of the output, and by word of a window."""
+
+    top: Ints
+    left: Ints
+    corner: Ints
+    """Address of the first word of a window: rows, columns, then channels of the ifmap."""
+    down: Ints
+    right: Ints
+    within: Ints
+    """Address of a word, less that of the first."""
 
 
-def _in_order(demand: Demand) -> tuple[Ints, Ints, Ints]:
-    """Cycle, step and lane of each word that a fold asks for: by cycle, and within a cycle by lane."""
-    lane, step = np.divmod(np.arange(demand.words, dtype=np.int64), np.int64(demand.steps))
-    cycle = demand.first + step + lane * demand.skewed
-    order = np.argsort(cycle, kind="stable")
-    return cycle[order], step[order], lane[order]
-
-
-def _addresses(layer: ConvLayer, pixels: Ints, words: Ints, cycles: Ints) -> tuple[Ints, Ints]:
-    """Addresses of these accesses (rows, columns, then channels of the ifmap), and the cycles of those inside it."""
+def _windows(layer: ConvLayer) -> Windows:
     row, col = np.divmod(np.arange(layer.m), layer.ofmap_w)
     top, left = row * layer.stride_h, col * layer.stride_w
     down, rest = np.divmod(np.arange(layer.k), layer.filter_w * layer.channels)
-    right = rest // layer.channels
     corner = (top * layer.ifmap_w + left) * layer.channels
-    within = down * layer.ifmap_w * layer.channels + rest
-    addresses = corner[pixels] + within[words]
+    return Windows(top, left, corner, down, rest // layer.channels, down * layer.ifmap_w * layer.channels + rest)
+
+
+class Chunk(NamedTuple):
+    """Some accesses of a pass that come one after another: a slice of a fold, or folds of one column that are whole."""
+
+    rows: Ints
+    """The folds, by their number among the `down` ones."""
+    col: int
+    demand: Demand
+    begin: int
+    """Cycles of the fold, from the first with an access on."""
+    end: int
+
+
+def _chunks(layer: ConvLayer, array: SystolicArray, grid: Folds) -> Iterator[Chunk]:
+    """The first pass over an ifmap in chunks of about a million accesses, so that memory stays small."""
+    shape = demands(layer, array)[0]
+    for col in range(grid.across if array.dataflow == Dataflow.IS else 1):
+        for rows in (np.arange(grid.down - 1), np.array([grid.down - 1])):
+            if not len(rows):
+                continue
+            demand = shape(grid.used_rows(int(rows[0])), grid.used_cols(col))
+            cycles = demand.cycle(demand.words - 1) - demand.first + 1
+            together, at_once = max(CHUNK // demand.words, 1), max(CHUNK // demand.lanes, 1)
+            for first in range(0, len(rows), together):
+                for begin in range(0, cycles, at_once):
+                    part = rows[first : first + together]
+                    yield Chunk(part, col, demand, begin, min(begin + at_once, cycles))
+
+
+def _accesses(chunk: Chunk, layer: ConvLayer, windows: Windows, array: SystolicArray, grid: Folds) -> tuple[Ints, Ints]:
+    """Address and cycle of each access of a chunk, in their order; null addresses are left out."""
+    demand, rows = chunk.demand, chunk.rows[:, None]
+    # In the order of one fold: by cycle, and within a cycle by lane.
+    cycle, lane = np.divmod(np.arange(chunk.begin * demand.lanes, chunk.end * demand.lanes), np.int64(demand.lanes))
+    step = cycle - lane * demand.skewed
+    active = (step >= 0) & (step < demand.steps)
+    cycle, step, lane = cycle[active], step[active], lane[active]
+    if array.dataflow == Dataflow.OS:
+        pixels, words = rows * array.rows + lane, step
+    elif array.dataflow == Dataflow.WS:
+        pixels, words = step, rows * array.rows + lane
+    else:
+        pixels, words = chunk.col * array.cols + lane, rows * array.rows + demand.steps - 1 - step
+    cycles = grid.start(0, chunk.col) + rows * grid.cycles + demand.first + cycle
+    addresses, cycles = np.broadcast_arrays(windows.corner[pixels] + windows.within[words], cycles)
     if not sticks_out(layer):
-        return addresses, cycles
-    inside = (top[pixels] + down[words] < layer.ifmap_h) & (left[pixels] + right[words] < layer.ifmap_w)
+        return addresses.ravel(), cycles.ravel()
+    below = windows.top[pixels] + windows.down[words] < layer.ifmap_h
+    inside = below & (windows.left[pixels] + windows.right[words] < layer.ifmap_w)
     return addresses[inside], cycles[inside]
 
 
-def replay(addresses: Ints, passes: int, buffer: int) -> tuple[int, int]:
-    """Words fetched in so many passes over these addresses, and the number of the access of the last fill, from 0.
+def previous_accesses(chunks: Iterable[Ints], size: int) -> Index:
+    """Of each access the number of the one before it to the same address; below 0 in the pass before.
 
-    The buffer holds `buffer` words, no more than there are distinct addresses, so that it is full at least once. What
-    follows a fill depends only on where in a pass it comes, so fills repeat once one comes where another came before.
+    Parameters
+    ----------
+    chunks
+        Addresses below `size`, in the order of a pass.
 
-    >>> replay(np.array([0, 1, 1, 2, 0, 3]), passes=2, buffer=3)  # full at accesses 3, 7 and 10
+    >>> previous_accesses([np.array([0, 1, 1]), np.array([2, 0, 3])], size=4).tolist()
+    [-2, -4, 1, -3, 0, -1]
+    """
+    first, last = np.full((2, size), -1, dtype=np.int32)
+    found, start = [], 0
+    for addresses in chunks:
+        # Sorted by address and then by access, so that neighbours are what is looked for.
+        bits = len(addresses).bit_length()
+        keys = np.sort((addresses << bits) | np.arange(len(addresses)))
+        access, address = keys & ((1 << bits) - 1), keys >> bits
+        opens = np.diff(address, prepend=-1) > 0
+        before = np.empty(len(keys), dtype=np.int32)
+        before[access[1:]] = access[:-1] + start
+        before[access[opens]] = last[address[opens]]
+        new = opens & (last[address] < 0)
+        first[address[new]] = access[new] + start
+        closes = np.diff(address, append=-1) != 0
+        last[address[closes]] = access[closes] + start
+        found.append(before)
+        start += len(keys)
+    joined = np.concatenate(found)
+    joined[first[first >= 0]] = last[first >= 0] - start
+    return joined
+
+
+def replay(before: Index, passes: int, buffer: int) -> tuple[int, int]:
+    """Words fetched in so many passes, and the number of the access of the last fill, from 0.
+
+    `before` is of `previous_accesses`. The buffer holds `buffer` words, no more than there are distinct addresses, so
+    that it is full at least once. What follows a fill depends only on where in a pass it comes, so fills repeat once
+    one comes where another came before.
+
+    >>> before = previous_accesses([np.array([0, 1, 1, 2, 0, 3])], size=4)
+    >>> replay(before, passes=2, buffer=3)  # full at accesses 3, 7 and 10
     (10, 10)
     """
-    before, total = _previous(addresses), passes * len(addresses)
+    total = passes * len(before)
     start = fills = 0
     seen: dict[int, tuple[int, int]] = {}
     while (end := start + _until_full(before, start % len(before), buffer)) <= total:
@@ -339,21 +409,7 @@ def replay(addresses: Ints, passes: int, buffer: int) -> tuple[int, int]:
     return fills * buffer + _fetched(before, start % len(before), total - start), start - 1
 
 
-def _previous(addresses: Ints) -> Ints:
-    """Of each access the number of the one before it to the same address; below 0 in the pass before."""
-    # Sorted by address and then by access, so that neighbours are what is looked for.
-    bits = len(addresses).bit_length()
-    keys = np.sort((addresses << bits) | np.arange(len(addresses)))
-    access, address = keys & ((1 << bits) - 1), keys >> bits
-    first = np.flatnonzero(np.diff(address, prepend=-1))
-    last = np.append(first[1:], len(keys)) - 1
-    before = np.empty_like(access)
-    before[access[1:]] = access[:-1]
-    before[access[first]] = access[last] - len(keys)
-    return before
-
-
-def _until_full(before: Ints, start: int, buffer: int) -> int:
+def _until_full(before: Index, start: int, buffer: int) -> int:
     """Number of accesses from `start` on, after which `buffer` distinct words have been asked for."""
     missing, place = buffer, start
     while True:
@@ -366,7 +422,7 @@ def _until_full(before: Ints, start: int, buffer: int) -> int:
         missing, place = missing - count, place + len(part)
 
 
-def _fetched(before: Ints, start: int, number: int) -> int:
+def _fetched(before: Index, start: int, number: int) -> int:
     """Distinct words among so many accesses from `start` on, less than a pass."""
     now = np.count_nonzero(before[start : start + number] < start)
     over = max(start + number - len(before), 0)
@@ -389,10 +445,26 @@ def conv_fetches(layer: ConvLayer, array: SystolicArray, grid: Folds) -> tuple[i
     buffer, words = buffer_words(array.ifmap_sram_kb), distinct_words(layer)
     if words < buffer:
         return words, None
-    addresses, cycles = ifmap_order(layer, array, grid)
-    reads, access = replay(addresses, 1 if array.dataflow == Dataflow.IS else grid.across, buffer)
-    passed, place = divmod(access, len(addresses))
-    return reads, grid.start(0, passed) + int(cycles[place])
+    size = layer.ifmap_h * layer.ifmap_w * layer.channels
+    if max(layer.m * layer.k, size) > MOST_ACCESSES:
+        problem = f"windows of {layer.m * layer.k} words in all share words of an ifmap of {size}"
+        most = f"more than {MOST_ACCESSES} are too many to replay"
+        enough = -(-100 * (words // 50 + 1) // 1024)
+        raise InputError(f"{problem}; {most}; with ifmap_sram_kb >= {enough} the ifmap stays in its buffer")
+    chunks, windows, starts = list(_chunks(layer, array, grid)), _windows(layer), [0]
+
+    def addresses() -> Iterator[Ints]:
+        for chunk in chunks:
+            found, _ = _accesses(chunk, layer, windows, array, grid)
+            starts.append(starts[-1] + len(found))
+            yield found
+
+    before = previous_accesses(addresses(), size)
+    reads, access = replay(before, 1 if array.dataflow == Dataflow.IS else grid.across, buffer)
+    passed, place = divmod(access, len(before))
+    number = bisect_right(starts, place) - 1
+    _, cycles = _accesses(chunks[number], layer, windows, array, grid)
+    return reads, grid.start(0, passed) + int(cycles[place - starts[number]])
 
 
 def read_span(reads: int, filled: int | None, request: int, sram_kb: int) -> tuple[int, int]:
