@@ -11,12 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
-
-from llmamdahl.errors import InputError, instance, is_number, one_of, positive_int, shown, unknown
-from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
-
-T = TypeVar("T")
+from llmamdahl.errors import MAX_BITS, InputError, instance, one_of, positive_int
+from llmamdahl.tables import DATA, read_rows
 
 T = TypeVar("T")
 
@@ -192,7 +188,7 @@ def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
 
 def _at_line(text: str, section: str, key: str = "") -> str:
     """Where in a `.cfg` a key stands, or else the header of its section, as the end of a message."""
-    here = found = 0
+    here, found = False, 0
     for number, line in enumerate(text.split("\n"), start=1):
         if line.lstrip().startswith("["):
             here = line.strip().startswith(f"[{section}]")
@@ -208,6 +204,8 @@ def _stall_free(key: str, mode: str) -> None:
 
 
 def _size(key: str, text: str) -> int:
+    if text.isdecimal() and len(text) > MAX_BITS:
+        raise InputError(f"{key}: a number of {len(text)} digits is too large")
     return positive_int(key, int(text) if text.isdecimal() else text)
 
 

@@ -1,7 +1,8 @@
 """SCALE-Sim's own files: an array as a .cfg and back, a workload as a topology, both run by SCALE-Sim itself."""
 
 import configparser
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,52 @@ def test_what_is_no_cfg(tmp_path, text):
     path = edited(tmp_path / "bad.cfg", "general", "run_name", "50%")
     with pytest.raises(InputError, match=r"bad\.cfg: run_name: '50%' has a lone %"):
         SystolicArray.from_scalesim_cfg(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("# comment\n\nrun_name = a\n[general]\n", "'run_name = a' comes before the first \\[section\\] \\(line 3\\)"),
+        ("[general]\nrun_name = a\nRUN_NAME = b\n", "run_name is there twice in \\[general\\] \\(line 3\\)"),
+        ("[general]\n[run_presets]\n[general]\n", "\\[general\\] is there twice \\(line 3\\)"),
+        ("[general]\n\nrun_name\n[run_presets]", "neither a \\[section\\] nor a key with its value \\(line 3\\)"),
+        ("[general]\n\n\xff", "a byte that is not UTF-8 \\(line 3\\)"),
+    ],
+)
+def test_the_line_that_is_no_cfg_is_named(tmp_path, text, problem):
+    (tmp_path / "bad.cfg").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=f"bad.cfg: not a SCALE-Sim .cfg: {problem}$"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("ArrayWidth = 32", "arraywidth:0", "ArrayWidth: 0 is not a positive whole number (line 6)"),
+        ("ArrayWidth = 32", "ArrayWidth = " + "9" * 5000, "a number of 5000 digits is too large (line 6)"),
+        ("ArrayWidth = 32\n", "", "ArrayWidth is missing in [architecture_presets]; SCALE-Sim needs it (line 4)"),
+        ("Dataflow = os", "Dataflow = rs", "Dataflow: 'rs' is unknown; known: os, ws, is (line 13)"),
+        ("= CALC", "= USER", "lets the array stall; counts here are of CALC (line 17)"),
+        ("= CALC", "= 5%", "'5%' has a lone %; write %% (line 17)"),
+        ("[run_presets]", "[presets]", "InterfaceBandwidth is missing in [run_presets]; SCALE-Sim needs it"),
+        (
+            "run_name = edge",
+            "[extra]\nrun_name = edge",
+            "run_name is missing in [general]; SCALE-Sim needs it (line 1)",
+        ),
+        ("[general]", "[x]\nArrayWidth = 0\n[general]", None),  # the key of another section
+    ],
+)
+def test_the_line_of_a_key_is_named(tmp_path, old, new, problem):
+    EDGE_TPU.to_scalesim_cfg(tmp_path / "bad.cfg")
+    text = (tmp_path / "bad.cfg").read_text()
+    assert old in text
+    (tmp_path / "bad.cfg").write_text(text.replace(old, new))
+    if problem is None:
+        assert SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg") == EDGE_TPU
+        return
+    with pytest.raises(InputError, match=re.escape(problem) + "$"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\nb", " a", "..\\a"])
