@@ -24,6 +24,9 @@ from llmamdahl.scalesim.topology import ConvLayer, GemmLayer, Layer
 from llmamdahl.systolic import GemmCost, gemm_cost
 from llmamdahl.tables import Row
 
+MOST_FOLDS = 2**26
+"""Of a layer, which take a second to add up."""
+
 SRAM, DRAM = ("SRAM IFMAP", "SRAM Filter", "SRAM OFMAP"), ("DRAM IFMAP", "DRAM Filter", "DRAM OFMAP")
 
 COLUMNS = {
@@ -165,12 +168,15 @@ def _utilisations(layer: Layer, array: SystolicArray, grid: trace.Folds) -> tupl
 
 def _average(value: Callable[[int], float], grid: trace.Folds) -> float:
     """Average over the folds, in their order, of a value of the elements that one uses."""
+    number = grid.down * grid.across
+    if number > MOST_FOLDS:
+        raise InputError(f"{number} folds; a utilisation of each is added up, and more than {MOST_FOLDS} take too long")
+
     column, last = (
         [value(grid.rows * cols)] * (grid.down - 1) + [value(grid.last_rows * cols)]
         for cols in (grid.cols, grid.last_cols)
     )
-    folds = chain(chain.from_iterable(repeat(column, grid.across - 1)), last)
-    return sum(folds) / (grid.down * grid.across)
+    return sum(chain(chain.from_iterable(repeat(column, grid.across - 1)), last)) / number
 
 
 def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:

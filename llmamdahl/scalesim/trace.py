@@ -40,10 +40,13 @@ Ints = NDArray[np.int64]
 Index = NDArray[np.int32]
 
 MOST_ACCESSES = 2**29
-"""Of a pass over an ifmap that is replayed: 2 GB of memory, about half a minute."""
+"""Of a pass over an ifmap that is replayed: 2 GB of memory, about a minute."""
 
-CHUNK = 2**20
-"""Accesses of it at once."""
+MOST_LANES = 2**22
+"""Rows or columns of an array that are looked at one by one."""
+
+CHUNK = 2**17
+"""Accesses of it at once, so that they stay in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,49 +236,70 @@ def asked_once(layer: Layer) -> bool:
 
 def sticks_out(layer: ConvLayer) -> bool:
     """Whether the last windows, along the height or the width, stick out of the ifmap (SCALE-Sim's address -1)."""
-    rows, cols = _inside(layer)
-    return bool(rows[-1] < layer.filter_h or cols[-1] < layer.filter_w)
+    return _last_inside(layer) != (layer.filter_h, layer.filter_w)
 
 
-def _inside(layer: ConvLayer) -> tuple[Ints, Ints]:
-    """For each row of the output the rows of its windows that lie in the ifmap, and the same for columns."""
-    below = layer.ifmap_h - layer.stride_h * np.arange(layer.ofmap_h)
-    right = layer.ifmap_w - layer.stride_w * np.arange(layer.ofmap_w)
-    return np.clip(below, 0, layer.filter_h), np.clip(right, 0, layer.filter_w)
+def _last_inside(layer: ConvLayer) -> tuple[int, int]:
+    """Rows of the last window that lie in the ifmap, and columns; all others lie in it whole."""
+    down = layer.ifmap_h - layer.stride_h * (layer.ofmap_h - 1)
+    right = layer.ifmap_w - layer.stride_w * (layer.ofmap_w - 1)
+    return min(max(down, 0), layer.filter_h), min(max(right, 0), layer.filter_w)
 
 
 def distinct_words(layer: ConvLayer) -> int:
     """Words of the ifmap that are in a window: each window adds what the one before it has not, the last its inside."""
-    rows, cols = _inside(layer)
-    down = (layer.ofmap_h - 1) * min(layer.filter_h, layer.stride_h) + int(rows[-1])
-    across = (layer.ofmap_w - 1) * min(layer.filter_w, layer.stride_w) + int(cols[-1])
+    rows, cols = _last_inside(layer)
+    down = (layer.ofmap_h - 1) * min(layer.filter_h, layer.stride_h) + rows
+    across = (layer.ofmap_w - 1) * min(layer.filter_w, layer.stride_w) + cols
     return down * across * layer.channels
 
 
 def last_ifmap_cycle(layer: ConvLayer, array: SystolicArray, grid: Folds) -> int:
     """Cycle of the last access to an ifmap that some windows stick out of."""
-    (rows, cols), r = _inside(layer), array.rows
-    tall, wide = np.repeat(rows, layer.ofmap_w), np.tile(cols, layer.ofmap_h)  # of each window, what is inside
-    pixels, words = np.arange(layer.m), np.arange(layer.k)
-    word_row, word_col = words // (layer.filter_w * layer.channels), words // layer.channels % layer.filter_w
+    if max(array.rows, array.cols) > MOST_ACCESSES:
+        raise InputError(
+            f"rows, cols: {array.rows} x {array.cols} is too large for windows that stick out of the ifmap"
+        )
+    (height, width), r = _last_inside(layer), array.rows
+    # The last pixel with a word inside: that of the last window, or of the one before it, along each side.
+    pixel = (layer.ofmap_h - 1 - (height == 0)) * layer.ofmap_w + layer.ofmap_w - 1 - (width == 0)
     if array.dataflow == Dataflow.OS:
         # Pixels lie along the rows, and the last word of each that is inside comes last.
-        last_word = ((tall - 1) * layer.filter_w + wide) * layer.channels - 1
-        cycles = grid.start(0, grid.across - 1) + pixels // r * grid.cycles + pixels % r + last_word
-        return int(cycles[(tall > 0) & (wide > 0)].max())
+        pixels, last_words = _last_words(layer, pixel // r * r, r)
+        return grid.start(pixel // r, grid.across - 1) + int((pixels % r + last_words).max())
     if array.dataflow == Dataflow.WS:
-        # Words lie along the rows; only windows of the last row and column of the output stick out.
-        last_row = layer.ofmap_h - 1 - (word_row >= rows[-1])
-        last_col = layer.ofmap_w - 1 - (word_col >= cols[-1])
-        cycles = r + last_row * layer.ofmap_w + last_col + words % r
-        return grid.start(grid.down - 1, grid.across - 1) + int(cycles[(grid.down - 1) * r :].max())
-    # Words lie along the rows and are loaded from the last on; pixels lie along the columns.
-    col = int(pixels[(tall > 0) & (wide > 0)].max()) // array.cols
-    these = slice(col * array.cols, (col + 1) * array.cols)
-    used = np.zeros(layer.k, dtype=bool)
-    for height, width in {*zip(tall[these].tolist(), wide[these].tolist(), strict=True)}:
-        used |= (word_row < height) & (word_col < width)
-    return grid.start(0, col) + int((words // r * grid.cycles + r - 1 - words % r)[used].max())
+        # Words lie along the rows, and pixels follow one another: of each word the last that it is inside for.
+        words = np.arange((grid.down - 1) * r, layer.k)
+        down, right = words // (layer.filter_w * layer.channels), words // layer.channels % layer.filter_w
+        last_pixels = (layer.ofmap_h - 1 - (down >= height)) * layer.ofmap_w + layer.ofmap_w - 1 - (right >= width)
+        return grid.start(grid.down - 1, grid.across - 1) + r + int((last_pixels + words % r).max())
+    # Pixels lie along the columns and words along the rows, which are loaded from the last on: of the last fold that
+    # a word is inside in the first such word.
+    col = pixel // array.cols
+    pixels, last_words = _last_words(layer, col * array.cols, array.cols)
+    row = int(last_words.max()) // r
+    words = np.arange(row * r, min((row + 1) * r, layer.k))
+    down, right = words // (layer.filter_w * layer.channels), words // layer.channels % layer.filter_w
+    used = np.zeros(len(words), dtype=bool)
+    for tall, wide in {*zip(*(side.tolist() for side in _inside(layer, pixels)), strict=True)}:
+        used |= (down < tall) & (right < wide)
+    return grid.start(row, col) + r - 1 - int(np.argmax(used))
+
+
+def _inside(layer: ConvLayer, pixels: Ints) -> tuple[Ints, Ints]:
+    """Rows and columns of these windows that lie in the ifmap."""
+    row, col = np.divmod(pixels, layer.ofmap_w)
+    down, right = layer.ifmap_h - layer.stride_h * row, layer.ifmap_w - layer.stride_w * col
+    return np.clip(down, 0, layer.filter_h), np.clip(right, 0, layer.filter_w)
+
+
+def _last_words(layer: ConvLayer, first: int, number: int) -> tuple[Ints, Ints]:
+    """Of so many pixels from `first` on, those with a word inside the ifmap, and of each the last such word."""
+    pixels = np.arange(first, min(first + number, layer.m))
+    tall, wide = _inside(layer, pixels)
+    any_inside = (tall > 0) & (wide > 0)
+    last_words = ((tall - 1) * layer.filter_w + wide) * layer.channels - 1
+    return pixels[any_inside], last_words[any_inside]
 
 
 class Windows(NamedTuple):
@@ -300,49 +324,56 @@ def _windows(layer: ConvLayer) -> Windows:
 
 
 class Chunk(NamedTuple):
-    """Some accesses of a pass that come one after another: a slice of a fold, or folds of one column that are whole."""
+    """Some accesses of a pass that come one after another.
 
-    rows: Ints
-    """The folds, by their number among the `down` ones."""
-    col: int
+    A pass is made of units: a fold after another, where pixels or words lie along the rows and the ifmap streams past
+    the array; where it is loaded into it (IS), a column of folds after another.
+    """
+
+    units: Ints
+    """Their numbers; several that are whole, or one."""
     demand: Demand
+    """Of a unit."""
     begin: int
-    """Cycles of the fold, from the first with an access on."""
+    """Cycles with an access, within a unit."""
     end: int
 
 
 def _chunks(layer: ConvLayer, array: SystolicArray, grid: Folds) -> Iterator[Chunk]:
-    """The first pass over an ifmap in chunks of about a million accesses, so that memory stays small."""
-    shape = demands(layer, array)[0]
-    for col in range(grid.across if array.dataflow == Dataflow.IS else 1):
-        for rows in (np.arange(grid.down - 1), np.array([grid.down - 1])):
-            if not len(rows):
-                continue
-            demand = shape(grid.used_rows(int(rows[0])), grid.used_cols(col))
-            cycles = demand.cycle(demand.words - 1) - demand.first + 1
-            together, at_once = max(CHUNK // demand.words, 1), max(CHUNK // demand.lanes, 1)
-            for first in range(0, len(rows), together):
-                for begin in range(0, cycles, at_once):
-                    part = rows[first : first + together]
-                    yield Chunk(part, col, demand, begin, min(begin + at_once, cycles))
+    """The first pass over an ifmap in chunks of about `CHUNK` accesses."""
+    number, lanes, last = grid.down, grid.rows, grid.last_rows
+    steps, skewed = layer.m if array.dataflow == Dataflow.WS else layer.k, array.dataflow != Dataflow.IS
+    if not skewed:
+        number, lanes, last = grid.across, grid.cols, grid.last_cols
+    for first, stop, used in ((0, number - 1, lanes), (number - 1, number, last)):
+        demand = Demand(0, steps, used, skewed)
+        cycles = steps + (used - 1) * skewed
+        together, at_once = max(CHUNK // demand.words, 1), max(CHUNK // used, 1)
+        for unit in range(first, stop, together):
+            for begin in range(0, cycles, at_once):
+                units = np.arange(unit, min(unit + together, stop))
+                yield Chunk(units, demand, begin, min(begin + at_once, cycles))
 
 
 def _accesses(chunk: Chunk, layer: ConvLayer, windows: Windows, array: SystolicArray, grid: Folds) -> tuple[Ints, Ints]:
     """Address and cycle of each access of a chunk, in their order; null addresses are left out."""
-    demand, rows = chunk.demand, chunk.rows[:, None]
-    # In the order of one fold: by cycle, and within a cycle by lane.
+    demand, units = chunk.demand, chunk.units[:, None]
+    # In the order of one unit: by cycle, and within a cycle by lane.
     cycle, lane = np.divmod(np.arange(chunk.begin * demand.lanes, chunk.end * demand.lanes), np.int64(demand.lanes))
     step = cycle - lane * demand.skewed
     active = (step >= 0) & (step < demand.steps)
     cycle, step, lane = cycle[active], step[active], lane[active]
     if array.dataflow == Dataflow.OS:
-        pixels, words = rows * array.rows + lane, step
+        pixels, words, cycles = units * array.rows + lane, step, units * grid.cycles + cycle
     elif array.dataflow == Dataflow.WS:
-        pixels, words = step, rows * array.rows + lane
+        pixels, words, cycles = step, units * array.rows + lane, units * grid.cycles + array.rows + cycle
     else:
-        pixels, words = chunk.col * array.cols + lane, rows * array.rows + demand.steps - 1 - step
-    cycles = grid.start(0, chunk.col) + rows * grid.cycles + demand.first + cycle
-    addresses, cycles = np.broadcast_arrays(windows.corner[pixels] + windows.within[words], cycles)
+        # Each fold of the column is loaded from its last word on, and done when `rows` cycles are over.
+        fold, before = np.divmod(step, np.int64(array.rows))
+        used = np.minimum(layer.k - fold * array.rows, array.rows)
+        pixels, words = units * array.cols + lane, fold * array.rows + used - 1 - before
+        cycles = (units * grid.down + fold) * grid.cycles + array.rows - used + before
+    addresses = windows.corner[pixels] + windows.within[words]
     if not sticks_out(layer):
         return addresses.ravel(), cycles.ravel()
     below = windows.top[pixels] + windows.down[words] < layer.ifmap_h
