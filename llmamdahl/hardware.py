@@ -47,6 +47,8 @@ CFG_KEYS = {
     "ofmap_sram_kb": "OfmapSramSzkB",
 }
 
+OFFSETS = ("IfmapOffset", "FilterOffset", "OfmapOffset")
+
 
 SIZES = tuple(CFG_KEYS)
 
@@ -103,7 +105,8 @@ class SystolicArray:
         ------
         InputError
             No such file, or not a `.cfg`; a section or key that is missing or given twice; a size that is not a
-            positive whole number; an unknown dataflow; another mode than the stall-free `InterfaceBandwidth: CALC`.
+            positive whole number; an unknown dataflow; another mode than the stall-free `InterfaceBandwidth: CALC`; an
+            address offset below 0, with which SCALE-Sim takes words for none.
             It names the file, the key and the line.
         """
         text = _cfg_text(path)
@@ -128,6 +131,9 @@ class SystolicArray:
 
         checked("run_presets", "InterfaceBandwidth", _stall_free)
         dataflow = checked("architecture_presets", "Dataflow", lambda key, found: one_of(key, found, tuple(Dataflow)))
+        for key in OFFSETS:
+            if config.has_option("architecture_presets", key):
+                checked("architecture_presets", key, _offset)
         sizes = {name: checked("architecture_presets", key, _size) for name, key in CFG_KEYS.items()}
         return cls(**sizes, dataflow=dataflow, name=value("general", "run_name"))
 
@@ -201,6 +207,11 @@ def _at_line(text: str, section: str, key: str = "") -> str:
 def _stall_free(key: str, mode: str) -> None:
     if mode != "CALC":
         raise InputError(f"{key}: {mode!r} lets the array stall; counts here are of CALC")
+
+
+def _offset(key: str, text: str) -> None:
+    if not text.isdecimal():
+        raise InputError(f"{key}: {text!r} is not a whole number >= 0; SCALE-Sim's address -1 means no word")
 
 
 def _size(key: str, text: str) -> int:

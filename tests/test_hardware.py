@@ -189,6 +189,11 @@ def test_the_line_that_is_no_cfg_is_named(tmp_path, text, problem):
         ("ArrayWidth = 32", "ArrayWidth = " + "9" * 5000, "a number of 5000 digits is too large (line 6)"),
         ("ArrayWidth = 32\n", "", "ArrayWidth is missing in [architecture_presets]; SCALE-Sim needs it (line 4)"),
         ("Dataflow = os", "Dataflow = rs", "Dataflow: 'rs' is unknown; known: os, ws, is (line 13)"),
+        (
+            "Offset = 0",
+            "Offset: -3",
+            "IfmapOffset: '-3' is not a whole number >= 0; SCALE-Sim's address -1 means no word (line 10)",
+        ),
         ("= CALC", "= USER", "lets the array stall; counts here are of CALC (line 17)"),
         ("= CALC", "= 5%", "'5%' has a lone %; write %% (line 17)"),
         ("[run_presets]", "[presets]", "InterfaceBandwidth is missing in [run_presets]; SCALE-Sim needs it"),
