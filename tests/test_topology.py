@@ -98,9 +98,9 @@ GOOD = "conv, 8, 9, 3, 2, 4, 5, 2, 3,"
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("conv, 8, 9, 3, 2, 4, 5,", "Stride height is missing: 7 cells before the last comma, and a conv"),
+        ("conv, 8, 9, 3, 2, 4, 5,", "Stride height is missing: the line has 7 before its last comma, and a conv"),
         ("conv, 8, 9, 3, 2, 4, 5, 2", r"Stride height is missing.* \('2', after it, is not read: end the line with a"),
-        ("conv", r"the name is missing: 0 cells before the last comma \('conv', after it"),
+        ("conv", r"the name is missing: the line has 0 before its last comma \('conv', after it"),
         ("q, 1, 768, 768,", "Filter width is missing: .* a GEMM topology is read with kind='gemm'"),
         (",,,,,,,,", "IFMAP height: '' is not a whole number"),
         ("conv, 8, nine, 3, 2, 4, 5, 2,", "IFMAP width: 'nine' is not a whole number"),
@@ -126,7 +126,7 @@ def test_a_damaged_convolution_is_named(tmp_path, line, problem):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("q, 1, 2,", "K is missing: 3 cells before the last comma, and a GEMM has 4"),
+        ("q, 1, 2,", "K is missing: the line has 3 before its last comma, and a GEMM has 4"),
         ("q, 1, 2, 3", r"K is missing: .* \('3', after it, is not read"),
         ("q, 1, 2, k,", "K: 'k' is not a whole number"),
         ("q, 0, 2, 3,", "M: 0 is not a positive whole number"),

@@ -6,13 +6,14 @@ windows share no word. The rest is of `trace.py`: start and stop cycles, and the
 Cycles of memories are floats, as in the simulator. It dates SRAM reads one cycle after they are asked for, a result and
 a write to DRAM with the cycle itself. Bandwidths are words a cycle: SRAM words over the total cycles, DRAM words over
 the cycles from start to stop. Utilisations are averages over folds, added up one by one with Python's `sum`, so their
-last digits too are those of the simulator under the same version of Python. Of the two stationary operands its compute
-utilisation takes cols - 1 cycles a fold more than it counts as cycles.
+last digits too are those of the simulator under the same version of Python. For WS and IS its compute utilisation
+divides by cols - 1 cycles a fold more than a fold takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +27,6 @@ from llmamdahl.tables import Row
 
 MOST_FOLDS = 2**26
 """Of a layer, which take a second to add up."""
-
-SRAM, DRAM = ("SRAM IFMAP", "SRAM Filter", "SRAM OFMAP"), ("DRAM IFMAP", "DRAM Filter", "DRAM OFMAP")
 
 COLUMNS = {
     "COMPUTE_REPORT": (
@@ -45,13 +44,18 @@ COLUMNS = {
     "DETAILED_ACCESS_REPORT": (
         "LayerID",
         *(
-            f"{memory} {what}"
-            for memory in SRAM + DRAM
-            for what in ("Start Cycle", "Stop Cycle", "Writes" if "OFMAP" in memory else "Reads")
+            f"{memory} {operand} {what}"
+            for memory in ("SRAM", "DRAM")
+            for operand, words in (("IFMAP", "Reads"), ("Filter", "Reads"), ("OFMAP", "Writes"))
+            for what in ("Start Cycle", "Stop Cycle", words)
         ),
     ),
 }
 """The reports and their columns, in SCALE-Sim's order. Counts are words of a byte, bandwidths words a cycle."""
+
+
+Values = tuple[list[float], list[float], list[float]]
+"""A row of each report, without its number."""
 
 
 class Accesses(NamedTuple):
@@ -100,14 +104,16 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
     """
     instance("array", array, SystolicArray)
     reports: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+    known: dict[Layer, Values] = {}  # networks repeat their layers
     for number, layer in enumerate(listed("layers", layers, distinct=False)):
         if not isinstance(layer, ConvLayer | GemmLayer):
             raise InputError(f"layers: {layer!r} is not a ConvLayer or a GemmLayer")
+        sizes = replace(layer, name="")
         try:
-            values = _layer_values(layer, array)
+            known[sizes] = known.get(sizes) or _layer_values(layer, array)
         except InputError as error:
             raise type(error)(f"layer {number} ({layer.name}): {error}") from None
-        for (name, columns), row in zip(COLUMNS.items(), values, strict=True):
+        for (name, columns), row in zip(COLUMNS.items(), known[sizes], strict=True):
             reports[name].append(dict(zip(columns, (number, *row), strict=True)))
     return reports
 
@@ -144,8 +150,8 @@ def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | P
     return path
 
 
-def _layer_values(layer: Layer, array: SystolicArray) -> tuple[list[float], list[float], list[float]]:
-    """A row of each report, without its number."""
+def _layer_values(layer: Layer, array: SystolicArray) -> Values:
+    """The rows of a layer."""
     cost, grid = gemm_cost(layer.m, layer.n, layer.k, array), trace.folds(layer, array)
     if not cost.cycles:
         raise InputError("takes one cycle, which SCALE-Sim counts as none and then divides by")
@@ -171,7 +177,6 @@ def _average(value: Callable[[int], float], grid: trace.Folds) -> float:
     number = grid.down * grid.across
     if number > MOST_FOLDS:
         raise InputError(f"{number} folds; a utilisation of each is added up, and more than {MOST_FOLDS} take too long")
-
     column, last = (
         [value(grid.rows * cols)] * (grid.down - 1) + [value(grid.last_rows * cols)]
         for cols in (grid.cols, grid.last_cols)
@@ -188,6 +193,7 @@ def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds)
         last = shape(grid.last_rows, grid.last_cols)
         stop = grid.start(grid.down - 1, grid.across - 1) + last.cycle(last.words - 1)
         found.append(Accesses(float(first + latency), float(stop + latency), number))
+    # The last accesses to the ifmap may have no address.
     if isinstance(layer, ConvLayer) and trace.sticks_out(layer):
         found[0] = found[0]._replace(stop=float(trace.last_ifmap_cycle(layer, array, grid) + 1))
     return found
@@ -195,11 +201,13 @@ def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds)
 
 def _dram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:
     """First and last cycle of DRAM and words, of the three operands."""
+    # The closed form rejects a buffer that the array can fill in one cycle, so it comes first for every layer.
     words = [cost.ifmap_dram_reads, cost.filter_dram_reads]
     shapes = trace.demands(layer, array)
     kilobytes = array.ifmap_sram_kb, array.filter_sram_kb
     operands = zip(words, trace.readings(layer, array, grid), shapes, kilobytes, strict=False)
     filled = [trace.last_fill_cycle(*operand, grid) for operand in operands]
+    # It takes each pass over the ifmap for m x k distinct words: true unless windows overlap or stick out.
     if isinstance(layer, ConvLayer) and not trace.asked_once(layer):
         words[0], filled[0] = trace.conv_fetches(layer, array, grid)
     requests = [shape(grid.used_rows(0), grid.used_cols(0)).first for shape in shapes[:2]]

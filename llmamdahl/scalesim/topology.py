@@ -180,12 +180,12 @@ def _gemm_layer(row: str) -> GemmLayer:
 
 
 def _cells(row: str, columns: dict[str, str], least: int, right: str) -> list[str]:
-    """The cells up to the last comma, without the spaces around them: at least that many."""
+    """The cells up to the last comma, without the spaces around them."""
     *cells, after = (cell.strip() for cell in row.split(","))
     if len(cells) < least:
         missing = ["the name", *columns.values()][len(cells)]
         lost = f" ({after!r}, after it, is not read: end the line with a comma)" if after else ""
-        raise InputError(f"{missing} is missing: {len(cells)} cells before the last comma{lost}, and a {right}")
+        raise InputError(f"{missing} is missing: the line has {len(cells)} before its last comma{lost}, and a {right}")
     return cells
 
 

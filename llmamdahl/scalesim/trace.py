@@ -491,7 +491,9 @@ def conv_fetches(layer: ConvLayer, array: SystolicArray, grid: Folds) -> tuple[i
             yield found
 
     before = previous_accesses(addresses(), size)
+    # A pass over the columns of the array takes the same accesses again; IS has a single one.
     reads, access = replay(before, 1 if array.dataflow == Dataflow.IS else grid.across, buffer)
+    # The last fill is so far into the pass that it came in: look up its chunk, and there its cycle.
     passed, place = divmod(access, len(before))
     number = bisect_right(starts, place) - 1
     _, cycles = _accesses(chunks[number], layer, windows, array, grid)
