@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from dataclasses import replace
+from math import fsum, isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ import pytest
 from llmamdahl.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
-from llmamdahl.scalesim import trace
+from llmamdahl.scalesim import reports, trace
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import CONV_COLUMNS, ConvLayer, GemmLayer, read_topology
 
@@ -50,10 +51,32 @@ def test_topologies_that_scale_sim_ships(run, tmp_path):
     folder = write_reports(layers, array, tmp_path)
     assert folder == tmp_path / name_in(DATA / "configs" / f"{name}.cfg")
     cells, found = differences(folder, DATA / "reports" / run)
-    assert not found
     assert cells == (len(layers) + 1) * sum(map(len, COLUMNS.values()))
+    if sys.version_info >= (3, 12):
+        assert only_last_digits(found)
+        return
+    assert not found
     for report in COLUMNS:
         assert (folder / f"{report}.csv").read_bytes() == (DATA / "reports" / run / f"{report}.csv").read_bytes()
+
+
+def only_last_digits(found):
+    """Whether all that differs are averages over folds: Python 3.11, which wrote the data, adds floats up plainly."""
+    averages = {"Mapping Efficiency %", "Compute Util %"}
+    return all(column in averages and isclose(float(a), float(b), rel_tol=1e-13) for column, _, a, b in found)
+
+
+def test_another_way_to_add_up_changes_last_digits_of_two_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "sum", fsum, raising=False)  # Python 3.12's sum is about as exact
+    differ = 0
+    for run in RUNS:
+        layers = read_topology(DATA / "topologies" / f"{run.parts[0]}.csv", kind_of(run.parts[0]))
+        if len(layers) < 10:
+            folder = write_reports(layers, array_of(run), tmp_path / run.parts[0])
+            _, found = differences(folder, DATA / "reports" / run)
+            assert only_last_digits(found)
+            differ += len(found)
+    assert differ > 5
 
 
 def name_in(cfg):

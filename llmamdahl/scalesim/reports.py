@@ -5,9 +5,11 @@ windows share no word. The rest is of `trace.py`: start and stop cycles, and the
 
 Cycles of memories are floats, as in the simulator. It dates SRAM reads one cycle after they are asked for, a result and
 a write to DRAM with the cycle itself. Bandwidths are words a cycle: SRAM words over the total cycles, DRAM words over
-the cycles from start to stop. Utilisations are averages over folds, added up one by one with Python's `sum`, so their
-last digits too are those of the simulator under the same version of Python. For WS and IS its compute utilisation
-divides by cols - 1 cycles a fold more than a fold takes.
+the cycles from start to stop. For WS and IS compute utilisation divides by cols - 1 cycles a fold more than one takes.
+
+Mapping efficiency and compute utilisation are averages over folds, added up one by one with Python's `sum`. So the last
+digits too are those of the simulator, if it runs under the same version of Python: from 3.12 on `sum` makes up for its
+rounding (a relative difference of at most 1.5e-14, in 120 of the 6752 cells of `tests/data/scalesim/`).
 """
 
 from __future__ import annotations
