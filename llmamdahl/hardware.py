@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from llmamdahl.errors import MAX_BITS, InputError, instance, one_of, positive_int
-from llmamdahl.tables import DATA, read_rows
+import pandas as pd
+
+from llmamdahl.errors import MAX_BITS, InputError, instance, is_number, one_of, positive_int, shown, unknown
+from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
 
 T = TypeVar("T")
 
@@ -47,10 +50,10 @@ CFG_KEYS = {
     "ofmap_sram_kb": "OfmapSramSzkB",
 }
 
-OFFSETS = ("IfmapOffset", "FilterOffset", "OfmapOffset")
-
 
 SIZES = tuple(CFG_KEYS)
+
+OFFSETS = ("IfmapOffset", "FilterOffset", "OfmapOffset")
 
 
 class Dataflow(StrEnum):
@@ -218,6 +221,61 @@ def _size(key: str, text: str) -> int:
     if text.isdecimal() and len(text) > MAX_BITS:
         raise InputError(f"{key}: a number of {len(text)} digits is too large")
     return positive_int(key, int(text) if text.isdecimal() else text)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device by its datasheet (`data/hardware/devices.csv`), or by your own numbers.
+
+    Attributes
+    ----------
+    bandwidth_gb_s
+        Memory bandwidth, 10^9 bytes a second.
+    fp16_tflops, int8_tops
+        Peak rates without sparsity, 10^12 operations a second; a multiply-accumulate is two. None if not published.
+
+    >>> Device("mine", bandwidth_gb_s=100, fp16_tflops=4).label
+    'mine'
+    """
+
+    name: str
+    bandwidth_gb_s: float
+    fp16_tflops: float | None = None
+    int8_tops: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
+        for item in fields(self)[1:]:
+            value = getattr(self, item.name)
+            missing = value is None and item.name != "bandwidth_gb_s"
+            if not missing and not (is_number(value) and 0 < value < math.inf):
+                raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
+
+    @property
+    def label(self) -> str:
+        """`name`, as `SystolicArray.label`."""
+        return self.name
+
+
+Hardware: TypeAlias = SystolicArray | Device
+
+
+@cache
+def _array_rows() -> tuple[Row, ...]:
+    """Table 3 (`data/published/table3.csv`)."""
+    columns = {"array": str, **dict.fromkeys(SIZES, int)}
+    return tuple(read_rows(DATA / "published" / "table3.csv", columns, key=["array"]))
+
+
+@cache
+def _device_rows() -> tuple[Row, ...]:
+    columns: Columns = {
+        **dict.fromkeys(("name", "kind", "source"), str),
+        "bandwidth_gb_s": positive_float,
+        **dict.fromkeys(("fp16_tflops", "int8_tops"), optional_float),
+    }
+    return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
 
 
 def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArray:

@@ -2,7 +2,7 @@
 
 import configparser
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings

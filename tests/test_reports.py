@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from llmamdahl.bench import best
+from compendium.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
 from llmamdahl.scalesim import reports, trace

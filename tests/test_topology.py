@@ -7,8 +7,8 @@ import pytest
 
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.models import get_model
+from llmamdahl.scalesim.simulator import to_scalesim_topology
 from llmamdahl.scalesim.topology import ConvLayer, GemmLayer, read_topology
-from llmamdahl.simulator import to_scalesim_topology
 from llmamdahl.workload import decode_step
 
 

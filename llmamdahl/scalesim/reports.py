@@ -155,12 +155,13 @@ def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | P
 def _layer_values(layer: Layer, array: SystolicArray) -> Values:
     """The rows of a layer."""
     cost, grid = gemm_cost(layer.m, layer.n, layer.k, array), trace.folds(layer, array)
-    if not cost.cycles:
+    cycles = int(cost.cycles)
+    if not cycles:
         raise InputError("takes one cycle, which SCALE-Sim counts as none and then divides by")
     sram = _sram(layer, array, cost, grid)
     dram = _dram(layer, array, cost, grid)
-    bandwidths = [memory.words / cost.cycles for memory in sram] + [memory.bandwidth for memory in dram]
-    return [cost.cycles, 0, *_utilisations(layer, array, grid)], bandwidths, [*chain(*sram, *dram)]
+    bandwidths = [memory.words / cycles for memory in sram] + [memory.bandwidth for memory in dram]
+    return [cycles, 0, *_utilisations(layer, array, grid)], bandwidths, [*chain(*sram, *dram)]
 
 
 def _utilisations(layer: Layer, array: SystolicArray, grid: trace.Folds) -> tuple[float, float, float]:
@@ -188,7 +189,7 @@ def _average(value: Callable[[int], float], grid: trace.Folds) -> float:
 
 def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:
     """First and last access and words of the three SRAMs: those of the first fold and of the last."""
-    words = cost.ifmap_sram_reads, cost.filter_sram_reads, cost.ofmap_sram_writes
+    words = map(int, (cost.ifmap_sram_reads, cost.filter_sram_reads, cost.ofmap_sram_writes))
     found = []
     for shape, latency, number in zip(trace.demands(layer, array), (1, 1, 0), words, strict=True):
         first = shape(grid.used_rows(0), grid.used_cols(0)).first
@@ -204,7 +205,7 @@ def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds)
 def _dram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:
     """First and last cycle of DRAM and words, of the three operands."""
     # The closed form rejects a buffer that the array can fill in one cycle, so it comes first for every layer.
-    words = [cost.ifmap_dram_reads, cost.filter_dram_reads]
+    words = [int(cost.ifmap_dram_reads), int(cost.filter_dram_reads)]
     shapes = trace.demands(layer, array)
     kilobytes = array.ifmap_sram_kb, array.filter_sram_kb
     operands = zip(words, trace.readings(layer, array, grid), shapes, kilobytes, strict=False)
@@ -217,5 +218,5 @@ def _dram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds)
     spans.append(trace.write_span(layer, array, grid))
     return [
         Accesses(float(start), float(stop), number)
-        for (start, stop), number in zip(spans, [*words, cost.ofmap_dram_writes], strict=True)
+        for (start, stop), number in zip(spans, [*words, int(cost.ofmap_dram_writes)], strict=True)
     ]
