@@ -91,8 +91,9 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
     Raises
     ------
     InputError
-        No layer, or one that SCALE-Sim has no report of; it names the layer. Either a layer takes a single cycle, or a
-        read buffer holds fewer words than the array can ask for in one cycle: the simulator divides by zero then.
+        No layer, or one without a report; it names the layer. A layer may take a single cycle, by which SCALE-Sim
+        divides as 0; a read buffer may hold fewer words than the array can ask for in one cycle, where it can divide by
+        0; or overlapping windows (`trace.MOST_ACCESSES`) or folds (`MOST_FOLDS`) may be too many to go through.
     CountOverflowError
         A count above 2**63 - 1.
 
