@@ -13,6 +13,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,12 @@ from compendium.reproduce import BUILD, NOTEBOOKS, execute
 from llmamdahl.analysis import sweep
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
+from llmamdahl.scalesim.reports import write_reports
 from llmamdahl.scalesim.simulator import Run, folds, simulate
 from llmamdahl.scalesim.store import needed_runs, paper_matmuls
+from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.tables import RESULTS
+from llmamdahl.tables import RESULTS, ROOT
 
 Lines = list[tuple[str, float, str, str]]
 """What was timed, the value, its unit, and `measured` or, if computed from a measured value, `extrapolated`."""
@@ -100,6 +103,25 @@ def simulator_over_closed_form() -> Lines:
     ]
 
 
+def reports_over_scalesim() -> Lines:
+    """SCALE-Sim against its reports in closed form, on input files that it ships."""
+    from scalesim.scale_sim import scalesim  # here, because few measurements need it
+
+    inputs = ROOT / "tests" / "data" / "scalesim"
+    cfg, topology = inputs / "configs" / "scale.cfg", inputs / "topologies" / "test.csv"
+    with TemporaryDirectory() as folder:
+
+        def ours() -> None:
+            write_reports(read_topology(topology), SystolicArray.from_scalesim_cfg(cfg), folder)
+
+        def theirs() -> None:
+            run = scalesim(save_disk_space=True, verbose=False, config=str(cfg), topology=str(topology))
+            run.run_scale(top_path=folder)
+
+        ratio = seconds(theirs) / best(ours)
+    return [("SCALE-Sim over `llmamdahl scalesim`, its test.csv on its scale.cfg", ratio, "x", "measured")]
+
+
 def notebook(path: Path) -> Lines:
     """Time of one notebook in `make reproduce`."""
     return [(f"`make reproduce`: {path.stem}", execute(path, BUILD.parent / "bench"), "s", "measured")]
@@ -124,7 +146,7 @@ def two_digits(value: float) -> str:
 def main() -> None:
     """`python -m compendium.bench`: print README's table of speeds, and write it to `data/results/bench.csv`."""
     timed: list[Callable[[], Lines]] = [
-        paper_sweep, million_over_bare, design_space, simulator_over_closed_form
+        paper_sweep, million_over_bare, design_space, simulator_over_closed_form, reports_over_scalesim
     ]  # fmt: skip
     timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     rows = []

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -17,6 +18,8 @@ from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Hardware, SystolicArray, devices, find_hardware
 from llmamdahl.models import benchmarked, find_model, table2_true, zoo
 from llmamdahl.roofline import Precision
+from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
+from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.systolic import Counting
 from llmamdahl.workload import Phase, num_weights
 
@@ -120,7 +123,11 @@ LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=int, defa
 @LENGTH
 @settings
 def share(model: str, on: str, context_length: int, **options: Any) -> None:
-    """The parts of MODEL, F, its ceiling and, for a change of bits, S_partial and S_total."""
+    """Parts of MODEL, F, ceiling, S_partial and S_total.
+
+    F is the projections' share of the whole before a change of bits, the ceiling is 1 / (1 - F), S_partial and S_total
+    are what the change gains.
+    """
     asked = _Asked.of(**options)
     found = analysis.share(model, context_length, asked.place(on), **asked.settings)
     if asked.as_json:
@@ -150,7 +157,10 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
               help="Search for the batch at this context length instead.")  # fmt: skip
 @settings
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
-    """Where the rest of MODEL overtakes its projections: the smallest context length, or batch, with F <= 1/2."""
+    """Context length or batch at which F falls to 1/2.
+
+    From there on the rest of MODEL (attention, unless --unquantized adds more) costs more than its projections.
+    """
     asked = _Asked.of(**options)
     place, name = asked.place(on), find_model(model).name
     if context_length is None:
@@ -178,7 +188,10 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @settings
 def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...], as_csv: bool, **options: Any) -> None:
-    """The parts and F of every combination of MODELS, context lengths and hardware."""
+    """Parts and F of many models, lengths and hardware.
+
+    One row for each combination of MODELS, context lengths, hardware and metric.
+    """
     asked = _Asked.of(**options)
     frame = analysis.sweep(models, lengths, [asked.place(name) for name in on], **asked.settings)
     _print(frame, asked.as_json, as_csv)
@@ -188,7 +201,10 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
 @click.argument("text", required=False)
 @AS_JSON
 def list_models(text: str | None, as_json: bool) -> None:
-    """The models that can be named, or those whose name or family contains TEXT."""
+    """List the models, or those that contain TEXT.
+
+    TEXT is searched in names and families.
+    """
     rows = [{"name": row["name"], "family": row["family"], "table": "Table 2"} for row in table2_true()]
     for table, models in {"zoo": zoo(), "benchmarked": benchmarked()}.items():
         rows += [{"name": row["name"], "family": row["family"], "table": table} for row in models]
@@ -205,11 +221,37 @@ def list_models(text: str | None, as_json: bool) -> None:
 @main.command("devices")
 @AS_JSON
 def list_devices(as_json: bool) -> None:
-    """The arrays and devices that can be named."""
+    """List the arrays and devices."""
     arrays = [{"name": array.name, "kind": f"{array.rows}x{array.cols} array"} for array in (CLOUD_TPU, EDGE_TPU)]
     frame = pd.concat([pd.DataFrame(arrays).assign(source="Table 3"), devices()], ignore_index=True)
     frame = frame[["name", "kind", "bandwidth_gb_s", "fp16_tflops", "int8_tops", "source"]]
     _print(frame if as_json else frame.drop(columns="source"), as_json)
+
+
+@main.command()
+@click.option("--cfg", required=True, type=click.Path(path_type=Path), help="SCALE-Sim's file of the array.")
+@click.option("--topology", required=True, type=click.Path(path_type=Path), help="SCALE-Sim's file of the layers.")
+@click.option("--gemm", is_flag=True, help="The topology lists M, N and K, as for scalesim -i gemm; conv layers else.")
+@click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path),
+              help="Write the three reports into FOLDER/RUN_NAME, as scalesim -p FOLDER does.")  # fmt: skip
+@AS_JSON
+def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json: bool) -> None:
+    """SCALE-Sim's reports of its own two input files.
+
+    The text is what SCALE-Sim 2.0.2 would write, byte for byte, without simulating. Without -o the compute report is
+    printed.
+    """
+    array = SystolicArray.from_scalesim_cfg(cfg)
+    layers = read_topology(topology, "gemm" if gemm else "conv")
+    if output is not None:
+        folder = write_reports(layers, array, output)
+        click.echo(_json({"folder": str(folder)}) if as_json else f"{folder}: {', '.join(sorted(COLUMNS))}")
+        return
+    rows = report_rows(layers, array)
+    if as_json:
+        click.echo(_json(rows))
+    else:
+        _print(pd.DataFrame(rows["COMPUTE_REPORT"]), as_json)
 
 
 def _answer(found: Share) -> dict[str, Any]:

@@ -99,6 +99,25 @@ def test_bad_input_is_one_line(arguments, message):
     assert said.startswith(f"Error: {message}") and len(said.splitlines()) == 1 and len(said) < 300
 
 
+INPUTS = ROOT / "tests" / "data" / "scalesim"
+
+
+def test_scalesim_writes_scale_sim_s_reports(tmp_path):
+    asked = ["scalesim", "--cfg", INPUTS / "configs" / "alexnet_os_128x96.cfg"]
+    asked += ["--topology", INPUTS / "topologies" / "alexnet.csv"]
+    run(*asked, "-o", tmp_path)
+    reports = sorted((INPUTS / "reports" / "alexnet" / "alexnet_os_128x96").glob("*.csv"))
+    assert len(reports) == 3
+    for report in reports:
+        assert (tmp_path / "alexnet_os_128x96" / report.name).read_bytes() == report.read_bytes()
+    rows = json.loads(run(*asked, "--json"))
+    assert [row["Total Cycles"] for row in rows["COMPUTE_REPORT"]] == pd.read_csv(
+        reports[[report.stem for report in reports].index("COMPUTE_REPORT")], skipinitialspace=True
+    )["Total Cycles"].tolist()
+    assert len(run(*asked).splitlines()) == 6
+    assert run("scalesim", "--cfg", "none.cfg", "--topology", "none.csv", fails=True).startswith("Error: none.cfg: ")
+
+
 def test_help_names_every_command_and_option():
     whole = run("--help")
     for name, command in cli.main.commands.items():
