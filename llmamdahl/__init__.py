@@ -9,9 +9,10 @@
 
 Models: `get_model`, `from_hf_config`, `model_names`, `zoo_names`, `Decoder`. Hardware: `SystolicArray`, `CLOUD_TPU`,
 `EDGE_TPU`, `Device`, `get_device`, `devices`. Workload: `decode_step`, `prefill`, `Part`. Costs: `gemm_cost`,
-`Precision`. Questions: `share`, `sweep`, `curves`, `crossover_context_length`, `crossover_batch`, `generation_cost`.
-The law: `total_speedup`, `ceiling`, `required_partial_speedup`, and more in the module `amdahl`. Figures: the module
-`plots`. Errors: `InputError`.
+`Precision`. Questions: `share` (a `Share`), `sweep`, `curves`, `crossover_context_length`, `crossover_batch`,
+`generation_cost`. The law: `total_speedup`, `ceiling`, `required_partial_speedup`, and more in the module `amdahl`.
+Figures: the module `plots`. Errors: `InputError`. Memory (`footprint`, `saving`) is in `llmamdahl.roofline`, tables of
+crossovers in `llmamdahl.analysis`.
 """
 
 from importlib import import_module
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmamdahl import amdahl, plots
     from llmamdahl.amdahl import ceiling, required_partial_speedup, total_speedup
     from llmamdahl.analysis import (
+        Share,
         crossover_batch,
         crossover_context_length,
         curves,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "amdahl": "ceiling required_partial_speedup total_speedup",
-    "analysis": "crossover_batch crossover_context_length curves generation_cost share sweep",
+    "analysis": "Share crossover_batch crossover_context_length curves generation_cost share sweep",
     "errors": "InputError",
     "hardware": "CLOUD_TPU EDGE_TPU Device SystolicArray devices get_device",
     "models": "Decoder from_hf_config get_model model_names zoo_names",
@@ -56,6 +58,7 @@ __all__ = [
     "InputError",
     "Part",
     "Precision",
+    "Share",
     "SystolicArray",
     "amdahl",
     "ceiling",

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl import amdahl
-from llmamdahl.errors import CountOverflowError, InputError, instance, listed, one_of, positive_int
+from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, listed, one_of, positive_int, shown
 from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.roofline import FP16, Gain, Precision, bytes_moved, gain, seconds
@@ -38,6 +38,9 @@ LONGEST_CONTEXT = 2**30
 
 LARGEST_BATCH = 2**16
 """Sequences up to which a crossover is searched."""
+
+LONGEST_GENERATION = 2**24
+"""New tokens of a generation at most: their costs are arrays in memory."""
 
 CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k"}
 """The dimension of each attention MatMul that is the number of tokens attended to (Table 1)."""
@@ -60,6 +63,10 @@ class Share:
     """What each part costs, F, and what a change of precision gains.
 
     Costs are exact ints for `cycles` and `memory_accesses`, floats for `bytes` and `seconds`.
+
+    >>> found = share("opt-350m", 2048, "cloud")
+    >>> found.projection, found.attention, found.whole
+    (1620144, 2744832, 'projection + attention')
     """
 
     model: str
@@ -131,13 +138,27 @@ def share(
     counting
         Of an array: `"reported"` or `"corrected"`, as in `gemm_cost`.
     precision
-        What the bit widths change to. Cycles and accesses of an array do not depend on bits (SCALE-Sim's word is one
-        byte), so there S_partial = 1.
+        What the bit widths change to, as `Precision(weights=4, activations=16, cache=8)`; widths that are not given are
+        16. Cycles and accesses of an array do not depend on bits (SCALE-Sim's word is one byte): there S_partial is 1.
     baseline
-        Bit widths before the change.
+        Bit widths before the change, 16 unless given. Parts, F and the ceiling are of the baseline.
     unquantized
         False: F = projection / (projection + attention), the paper's. True: the weights that stay in high precision
         (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized).
+
+    Returns
+    -------
+    Share
+        model, context_length, batch, phase, hardware, dataflow, metric; projection, attention, unquantized (the cost of
+        each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling = 1 / (1 - F); for a
+        change of precision partial_speedup (S_partial: the projections before over after) and total_speedup (S_total:
+        the whole before over after, Equation 5); bound (on a device, by part: `memory` or `arithmetic`).
+
+    Notes
+    -----
+    One MatMul per query head, folds one after the other and no limit of the memory, as the paper counts; on a device
+    each MatMul takes the larger of operations / peak and bytes / bandwidth. Whether the model fits into the device's
+    memory is not checked (`roofline.footprint` gives its bytes).
 
     Raises
     ------
@@ -171,7 +192,7 @@ def crossover_context_length(
     Parameters
     ----------
     model, hardware, settings
-        As in `share`; the phase is decode.
+        As in `share`, without `precision` (F is that of `baseline`); the phase is decode.
 
     Returns
     -------
@@ -202,7 +223,7 @@ def crossover_batch(
     Parameters
     ----------
     model, context_length, hardware, settings
-        As in `share`, without `batch`.
+        As in `share`, without `batch` and `precision` (F is that of `baseline`).
 
     Returns
     -------
@@ -217,9 +238,9 @@ def crossover_batch(
     >>> crossover_batch("opt-6.7b", 2048, "cloud")
     4
     """
-    if "batch" in settings:
-        raise InputError(f"batch: {settings['batch']} is given, but the batch is what is searched; leave it out")
+    _reject_batch(settings)
     case = _Case.of(model, hardware, **settings)
+    case.reject_precision()
     return _overtaking(lambda batch: replace(case, batch=batch).share(context_length), LARGEST_BATCH)
 
 
@@ -253,13 +274,15 @@ def generation_cost(
         raise InputError(f"phase: {settings['phase']!r} is given, but a generation has both phases; leave it out")
     case = _Case.of(model, hardware, **settings)
     prompt, new = positive_int("prompt_tokens", prompt_tokens), positive_int("new_tokens", new_tokens)
+    if new > LONGEST_GENERATION:
+        raise InputError(f"new_tokens: {new} is too many; at most {LONGEST_GENERATION}")
 
     def costs(precision: Precision) -> _Costs:
         found = _Costs()
         replace(case, phase="prefill").add(found, precision, prompt)
         for matmul in matmuls(case.model, prompt + new, batch=case.batch):
             if matmul.part is Part.ATTENTION:  # the only part that depends on the context length
-                case.add_matmul(found, precision, _over_lengths(matmul, prompt + 1, prompt + new))
+                case.add_matmul(found, precision, case.over_lengths(matmul, prompt + 1, prompt + new))
             else:
                 case.add_matmul(found, precision, replace(matmul, count=matmul.count * new))
         return found
@@ -296,7 +319,8 @@ def sweep(
     DataFrame
         model, context_length, array (label of the array or device), dataflow, metric, projection, attention,
         fraction; with `unquantized`, a column of that name before `fraction`. F is the projections' share of the parts
-        listed. With `precision`, partial_speedup and total_speedup follow.
+        listed. Counts are int64, or float64 where a device's bytes or seconds are in the same column. With `precision`,
+        partial_speedup and total_speedup follow.
 
     Raises
     ------
@@ -318,6 +342,8 @@ def sweep(
         if isinstance(place, SystolicArray) and cases[0].metric in METRICS:
             workload = workload or _Workload.of(decoders, lengths, cases[0], ifmap)  # the same for every array
             tables += workload.tables(cases)
+        elif ifmap != "activations":
+            raise InputError(f"ifmap: {ifmap!r} is given, but {cases[0].metric} of {place.label} do not depend on it")
         else:
             each = [replace(case, model=model) for case in cases for model in decoders]
             shares = pd.DataFrame([case.share(length).row() for case in each for length in lengths])
@@ -353,11 +379,14 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     if isinstance(shares, pd.DataFrame):
         frame = shares
     else:
-        frame = pd.DataFrame([each.row() for each in ([shares] if isinstance(shares, Share) else shares)])
+        found = listed("shares", [shares] if isinstance(shares, Share) else shares, distinct=False)
+        for each in found:
+            instance("shares", each, Share)
+        frame = pd.DataFrame([each.row() for each in found])
     keys = ["model", "context_length", "array", "dataflow", "metric"]
     if missing := [name for name in (*keys, "projection", "attention", "fraction") if name not in frame]:
         raise InputError(f"shares: column {', '.join(missing)} is missing; give what `share` or `sweep` returns")
-    speedups = pd.DataFrame({"partial_speedup": np.atleast_1d(np.asarray(partial_speedups))})
+    speedups = pd.DataFrame({"partial_speedup": _vector("partial_speedups", partial_speedups)})
     rest = frame.get("unquantized", 0) / (frame.projection / frame.fraction)
     of_part = {"projection": frame.fraction, "attention": 1 - frame.fraction - rest}
     kinds = whole(unquantized="unquantized" in frame)
@@ -365,7 +394,6 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     points["fraction"] = np.stack([*of_part.values()], axis=1).ravel()
     points = points.merge(speedups, how="cross")
     points["total_speedup"] = amdahl.total_speedup(points.fraction.to_numpy(), points.partial_speedup.to_numpy())
-    points["partial_speedup"] = points.partial_speedup.astype(float)
     return points.drop(columns="fraction")
 
 
@@ -418,7 +446,8 @@ def fraction_by_batch(
     >>> fraction_by_batch(["opt-6.7b"], 2048, "cloud", batches=[1, 8]).fraction.round(3).tolist()
     [0.778, 0.305]
     """
-    decoders, sizes = _models(models), listed("batches", batches)
+    _reject_batch(settings)
+    decoders, sizes = _models(models), [positive_int("batches", batch) for batch in listed("batches", batches)]
     case = _Case.of(decoders[0], hardware, **settings)
     found = [replace(case, model=model, batch=batch).share(context_length) for model in decoders for batch in sizes]
     frame = pd.DataFrame([{**each.row(), "ceiling": each.ceiling} for each in found])
@@ -501,34 +530,49 @@ class _Case:
 
     @classmethod
     def of(cls, model: str | Decoder, hardware: str | Hardware | None, **settings: Unpack[Settings]) -> _Case:
+        if misspelt := settings.keys() - Settings.__annotations__.keys():
+            known = ", ".join(Settings.__annotations__)
+            raise TypeError(f"unexpected keyword {', '.join(sorted(misspelt))}; known: {known}")
         place = None if hardware is None else find_hardware(hardware)
-        metrics = _metrics(place)
         if settings.get("metric") is None:
-            settings = {**settings, "metric": metrics[0]}
+            settings = {**settings, "metric": _metrics(place)[0]}
         case = cls(find_model(model), place, **settings)  # type: ignore[arg-type]  # the metric is not None now
-        one_of("metric", case.metric, (*metrics, "bytes") if metrics == METRICS else metrics)
+        label = place.label if place else "no hardware"
+        known_metrics = (*_metrics(place), *(["bytes"] if isinstance(place, SystolicArray) else []))
+        if not isinstance(case.metric, str) or case.metric not in known_metrics:
+            raise InputError(f"metric: {label} has no {shown(case.metric)}; it has {', '.join(known_metrics)}")
         one_of("phase", case.phase, get_args(Phase))
         one_of("counting", case.counting, get_args(Counting))
+        if case.counting != "reported" and not isinstance(place, SystolicArray):
+            raise InputError(f"counting: {case.counting!r} is given, but {label} is not an array; leave it out")
         if case.precision is not None:
             instance("precision", case.precision, Precision)
         instance("baseline", case.baseline, Precision)
         instance("unquantized", case.unquantized, bool)
-        return case
+        return replace(case, batch=positive_int("batch", case.batch))
 
     def share(self, context_length: int) -> Share:
         """The answer at a context length."""
+        length = positive_int("context_length", context_length)
 
         def costs(precision: Precision) -> _Costs:
             found = _Costs()
-            self.add(found, precision, context_length)
+            self.add(found, precision, length)
             return found
 
-        return self.share_of(context_length, costs)
+        return self.share_of(length, costs)
 
     def crossover_context_length(self) -> int | None:
         """The public function of this name."""
-        one_of("phase", self.phase, ("decode",))
+        self.reject_precision()
+        if self.phase != "decode":
+            raise InputError(f"phase: {self.phase!r} is given, but this context length is of decode; leave it out")
         return _overtaking(self.share, LONGEST_CONTEXT)
+
+    def reject_precision(self) -> None:
+        """A crossover is of one precision: F is that of the baseline."""
+        if self.precision is not None:
+            raise InputError("precision: F is that of the bit widths before a change; give these as baseline")
 
     def add(self, costs: _Costs, precision: Precision, context_length: int) -> None:
         """Add all MatMuls of a decode step, or of a prefill."""
@@ -548,6 +592,22 @@ class _Case:
             costs.memory_bound[part] += _total(np.where(memory >= arithmetic, slower, 0))
         else:
             costs.parts[part] += _total(bytes_moved(matmul, self.model, precision, self.phase))
+
+    def over_lengths(self, matmul: MatMul, first: int, last: int) -> MatMul:
+        """An attention MatMul of context length `last` at all lengths from `first`: its context dimension is an array.
+
+        That dimension is the last length, or the layer's window if that is shorter; at another length it is the smaller
+        of the two. Bytes and seconds are floats, so that they cannot overflow; `gemm_cost` checks the ints of counts.
+        """
+        if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
+            raise InputError(
+                f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}"
+            )
+        if last > INT64_MAX:
+            raise CountOverflowError(f"prompt_tokens: {last} tokens in all do not fit into a signed 64-bit integer")
+        lengths = np.minimum(np.arange(first, last + 1), min(getattr(matmul, axis), INT64_MAX))
+        sizes = lengths if self.metric in METRICS else lengths.astype(float)
+        return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # a MatMul of arrays, within this module
 
     def share_of(self, context_length: int, costs: Callable[[Precision], _Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
@@ -650,6 +710,11 @@ class _Workload:
         return sums.reshape(shape)
 
 
+def _reject_batch(settings: Settings) -> None:
+    if "batch" in settings:
+        raise InputError(f"batch: {settings['batch']} is given, but the batch is what varies here; leave it out")
+
+
 def _models(models: Iterable[str | Decoder]) -> list[Decoder]:
     decoders = [find_model(model) for model in listed("models", models)]
     listed("models", [model.name for model in decoders])
@@ -662,7 +727,7 @@ def _places(arrays: Iterable[str | Hardware]) -> list[Hardware]:
     labels = [", ".join(filter(None, _labels(place).values())) for place in places]
     for label in labels:
         if labels.count(label) > 1:
-            raise InputError(f"arrays: {label!r} is listed {labels.count(label)} times; give each its own name")
+            raise InputError(f"arrays: {label!r} is listed {labels.count(label)} times; give each its own `name`")
     return places
 
 
@@ -699,22 +764,25 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     return x if x <= bound else None
 
 
-def _over_lengths(matmul: MatMul, first: int, last: int) -> MatMul:
-    """An attention MatMul of context length `last` at all lengths from `first`: its context dimension is an array.
-
-    That dimension is the last length, or the layer's window if that is shorter; at another length it is the smaller of
-    the two.
-    """
-    if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
-        raise InputError(f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}")
-    lengths = np.minimum(np.arange(first, last + 1), getattr(matmul, axis))
-    return replace(matmul, **{axis: lengths})
-
-
-def _total(values: ArrayLike) -> float:
-    """The sum of a number or an array in Python's numbers, whose ints cannot overflow."""
-    total: float = sum(np.atleast_1d(values).tolist())
+def _total(values: float | NDArray[np.int64] | NDArray[np.float64]) -> float:
+    """The sum of a number or an array, exact for ints of any size."""
+    array = np.atleast_1d(values)
+    if array.dtype.kind == "f" or int(array.max()) * array.size <= INT64_MAX:
+        total: float = array.sum().item()
+    else:
+        total = sum(array.tolist())
     return total
+
+
+def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """A number or a list of them as a float vector."""
+    try:
+        vector = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: {shown(values)} is not a number, or a list of them") from None
+    if vector.ndim > 1:
+        raise InputError(f"{name}: an array of {vector.ndim} dimensions is not a list of numbers")
+    return vector
 
 
 def _joined(parts: list[Column]) -> Column:

@@ -39,7 +39,10 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="llmamdahl")
 def main() -> None:
-    """How much of an LLM its projections are (F), and how much faster the whole model gets if they do (Amdahl's law).
+    """How much faster does a whole LLM get if its projections, the products with weights, get faster?
+
+    F = projection / (projection + attention) is the projections' share of the whole, S_partial how much faster they
+    become, and S_total = 1 / (1 - F + F / S_partial) how much faster the model becomes (Amdahl's law).
 
     MODEL is a name of `llmamdahl models`, a Hugging Face id such as meta-llama/Llama-3.1-8B, or the path of a
     config.json or of its folder. HARDWARE is cloud or edge (the TPUs of the paper), a size such as 128x128 (a systolic
@@ -60,13 +63,14 @@ SETTINGS = (
     click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
     click.option("--metric", type=click.Choice(get_args(Metric)),
-                 help="What the parts cost: cycles (default), memory_accesses or bytes on an array, seconds (default) "
-                 "or bytes on a device."),
+                 help="What the parts cost: on an array cycles, memory_accesses (to its SRAM) or bytes, on a device "
+                 "seconds or bytes. By default the first; sweep prints all but the bytes of an array."),
     click.option("--counting", type=click.Choice(get_args(Counting)), default="reported", show_default=True,
                  help="Counts of an array as SCALE-Sim 2.0.2 reports them, or without its miscounts."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
-    click.option("--weights", type=float, metavar="BITS", help="Change the projections' weights to this many bits."),
+    click.option("--weights", type=float, metavar="BITS",
+                 help="Change the projections' weights from 16 to this many bits; matters for seconds and bytes."),
     click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
     click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
     click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),
@@ -97,10 +101,16 @@ class _Asked:
         cls, weights: float | None, activations: float | None, kv: float | None, lm_head: float | None,
         dataflow: str | None, as_json: bool, **others: Any,
     ) -> _Asked:  # fmt: skip
-        bits = {"weights": weights, "activations": activations, "cache": kv, "unquantized": lm_head}
-        given = {name: value for name, value in bits.items() if value is not None}
-        asked: Settings = {**others, "precision": Precision(**given) if given else None}  # type: ignore[typeddict-item]
-        return cls(asked, dataflow, as_json)
+        options = {"weights": weights, "activations": activations, "kv": kv, "lm-head": lm_head}
+        given = {name: value for name, value in options.items() if value is not None}
+        for name, value in given.items():
+            if not 0 < value <= 64:
+                raise InputError(f"{name}: {value:g} is not a number of bits; it must be above 0 and at most 64")
+        if lm_head is not None and not others["unquantized"]:
+            raise InputError(f"lm-head: {lm_head:g} bits are given, but it is not in the whole; add --unquantized")
+        fields = {"kv": "cache", "lm-head": "unquantized"}
+        precision = Precision(**{fields.get(name, name): value for name, value in given.items()}) if given else None
+        return cls({**others, "precision": precision}, dataflow, as_json)  # type: ignore[typeddict-item]
 
     def place(self, name: str) -> Hardware:
         """The hardware of this name, in the dataflow that was asked for."""
@@ -159,25 +169,34 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
     """Context length or batch at which F falls to 1/2.
 
-    From there on the rest of MODEL (attention, unless --unquantized adds more) costs more than its projections.
+    There the rest of MODEL (attention, unless --unquantized adds more) costs as much as its projections. It does so at
+    every longer context too; in a larger batch F can rise above 1/2 again. Bits are those of the model itself.
     """
     asked = _Asked.of(**options)
-    place, name = asked.place(on), find_model(model).name
+    place = asked.place(on)
+    batch, precision = asked.settings["batch"], asked.settings.pop("precision")
+    if precision is not None:
+        asked.settings["baseline"] = precision
+    case = analysis.share(model, context_length or 1, place, **asked.settings)  # for its labels
     if context_length is None:
         found = analysis.crossover_context_length(model, place, **asked.settings)
-        what, bound, fixed = "context_length", analysis.LONGEST_CONTEXT, {"batch": asked.settings["batch"]}
+        fixed, what, bound = {"batch": batch}, "context_length", "2**30"
     else:
-        if asked.settings["batch"] != 1:
-            raise InputError(f"batch: {asked.settings['batch']} is given, but with -l it is searched; leave one out")
+        if batch != 1:
+            raise InputError(f"batch: {batch} is given, but with -l it is searched; leave one out")
         del asked.settings["batch"]
         found = analysis.crossover_batch(model, context_length, place, **asked.settings)
-        what, bound, fixed = "batch", analysis.LARGEST_BATCH, {"context_length": context_length}
+        fixed, what, bound = {"context_length": context_length}, "batch", "2**16"
     if asked.as_json:
-        click.echo(_json({"model": name, "hardware": place.label, **fixed, what: found}))
+        names = ("model", "hardware", "dataflow", "phase", "metric", "whole")
+        click.echo(_json({**{name: getattr(case, name) for name in names}, **fixed, what: found}))
         return
-    where = f"{name} on {place.label}, {', '.join(f'{key} {value}' for key, value in fixed.items())}"
+    place_name = ", ".join(filter(None, (case.hardware, case.dataflow)))
+    bits = "" if precision is None else f", {_bits(precision)}"
+    at = ", ".join(f"{key} {value}" for key, value in fixed.items())
     reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
-    click.echo(f"{where}: {reached}".replace("_", " "))
+    click.echo(f"{case.model} on {place_name}: {case.phase}, {at}{bits}, F of {case.metric}".replace("_", " "))
+    click.echo(f"{reached}, F = projection / ({case.whole})".replace("_", " "))
 
 
 @main.command()
@@ -193,6 +212,8 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
     One row for each combination of MODELS, context lengths, hardware and metric.
     """
     asked = _Asked.of(**options)
+    if as_csv and asked.as_json:
+        raise InputError("csv: --csv and --json are both given; choose one")
     frame = analysis.sweep(models, lengths, [asked.place(name) for name in on], **asked.settings)
     _print(frame, asked.as_json, as_csv)
 
@@ -261,9 +282,15 @@ def _answer(found: Share) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     """JSON, with null for infinity and NaN."""
-    if isinstance(value, dict):
-        value = {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in value.items()}
-    return json.dumps(value, indent=2, ensure_ascii=False)
+
+    def finite(one: Any) -> Any:
+        if isinstance(one, dict):
+            return {key: finite(inner) for key, inner in one.items()}
+        if isinstance(one, list):
+            return [finite(inner) for inner in one]
+        return None if isinstance(one, float) and not math.isfinite(one) else one
+
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _print(frame: pd.DataFrame, as_json: bool, as_csv: bool = False) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +124,15 @@ def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def is_number(value: object) -> bool:
-    """Whether `value` is an int or a float; a boolean is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def real_number(value: object) -> float | None:
+    """`value` as a Python int or float, if it is a number (NumPy's too) that a float can hold; booleans are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    number: float = value.item() if isinstance(value, np.generic) else value  # type: ignore[assignment]
+    try:
+        return number if math.isfinite(number) else None
+    except OverflowError:
+        return None
 
 
 def instance(field: str, value: object, kind: type) -> None:

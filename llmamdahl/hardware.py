@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -14,7 +13,7 @@ from typing import TypeAlias, TypeVar
 
 import pandas as pd
 
-from llmamdahl.errors import MAX_BITS, InputError, instance, is_number, one_of, positive_int, shown, unknown
+from llmamdahl.errors import MAX_BITS, InputError, instance, one_of, positive_int, real_number, shown, unknown
 from llmamdahl.tables import DATA, Columns, Row, optional_float, positive_float, read_rows
 
 T = TypeVar("T")
@@ -247,10 +246,13 @@ class Device:
         if not isinstance(self.name, str) or not self.name:
             raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
         for item in fields(self)[1:]:
-            value = getattr(self, item.name)
-            missing = value is None and item.name != "bandwidth_gb_s"
-            if not missing and not (is_number(value) and 0 < value < math.inf):
-                raise InputError(f"{self.name}: {item.name}: {value!r} is not a number above 0")
+            given = getattr(self, item.name)
+            if given is None and item.name != "bandwidth_gb_s":
+                continue
+            value = real_number(given)
+            if value is None or value <= 0:
+                raise InputError(f"{self.name}: {item.name}: {shown(given)} is not a number above 0")
+            object.__setattr__(self, item.name, value)
 
     @property
     def label(self) -> str:
@@ -289,7 +291,7 @@ def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArra
     >>> get_array("edge").rows, get_array("edge").filter_sram_kb
     (32, 4096)
     """
-    row = _named("array", name, {row["array"]: row for row in _array_rows()})
+    row = _named("array", name, {row["array"]: row for row in _array_rows()}, "or a size such as 128x64")
     return SystolicArray(**{size: row[size] for size in SIZES}, dataflow=dataflow, name=row["array"])
 
 
@@ -345,8 +347,8 @@ def find_hardware(hardware: str | Hardware) -> Hardware:
         return hardware
     if not isinstance(hardware, str):
         raise InputError(f"hardware: {shown(hardware)} is not a SystolicArray, a Device, or the name of one")
-    if size := re.fullmatch(r"\s*(\d{1,18})\s*[xX]\s*(\d{1,18})\s*", hardware):
-        return SystolicArray(int(size[1]), int(size[2]))
+    if array := _sized(hardware):
+        return array
     arrays, known = ([row[key] for row in rows] for key, rows in (("array", _array_rows()), ("name", _device_rows())))
     name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, "or a size such as 128x64")
     return get_array(name) if name in arrays else get_device(name)
@@ -363,10 +365,17 @@ def find_array(array: str | Hardware) -> SystolicArray:
     >>> find_array("edge").rows
     32
     """
-    found = find_hardware(array) if isinstance(array, str) else array
-    if not isinstance(found, SystolicArray):
-        raise InputError(f"array: {shown(array)} is not a SystolicArray, or the name of one")
-    return found
+    if isinstance(array, SystolicArray):
+        return array
+    if isinstance(array, str):
+        return _sized(array) or get_array(array)
+    raise InputError(f"array: {shown(array)} is not a SystolicArray, or the name of one")
+
+
+def _sized(name: str) -> SystolicArray | None:
+    """The array that a size such as `128x64` means; None for another name."""
+    size = re.fullmatch(r"\s*(\d{1,18})\s*[xX]\s*(\d{1,18})\s*", name)
+    return SystolicArray(int(size[1]), int(size[2])) if size else None
 
 
 def _named(field: str, name: object, choices: dict[str, T], *others: str) -> T:

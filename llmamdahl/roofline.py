@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import InputError, instance, is_number, positive_int
+from llmamdahl.errors import CountOverflowError, InputError, instance, positive_int, real_number, shown
 from llmamdahl.hardware import Device, get_device
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.workload import MatMul, Part, Phase, decode_step, matmuls, weights_by_part, whole
@@ -48,9 +48,13 @@ class Precision:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            bits = getattr(self, item.name)
-            if not is_number(bits) or not 0 < bits <= 64:
-                raise InputError(f"{item.name}: {bits!r} is not a number of bits; it must be above 0 and at most 64")
+            given = getattr(self, item.name)
+            bits = real_number(given)
+            if bits is None or not 0 < bits <= 64:
+                raise InputError(
+                    f"{item.name}: {shown(given)} is not a number of bits; it must be above 0 and at most 64"
+                )
+            object.__setattr__(self, item.name, bits)
 
     def of(self, part: Part) -> float:
         """Bits of the `k x n` operand of a part's MatMuls: weights, or K and V."""
@@ -88,8 +92,10 @@ def operations(matmul: MatMul) -> int:
 
 def bytes_moved(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase) -> float:
     """The fewest bytes that all `count` products can move; `matmul_traffic` says what is read and written."""
-    bits = _operands(matmul, model, phase) * precision.of(matmul.part) + _activation_bits(matmul, precision)
-    return bits / 8
+    try:
+        return (_operands(matmul, model, phase) * precision.of(matmul.part) + _activation_bits(matmul, precision)) / 8
+    except OverflowError:
+        raise _too_large(matmul) from None
 
 
 def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, device: Device) -> Seconds:
@@ -103,7 +109,10 @@ def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, 
     narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
     peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=phase == "decode" and matmul.m == 1)
     memory = bytes_moved(matmul, model, precision, phase) / 1e9 / device.bandwidth_gb_s
-    return Seconds(operations(matmul) / 1e12 / peak, memory)
+    try:
+        return Seconds(operations(matmul) / 1e12 / peak, memory)
+    except OverflowError:
+        raise _too_large(matmul) from None
 
 
 def matmul_traffic(
@@ -214,13 +223,14 @@ def saving(
     (10.13, 7.9, 32.5)
     """
     instance("baseline", baseline, Precision)
-    if not is_number(other_bytes) or not 0 <= other_bytes < math.inf:
-        raise InputError(f"other_bytes: {other_bytes!r} is not a number of bytes >= 0")
+    other = real_number(other_bytes)
+    if other is None or other < 0:
+        raise InputError(f"other_bytes: {shown(other_bytes)} is not a number of bytes >= 0")
     before, after = (footprint(model, bits, context_length, batch=batch) for bits in (baseline, precision))
     parts = [part for part in whole(unquantized) if before[part]]
     return gain(
-        [before[part] for part in parts] + [other_bytes] * (other_bytes > 0),
-        [after[part] for part in parts] + [other_bytes] * (other_bytes > 0),
+        [before[part] for part in parts] + [other] * (other > 0),
+        [after[part] for part in parts] + [other] * (other > 0),
     )
 
 
@@ -230,6 +240,10 @@ def gain(before: list[float], after: list[float]) -> Gain:
     speedups = [old / new for old, new in zip(before, after, strict=True)]
     total = amdahl.combined_speedup(fractions, speedups)
     return Gain(fractions[0], speedups[0], float(amdahl.ceiling(fractions[0])), float(total))
+
+
+def _too_large(matmul: MatMul) -> CountOverflowError:
+    return CountOverflowError(f"{matmul.name}: its bytes or operations are too large for a float; use smaller sizes")
 
 
 def _operands(matmul: MatMul, model: Decoder, phase: Phase) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias, get_args
 
-from llmamdahl.errors import InputError, instance, one_of, positive_int
+from llmamdahl.errors import InputError, instance, one_of, positive_int, whole_number
 from llmamdahl.models import Decoder, Experts, Latent, find_model
 
 Phase: TypeAlias = Literal["decode", "prefill"]
@@ -132,7 +132,7 @@ def decode_layer(model: str | Decoder, layer: int, context_length: int, batch: i
     [1, 1, 1, 1, 1, 1, 32, 32]
     """
     decoder = find_model(model)
-    if layer not in range(decoder.num_layers):
+    if whole_number("layer", layer) >= decoder.num_layers:
         raise InputError(f"layer: {layer!r} is not a layer of {decoder.name}; they are 0 to {decoder.num_layers - 1}")
     return tuple(_block(decoder, _decode(context_length, batch), *_kind(decoder, layer)))
 

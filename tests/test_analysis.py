@@ -16,15 +16,17 @@ from llmamdahl.analysis import (
     crossover_batch,
     crossover_context_length,
     crossovers,
+    curves,
     fraction_by_array_size,
     fraction_by_batch,
     generation_cost,
     share,
     sweep,
 )
-from llmamdahl.errors import InputError
+from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model, model_names
+from llmamdahl.roofline import Precision
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step, prefill
 
@@ -187,7 +189,7 @@ def test_fraction_by_array_size_is_share(dataflow):
 
 
 def test_bad_arguments():
-    with pytest.raises(InputError, match="metric: 'latency' is unknown; known: cycles, memory_accesses"):
+    with pytest.raises(InputError, match="metric: edge has no 'latency'; it has cycles, memory_accesses, bytes"):
         share("gpt2", 128, EDGE_TPU, metric="latency")
     with pytest.raises(InputError, match="model: 'gpt5' is unknown; did you mean gpt2"):
         crossover_context_length("gpt5", EDGE_TPU)
@@ -197,18 +199,38 @@ def test_bad_arguments():
         crossover_batch("gpt2", 128, "edgy")
     with pytest.raises(InputError, match=r"hardware: 256 is not a SystolicArray, a Device, or the name of one"):
         share("gpt2", 128, 256)
-    with pytest.raises(InputError, match="metric: 'seconds' is unknown; known: cycles, memory_accesses, bytes"):
+    with pytest.raises(InputError, match="metric: edge has no 'seconds'; it has cycles, memory_accesses, bytes"):
         share("gpt2", 128, "edge", metric="seconds")
-    with pytest.raises(InputError, match="metric: 'cycles' is unknown; known: seconds, bytes"):
+    with pytest.raises(InputError, match="metric: H200 has no 'cycles'; it has seconds, bytes"):
         sweep(["gpt2"], [128], ["H200"], metric="cycles")
     with pytest.raises(InputError, match="precision: 2 is not a Precision"):
         share("gpt2", 128, "H200", precision=2)
     with pytest.raises(InputError, match="unquantized: 'yes' is not a bool"):
         share("gpt2", 128, "H200", unquantized="yes")
-    with pytest.raises(InputError, match="batch: 3 is given, but the batch is what is searched"):
+    with pytest.raises(InputError, match="batch: 3 is given, but the batch is what varies here"):
         crossover_batch("gpt2", 128, "edge", batch=3)
-    with pytest.raises(InputError, match="phase: 'prefill' is unknown; known: decode"):
+    with pytest.raises(InputError, match="phase: 'prefill' is given, but this context length is of decode"):
         crossover_context_length("gpt2", "edge", phase="prefill")
+    with pytest.raises(InputError, match="batch: 8 is given, but the batch is what varies here"):
+        fraction_by_batch(["gpt2"], 128, "edge", batches=[1], batch=8)
+    with pytest.raises(InputError, match="precision: F is that of the bit widths before a change; give these as base"):
+        crossover_context_length("gpt2", "H200", precision=Precision(2))
+    with pytest.raises(InputError, match="ifmap: 'weights' is given, but seconds of H200 do not depend on it"):
+        sweep(["gpt2"], [128], ["H200"], ifmap="weights")
+    with pytest.raises(InputError, match="counting: 'corrected' is given, but H200 is not an array"):
+        share("gpt2", 128, "H200", counting="corrected")
+    with pytest.raises(
+        TypeError, match="unexpected keyword precison; known: batch, phase, metric, counting, precision"
+    ):
+        crossover_batch("gpt2", 128, "edge", precison=2)
+    with pytest.raises(InputError, match="new_tokens: 100000000 is too many; at most 16777216"):
+        generation_cost("gpt2", 1, "edge", new_tokens=10**8)
+    with pytest.raises(InputError, match="shares: 'gpt2' is not a list"):
+        curves("gpt2", [1])
+    with pytest.raises(InputError, match=r"partial_speedups: \['a'\] is not a number, or a list of them"):
+        curves(share("gpt2", 1, "edge"), ["a"])
+    with pytest.raises(CountOverflowError, match="W_I: its bytes or operations are too large for a float"):
+        share("gpt2", 128, "H200", batch=2**999)
     with pytest.raises(InputError, match="context_length: 0 "):
         crossover_batch("gpt2", 0, EDGE_TPU)
     with pytest.raises(InputError, match="batch: 0 "):
@@ -250,3 +272,20 @@ def test_fraction_by_batch_is_share():
         assert row.fraction == share(row.model, 256, EDGE_TPU, batch=row.batch).fraction
     with pytest.raises(InputError, match="8 is listed 2 times"):
         fraction_by_batch(["gpt2"], 256, EDGE_TPU, batches=[8, 8])
+
+
+@pytest.mark.parametrize("metric", ["bytes", "seconds"])
+def test_long_generations_do_not_wrap(metric):
+    """Prompts whose bytes, multiplied out, are above 2**63."""
+    asked = {"batch": 65536, "metric": metric}
+    whole = generation_cost("llama-3.1-405b", 10**7, "H200", new_tokens=3, **asked)
+    steps = [share("llama-3.1-405b", 10**7, "H200", phase="prefill", **asked)]
+    steps += [share("llama-3.1-405b", 10**7 + new, "H200", **asked) for new in (1, 2, 3)]
+    assert whole.attention == pytest.approx(sum(step.attention for step in steps))
+    assert whole.projection == pytest.approx(sum(step.projection for step in steps))
+
+
+def test_sizes_of_numpy_become_plain():
+    found = share("gpt2", np.int64(128), "edge", batch=np.int32(2), precision=Precision(weights=np.int64(4)))
+    assert type(found.context_length) is type(found.batch) is type(found.precision.weights) is int
+    assert Precision(weights=np.float32(1.5)) == Precision(weights=1.5)

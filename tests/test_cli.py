@@ -55,9 +55,14 @@ def test_a_config_is_a_model():
 def test_crossover_is_crossover():
     length = crossover_context_length("llama-3.1-8b", "cloud")
     assert json.loads(run("crossover", "llama-3.1-8b", "--json"))["context_length"] == length
-    assert run("crossover", "llama-3.1-8b").endswith(f"F <= 1/2 from context length {length}\n")
+    first, second = run("crossover", "llama-3.1-8b").splitlines()
+    assert first == "llama-3.1-8b on cloud, os: decode, batch 1, F of cycles"
+    assert second == f"F <= 1/2 from context length {length}, F = projection / (projection + attention)"
     batch = crossover_batch("opt-6.7b", 2048, "edge")
-    assert run("crossover", "opt-6.7b", "--on", "edge", "-l", 2048).endswith(f"F <= 1/2 from batch {batch}\n")
+    assert f"F <= 1/2 from batch {batch}, " in run("crossover", "opt-6.7b", "--on", "edge", "-l", 2048)
+    narrow = json.loads(run("crossover", "llama-3.1-8b", "--on", "H200", "--weights", 2, "--json"))
+    ours = crossover_context_length("llama-3.1-8b", "H200", baseline=Precision(weights=2))
+    assert (narrow["context_length"], narrow["metric"]) == (ours, "seconds")
     assert json.loads(run("crossover", "gpt2", "--on", "edge", "-l", 1, "--json"))["batch"] is None
 
 
@@ -86,9 +91,25 @@ def test_models_and_devices():
         (["share", "lama-3.1-8b"], "model: 'lama-3.1-8b' is unknown; did you mean llama-3.1-8b"),
         (["share", "gpt2", "--on", "edgy"], "hardware: 'edgy' is unknown; known: cloud, edge, "),
         (["share", "gpt2", "-l", "0"], "context_length: 0 is not a positive whole number"),
-        (["share", "gpt2", "--weights", "0"], "weights: 0.0 is not a number of bits"),
+        (["share", "gpt2", "--weights", "0"], "weights: 0 is not a number of bits"),
+        (["share", "gpt2", "--kv", "65"], "kv: 65 is not a number of bits"),
+        (["share", "gpt2", "--lm-head", "4"], "lm-head: 4 bits are given, but it is not in the whole; add --unquant"),
+        (
+            ["share", "gpt2", "--on", "H200", "--counting", "corrected"],
+            "counting: 'corrected' is given, but H200 is not",
+        ),
+        (["share", "gpt2", "--on", "H200", "--batch", f"1{'0' * 290}"], "W_"),
+        (["share", "nothere/config.json"], "model: 'nothere/config.json': no such file"),
+        (
+            ["crossover", "gpt2", "--phase", "prefill"],
+            "phase: 'prefill' is given, but this context length is of decode",
+        ),
+        (["sweep", "gpt2", "--csv", "--json"], "csv: --csv and --json are both given; choose one"),
         (["share", "gpt2", "--on", "H200", "--dataflow", "ws"], "dataflow: ws is given, but H200 is not an array"),
-        (["share", "gpt2", "--metric", "seconds"], "metric: 'seconds' is unknown; known: cycles, memory_accesses"),
+        (
+            ["share", "gpt2", "--metric", "seconds"],
+            "metric: cloud has no 'seconds'; it has cycles, memory_accesses, bytes",
+        ),
         (["crossover", "gpt2", "-l", "128", "--batch", "4"], "batch: 4 is given, but with -l it is searched"),
         (["models", "nonesuch"], "text: no model's name or family contains 'nonesuch'"),
         (["sweep", "gpt2", "--on", "edge", "--on", "EDGE"], "arrays: 'edge, os' is listed 2 times"),

@@ -11,9 +11,9 @@ import pytest
 import llmamdahl as la
 from llmamdahl.tables import ROOT
 
-NAMES = """CLOUD_TPU EDGE_TPU Decoder Device InputError Part Precision SystolicArray amdahl ceiling crossover_batch
-crossover_context_length curves decode_step devices from_hf_config gemm_cost generation_cost get_device get_model
-model_names plots prefill required_partial_speedup share sweep total_speedup zoo_names""".split()
+NAMES = """CLOUD_TPU EDGE_TPU Decoder Device InputError Part Precision Share SystolicArray amdahl ceiling
+crossover_batch crossover_context_length curves decode_step devices from_hf_config gemm_cost generation_cost get_device
+get_model model_names plots prefill required_partial_speedup share sweep total_speedup zoo_names""".split()
 
 SURFACE = {
     "hardware": "SystolicArray CLOUD_TPU EDGE_TPU",

@@ -3,6 +3,7 @@
 import csv
 import re
 import shlex
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -20,13 +21,12 @@ def test_it_is_short():
 
 def test_its_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    (tmp_path / "build").mkdir()
+    shutil.copyfile(ROOT / "tests" / "data" / "hf_configs" / "DeepSeek-V3.json", tmp_path / "config.json")
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
     exec(code, names)
     assert names["found"].fraction < 0.5 < names["found"].total_speedup
-    assert (tmp_path / "build" / "curves.png").stat().st_size > 10_000
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -99,7 +99,7 @@ def test_bad_arguments():
         sweep("gpt2", [128], [EDGE_TPU])
     with pytest.raises(InputError, match="context_length: 0 "):
         sweep(["gpt2"], [128, 0], [EDGE_TPU])
-    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times; give each its own name"):
+    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times; give each its own `name`"):
         sweep(["gpt2"], [128], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
 
 

@@ -151,11 +151,11 @@ def find_model(model: str | os.PathLike[str] | Decoder) -> Decoder:
         return model
     if (known := _named(model)) is not None:
         return known
-    if isinstance(model, str | os.PathLike) and os.path.exists(model):
+    if isinstance(model, str | os.PathLike) and (os.path.exists(model) or os.fspath(model).endswith(".json")):
         try:
             return from_hf_config(model)
         except InputError as error:
-            raise InputError(f"model: {error}") from None
+            raise InputError(f"model: {str(error).removeprefix('config: ')}") from None
     raise unknown("model", model, _names(), f"{HOW_TO_LIST}; or give the path of a config.json, or a Decoder")
 
 
@@ -188,7 +188,7 @@ def _names() -> list[str]:
 
 def _named(name: object) -> Decoder | None:
     """The model of that name, or None; only a string is a name."""
-    key = name.lower() if isinstance(name, str) else ""
+    key = name.strip().lower() if isinstance(name, str) else ""
     if key in _rows():
         return _decoder(_rows()[key])
     printed = {row["name"] + PRINTED: row for row in table2_printed()}
