@@ -1,4 +1,4 @@
-"""Equation (5): its identities and its refusals."""
+"""Equation (5): its identities, and the input that it rejects."""
 
 import numpy as np
 import pytest

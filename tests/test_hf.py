@@ -1,6 +1,6 @@
 """`from_hf_config` checked against transformers: every weight of every layer, and the MACs that PyTorch counts.
 
-Needs the extra `oracle` (PyTorch and transformers); `test_hf_refused.py` tests without it which configs are rejected.
+Needs the extra `oracle` (PyTorch and transformers); `test_hf_rejected.py`, which does not, tests which configs are rejected.
 `python tests/test_hf.py` prints the table: config, layers, projections compared, differences.
 """
 

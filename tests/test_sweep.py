@@ -1,4 +1,4 @@
-"""The sweep: its numbers from the store alone, its speed, its refusals, and the tie of the dataflows."""
+"""The sweep: its numbers come from the store alone, it is fast, it rejects bad input, and the dataflows tie."""
 
 from dataclasses import replace
 
@@ -104,7 +104,7 @@ def test_bad_arguments():
 
 
 @pytest.mark.parametrize("length", [2**50, 2**62, 2**70])
-def test_sums_that_overflow_are_refused(length):
+def test_sums_that_overflow_are_rejected(length):
     with pytest.raises(CountOverflowError):
         sweep(["opt-66b"], [128, length], [SystolicArray(1, 1)])
 

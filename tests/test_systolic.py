@@ -98,7 +98,7 @@ def test_unknown_counting():
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
 @pytest.mark.parametrize("wrap", [int, np.array, lambda size: np.array([1, size])])
-def test_overflow_is_refused_never_wrapped(dataflow, wrap):
+def test_overflow_is_rejected_and_never_wraps(dataflow, wrap):
     array = replace(EDGE_TPU, dataflow=dataflow)
     with pytest.raises(CountOverflowError, match=r"2\*\*63"):
         gemm_cost(wrap(2**32), wrap(2**32), wrap(2**32), array)

@@ -26,7 +26,7 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-REFUSED = object()
+REJECTED = object()
 TALLY = Counter()
 
 
@@ -42,7 +42,7 @@ def fuzz(test):
 
 
 def answer(call, names):
-    """What the call returns, or REFUSED if it is an `InputError` that names one of the arguments."""
+    """What the call returns, or REJECTED if it is an `InputError` that names one of the arguments."""
 
     def out_of_time(*_):
         raise TimeoutError("no answer after ten seconds")
@@ -59,7 +59,7 @@ def answer(call, names):
         message = str(error)
         named = any(name in message for name in names.split()) and ": " in message
         assert named and len(message) < 3000, message[:3000]
-        return REFUSED
+        return REJECTED
     finally:
         signal.alarm(0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import REFUSED, answer, fuzz, one_in
+from inputs import REJECTED, answer, fuzz, one_in
 
 from llmamdahl import amdahl
 
@@ -96,7 +96,7 @@ def cells(result, shape):
 def test_total_speedup(fraction, partial):
     total = answer(lambda: amdahl.total_speedup(fraction, partial), "fraction partial_speedup")
     both = broadcast(as_numbers(fraction, is_share), as_numbers(partial, is_factor))
-    assert (total is REFUSED) == (both is None)
+    assert (total is REJECTED) == (both is None)
     if both:
         ours = cells(total, both[0].shape)
         for share, factor, one in zip(both[0].ravel().tolist(), both[1].ravel().tolist(), ours, strict=True):
@@ -110,7 +110,7 @@ def test_total_speedup(fraction, partial):
 def test_ceiling(fraction):
     most = answer(lambda: amdahl.ceiling(fraction), "fraction")
     known = as_numbers(fraction, is_share)
-    assert (most is REFUSED) == (known is None)
+    assert (most is REJECTED) == (known is None)
     if known is not None:
         for share, one in zip(known.ravel().tolist(), cells(most, known.shape), strict=True):
             assert close(one, exact_total(share, math.inf))
@@ -127,11 +127,11 @@ def test_required_partial_speedup(fraction, wanted, reachable):
     partial = answer(lambda: amdahl.required_partial_speedup(fraction, wanted), "fraction total_speedup")
     both = broadcast(as_numbers(fraction, is_share), as_numbers(wanted, is_factor))
     if both is None:
-        assert partial is REFUSED
+        assert partial is REJECTED
         return
     pairs = list(zip(both[0].ravel().tolist(), both[1].ravel().tolist(), strict=True))
     beyond = [target > exact_total(share, math.inf) or (share == 0 and target != 1) for share, target in pairs]
-    if partial is REFUSED:
+    if partial is REJECTED:
         # beyond the ceiling, or above it as a float has it
         assert any(beyond) or not all(share or target == 1 for share, target in pairs)
         return

@@ -13,7 +13,7 @@ from tempfile import gettempdir
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import EDGES, NONSENSE, REFUSED, answer, as_size, fuzz, one_in
+from inputs import EDGES, NONSENSE, REJECTED, answer, as_size, fuzz, one_in
 
 from llmamdahl.errors import InputError
 from llmamdahl.models import Decoder, Experts, Latent, find_model, from_hf_config, get_model, model_names, zoo_names
@@ -44,7 +44,7 @@ def test_get_model(name):
     base = text.removesuffix("-printed")
     printed = text != base and base in TABLES["true"]
     if (not printed and text not in {**TABLES["true"], **TABLES["zoo"]}) or text == "opt-66b-printed":
-        assert model is REFUSED
+        assert model is REJECTED
         return
     row = TABLES["true" if base in TABLES["true"] else "zoo"][base]
     assert model.name == text
@@ -67,7 +67,7 @@ def test_find_model(model):
     elif isinstance(model, str) and model in NAMES:
         assert found == get_model(model)
     else:
-        assert found is REFUSED
+        assert found is REJECTED
 
 
 CONFIGS = {
@@ -194,11 +194,11 @@ def test_from_hf_config(file, changes):
             config[known[key % len(known)] if what == "size" else key] = value
     matter = {key: value for key, value in config.items() if key not in HARMLESS and not key.startswith("_")}
     kept = {key: value for key, value in matter.items() if key not in UNKNOWN}
-    refused = not all(map(json_can_hold, matter.values())) or any(matter.get(key) for key in UNKNOWN)
+    rejected = not all(map(json_can_hold, matter.values())) or any(matter.get(key) for key in UNKNOWN)
     try:
-        expected = REFUSED if refused else decoder_of(kept, kind)
+        expected = REJECTED if rejected else decoder_of(kept, kind)
     except (NoModelError, InputError):
-        expected = REFUSED
+        expected = REJECTED
     names = f"{kind} config"
     assert answer(lambda: from_hf_config(config), names) == expected
     with contextlib.suppress(TypeError, ValueError, RecursionError):  # what JSON cannot hold
@@ -207,7 +207,7 @@ def test_from_hf_config(file, changes):
         path.write_text(text, encoding="utf-8")
         again = answer(lambda: from_hf_config(path if len(text) % 2 else str(path)), f"{path.stem} config")
         path.unlink()
-        if json.loads(text) == config and expected is not REFUSED:
+        if json.loads(text) == config and expected is not REJECTED:
             assert again == replace(expected, name=path.stem)
 
 
@@ -224,7 +224,7 @@ odd_keys = st.dictionaries(st.sampled_from(["model_type", "hidden_size", 7, None
 @given(one_in(8, sized, st.one_of(NONSENSE, odd_keys)))
 def test_from_hf_config_of_nonsense(config):
     model = answer(lambda: from_hf_config(config), f"config num_heads model_type {' '.join(KEYS)}")
-    if model is not REFUSED:  # then all that is needed is there, under its own name or another
+    if model is not REJECTED:  # then all that is needed is there, under its own name or another
         width = config["n_embed"] if config["hidden_size"] is None else config["hidden_size"]
         assert model.hidden_size == as_size(width)
         assert model.num_layers == as_size(config["num_hidden_layers"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import INTS, REFUSED, SIZES, answer, arrays, as_size, counts_of, dataflows, fuzz, one_in
+from inputs import INTS, REJECTED, SIZES, answer, arrays, as_size, counts_of, dataflows, fuzz, one_in
 
 from llmamdahl.errors import CountOverflowError
 from llmamdahl.hardware import Dataflow, SystolicArray
@@ -30,7 +30,7 @@ def test_systolic_array(data):
     flow, name = given_values["dataflow"], given_values["name"]
     good = None not in sizes.values() and isinstance(flow, str) and flow in ("os", "ws", "is") and isinstance(name, str)
     array = answer(lambda: SystolicArray(**given_values), " ".join(given_values))
-    assert (array is not REFUSED) == good
+    assert (array is not REJECTED) == good
     if good:
         assert {name: getattr(array, name) for name in sizes} == sizes
         assert array.dataflow == flow and isinstance(array.dataflow, Dataflow)
@@ -84,16 +84,16 @@ def test_gemm_cost(m, n, k, data):
     except ValueError:
         together = None
     if together is None:
-        assert cost is REFUSED
+        assert cost is REJECTED
         return
     expected = [counts_of(*each, array, counting) for each in zip(*(dim.ravel() for dim in together), strict=True)]
     too_large = any(dim.ndim and dim.size and dim.max() > 2**63 - 1 for dim in dims)  # even beside an empty array
     if too_large or any(max(counts[0], sum(counts[1:])) > 2**63 - 1 for counts in expected):
-        assert cost is REFUSED
+        assert cost is REJECTED
         with pytest.raises(CountOverflowError):
             gemm_cost(m, n, k, array, counting=counting)
         return
-    assert cost is not REFUSED
+    assert cost is not REJECTED
     counts = [getattr(cost, count) for count in SRAM_COUNTS]
     if together[0].ndim:
         assert all(count.shape == together[0].shape and count.dtype == np.int64 for count in counts)

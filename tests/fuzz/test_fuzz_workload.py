@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inputs import EDGES, REFUSED, SIZES, SMALL, answer, as_size, counts_of, fuzz, one_in, small_arrays
+from inputs import EDGES, REJECTED, SIZES, SMALL, answer, as_size, counts_of, fuzz, one_in, small_arrays
 
 from llmamdahl.analysis import COLUMNS, METRICS, sweep
 from llmamdahl.hardware import SystolicArray
@@ -100,7 +100,7 @@ models = st.one_of(st.sampled_from(NAMES).map(get_model), decoders(most=4096))
 def test_decode_step(model, length, batch):
     step = answer(lambda: decode_step(model, length, batch), "model context_length batch")
     if not isinstance(model, Decoder) or as_size(length) is None or as_size(batch) is None:
-        assert step is REFUSED
+        assert step is REJECTED
         return
     check_pass(step, model, 1, as_size(length), as_size(batch), absorbed=True)
     assert {mm.m for mm in step if mm.part is Part.ATTENTION} == {1}
@@ -111,7 +111,7 @@ def test_decode_step(model, length, batch):
 def test_prefill(model, tokens, batch):
     step = answer(lambda: prefill(model, tokens, batch), "model tokens batch")
     if not isinstance(model, Decoder) or as_size(tokens) is None or as_size(batch) is None:
-        assert step is REFUSED
+        assert step is REJECTED
         return
     check_pass(step, model, as_size(tokens), as_size(tokens), as_size(batch), absorbed=False)
 
@@ -163,7 +163,7 @@ def test_sweep(names, lengths, designs, kind, counting, ifmap):
         known_models = [model.name for model in decoder]
         good = all(len(set(values)) == len(values) for values in (known_models, sizes, labels))
     if not good:
-        assert frame is REFUSED
+        assert frame is REJECTED
         return
     rows = []
     for array in designs:
@@ -177,9 +177,9 @@ def test_sweep(names, lengths, designs, kind, counting, ifmap):
                             counts = counts_of(m, n, mm.k, array, counting)
                             total[mm.part] += mm.count * (counts[0] if metric == "cycles" else sum(counts[1:]))
                     rows.append((model.name, length, array.label, array.dataflow, metric, *total.values()))
-    if frame is REFUSED and any(row[5] + row[6] == 0 for row in rows):
+    if frame is REJECTED and any(row[5] + row[6] == 0 for row in rows):
         return  # no cycles, and no F
-    if frame is REFUSED:
+    if frame is REJECTED:
         most = max(row[5] + row[6] for row in rows)
         assert most > 0.998 * 2**63 or max(sizes) >= 2**63
         return

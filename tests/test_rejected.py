@@ -1,4 +1,4 @@
-"""What `make fuzz` once found: a bare traceback, a hang or a wrong answer, each input now refused by name."""
+"""Inputs that `make fuzz` found: each gave a traceback, a hang or a wrong answer, and is now rejected by name."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
 
-UNPRINTABLE = 10**5000  # Python refuses to print an int of more than 4300 digits
+UNPRINTABLE = 10**5000  # Python does not print an int of more than 4300 digits
 PAIR = np.array([1, 2])
 MASKED = np.ma.array([1, 2], mask=[0, 1])
 LLAMA = {"model_type": "llama", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6}
@@ -83,7 +83,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         ),
     ],
 )
-def test_refused(call, message):
+def test_the_input_is_rejected_by_name(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert len(str(caught.value)) < 1500
