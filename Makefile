@@ -17,20 +17,20 @@ PY := $(BIN)python
 
 .PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness measure bench lint clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-env: $(ENV)  ## make .venv from requirements.lock (the other targets do it when it is missing)
+env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it is missing)
 
 .venv/.complete: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.12 ... names one")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
 	@echo "making .venv: about a minute, once"
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-extras: $(ENV)  ## add PyTorch, ONNX Runtime, transformers, Playwright, Dask (requirements-extras.lock), unless they are there
+extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask (requirements-extras.lock) if missing
 	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers' 2>/dev/null || \
 		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
@@ -41,25 +41,25 @@ lab: $(ENV)  ## open the notebooks in JupyterLab
 reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
 	@$(PY) -m compendium.reproduce
 
-verify: $(ENV)  ## reproduce into build/verify/, and name every cell and value that is not as committed
+verify: $(ENV)  ## reproduce into build/verify/, and list every cell and value that differs from the last commit
 	@$(PY) -m compendium.reproduce --verify
 
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 	@$(PY) -m compendium.reproduce --accept
 
-report: $(ENV)  ## notebooks, paper items, figures and errata as one HTML file, build/report.html, that needs no network
+report: $(ENV)  ## write build/report.html: notebooks, paper items, figures and errata in one file that needs no network
 	@$(PY) -m compendium.report
 
-test: $(ENV)  ## doctests, tests, and every notebook through nbval
+test: $(ENV)  ## run doctests, tests, and every notebook (nbval)
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
 
-fuzz: $(ENV)  ## 10000 new random inputs to every public function; FUZZ_EXAMPLES=1000 sets the number
+fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
-simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder starts another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
+simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder uses another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
 	@$(PY) -m llmamdahl.scalesim.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
-witness: $(ENV) build/witness/.complete  ## SCALE-Sim 3.0.0 on random MatMuls beside 2.0.2 and the closed form; MATMULS=2000
+witness: $(ENV) build/witness/.complete  ## compare SCALE-Sim 3.0.0 with 2.0.2 and the closed form on random MatMuls; MATMULS=2000
 	@$(PY) tests/witness.py $(or $(MATMULS),200)
 
 build/witness/.complete: requirements-witness.lock
@@ -72,10 +72,10 @@ measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, ME
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m llmamdahl.device $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
 
-bench: $(ENV)  ## the ratios of README's speed table
+bench: $(ENV)  ## measure the speeds in README's table
 	@$(PY) -m compendium.bench
 
-lint: $(ENV)  ## ruff, mypy, and import-linter's layers
+lint: $(ENV)  ## run ruff, mypy and import-linter
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
