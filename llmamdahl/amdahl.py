@@ -57,8 +57,8 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> f
     Raises
     ------
     InputError
-        F outside [0, 1], a target <= 0 or NaN, or one that no S_partial > 0 reaches: above the ceiling 1/(1-F), or
-        other than 1 with F = 0.
+        F outside [0, 1], a target <= 0 or NaN, or one that is out of reach: above the ceiling 1/(1-F), or other
+        than 1 with F = 0.
 
     >>> required_partial_speedup(0.75, 2)
     3.0
@@ -104,8 +104,8 @@ def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> float | Float
 def next_part(fractions: ArrayLike, speedups: ArrayLike) -> int | NDArray[np.int64]:
     """Index of the bottleneck, the part with the most time left (F_i / S_i): the one to improve next.
 
-    Parameters and errors as in `combined_speedup`. The first of several parts with equal time left. Returns an int, or
-    an integer array.
+    Parameters and errors as in `combined_speedup`. Returns an int, or an integer array; of several parts with
+    equal time left, the first.
 
     >>> next_part([0.7, 0.3], [[1, 1], [2, 1], [3, 1]])  # F = 0.7: attention, once projections are 3x faster
     array([0, 0, 1])

@@ -1,4 +1,4 @@
-"""Reading and writing the CSV files of `data/`: every cell typed, every fault named by file and line."""
+"""Read and write the CSV files of `data/`: each cell has a type, and an error names the file and the line."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
 
 
 def require_value(path: Path, rows: list[Row], column: str, value: object, advice: str = "") -> None:
-    """Refuse rows of `path` whose `column` is not `value`; the `TableError` carries the rows before the first."""
+    """Raise a `TableError` at the first row of `path` where `column` is not `value`; it carries the rows before it."""
     for line, row in enumerate(rows, start=2):
         if row[column] != value:
             raise TableError(path, line, f"{column}: {row[column]} is not {value}{advice}", rows[: line - 2])
@@ -123,7 +123,7 @@ def format_row(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a CSV file in one step: a reader, or a crash, sees the old file or the new one, whole."""
+    """Replace a CSV file in one step: readers see the old file or the new one, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -31,7 +31,7 @@ class Part(StrEnum):
 
 
 def whole(unquantized: bool) -> tuple[Part, ...]:
-    """The parts that make up the whole, the projections first: the LM head and its like are in it, or not.
+    """The parts that F is a share of, projections first; `unquantized` adds the LM head and its like.
 
     >>> " + ".join(whole(unquantized=False))
     'projection + attention'
@@ -70,7 +70,7 @@ class _Pass:
 def matmuls(
     model: str | Decoder, context_length: int, *, batch: int = 1, phase: Phase = "decode"
 ) -> tuple[MatMul, ...]:
-    """`decode_step`, or for the phase `"prefill"` `prefill` of as many tokens as `context_length` says."""
+    """`decode_step` at this context length or, in the phase `"prefill"`, `prefill` of that many tokens."""
     one_of("phase", phase, get_args(Phase))
     return (decode_step if phase == "decode" else prefill)(model, context_length, batch)
 
@@ -89,8 +89,8 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
     - A layer with a window attends to min(l, window) tokens.
     - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
     - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text, so the
-      batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each pair has an expert
-      of its own (`expert W_I` etc., m = 1); beyond that every expert is used, and their m differ by at most one. Shared
+      batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each pair has its own
+      expert (`expert W_I` etc., m = 1); beyond that every expert is used, and their m differ by at most one. Shared
       experts are dense (`shared W_I` etc., m = batch); their gate, if there is one, is not quantized.
     - Latent attention (DeepSeek) in its absorbed form, which uses the cached latents directly (arXiv 2405.04434,
       Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
@@ -126,7 +126,7 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
 
 
 def decode_layer(model: str | Decoder, layer: int, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
-    """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Else as `decode_step`.
+    """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Otherwise as `decode_step`.
 
     >>> [matmul.count for matmul in decode_layer("opt-6.7b", 31, context_length=2048)]
     [1, 1, 1, 1, 1, 1, 32, 32]
@@ -175,7 +175,7 @@ def num_weights(model: str | Decoder) -> int:
 
 
 def weights_by_part(model: str | Decoder) -> dict[Part, int]:
-    """The weights of `num_weights`: the projections', and the unquantized ones with the token embedding."""
+    """The weights that `num_weights` adds up, by part; a token embedding counts as unquantized."""
     decoder = find_model(model)
     weights = {Part.PROJECTION: 0, Part.UNQUANTIZED: 0}
     for matmul in prefill(decoder, decoder.experts.num_experts if decoder.experts else 1):  # uses every expert
