@@ -29,7 +29,7 @@ QUIET = "--disable-background-networking --disable-component-update --disable-sy
 
 @pytest.fixture
 def lab(tmp_path):
-    """JupyterLab on a free port, with a copy of the notebook that it may save as it likes."""
+    """JupyterLab on a free port, with a copy of the notebook, which it may overwrite."""
     shutil.copy(ROOT / "notebooks" / "09-explore.ipynb", tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -32,7 +32,7 @@ def address(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-def test_the_report(address, width, height):
+def test_the_report_fits_the_window_and_loads_nothing(address, width, height):
     requests, messages = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])

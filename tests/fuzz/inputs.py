@@ -1,4 +1,4 @@
-"""What the tests beside this one try: sizes, arrays, nonsense; `answer`, which calls; and the counts it should give."""
+"""Inputs of the fuzz tests: sizes, arrays and nonsense; `answer`, which makes a call; and the counts to expect."""
 
 import math
 import os
@@ -31,7 +31,7 @@ TALLY = Counter()
 
 
 def fuzz(test):
-    """Run a `given` test over `EXAMPLES`, and see that a share of them had an answer to check."""
+    """Run a `given` test over `EXAMPLES`, and check that more than 5% of them gave an answer."""
 
     def tried():
         TALLY.clear()
@@ -42,7 +42,7 @@ def fuzz(test):
 
 
 def answer(call, names):
-    """What the call returns, or REJECTED if it is an `InputError` that names one of the arguments."""
+    """The result of the call, or REJECTED if it raises an `InputError` that names one of the arguments."""
 
     def out_of_time(*_):
         raise TimeoutError("no answer after ten seconds")
@@ -94,7 +94,7 @@ NONSENSE = st.one_of(
     st.builds(lambda: (value for value in (1, 2))),
     st.builds(lambda: iter([0.5])),
 )  # fmt: skip
-"""What no argument should be, and a few things that some may."""
+"""Values that are wrong for every argument, and a few that are right for some."""
 
 EDGES = st.sampled_from([1, 2, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**30])
 SMALL = st.integers(1, 6000)
@@ -104,7 +104,7 @@ SIZES = st.one_of(INTS, INTS, st.builds(lambda kind, value: kind(value), NUMPY_I
 
 
 def as_size(value):
-    """The int >= 1 that a size is, or None."""
+    """A valid size as an int >= 1; None if it is not valid."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu" and not np.ma.is_masked(value):
         return int(value) if value >= 1 else None
@@ -112,7 +112,7 @@ def as_size(value):
 
 
 def one_in(odds, strategy, otherwise=NONSENSE):
-    """Mostly from `strategy`, once in a while nonsense."""
+    """Draw from `otherwise` in one of `odds` cases, and else from `strategy`."""
     return st.sampled_from([strategy] * (odds - 1) + [otherwise]).flatmap(lambda chosen: chosen)
 
 

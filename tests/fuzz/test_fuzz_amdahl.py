@@ -1,4 +1,4 @@
-"""Equation (5), its ceiling and its inverse, against exact fractions."""
+"""Equation (5), its ceiling and its inverse, checked against exact fractions."""
 
 import math
 from decimal import Decimal
@@ -35,7 +35,7 @@ def in_arrays(strategy):
 
 
 def as_numbers(value, good):
-    """A float array of what is given, or None if any of it is no number or not `good`."""
+    """The value as a float array, or None if an element is not a number or not `good`."""
     if np.ma.is_masked(value):
         return None
     try:
@@ -72,7 +72,7 @@ def exact_total(share, factor):
 
 
 def close(ours, exact, tolerance=1e-14):
-    """Equal to the last digits of a float; what is below 1e-300 has no digits to compare."""
+    """Equal to the last digits of a float; below 1e-300 there are no digits to compare."""
     if math.isinf(exact) or exact > Fraction(10) ** 308:
         return ours > 1e307 if not math.isinf(exact) else math.isinf(ours)
     return abs(Fraction(ours) - exact) <= Fraction(tolerance) * exact + Fraction(1, 10**300)
@@ -119,11 +119,11 @@ def test_ceiling(fraction):
 @fuzz
 @given(one_in(8, in_arrays(shares)), one_in(8, in_arrays(factors)), st.booleans())
 def test_required_partial_speedup(fraction, wanted, reachable):
-    if reachable:  # else most targets are out of reach
+    if reachable:  # without this, most targets would be out of reach
         both = broadcast(as_numbers(fraction, is_share), as_numbers(wanted, is_factor))
         wanted = wanted if both is None else amdahl.total_speedup(fraction, wanted)
     if as_numbers(wanted, is_factor) is None and reachable:
-        return  # a total that is 0, of a factor below all that a float can hold
+        return  # the total is 0: its factor is too small for a float
     partial = answer(lambda: amdahl.required_partial_speedup(fraction, wanted), "fraction total_speedup")
     both = broadcast(as_numbers(fraction, is_share), as_numbers(wanted, is_factor))
     if both is None:
@@ -132,7 +132,7 @@ def test_required_partial_speedup(fraction, wanted, reachable):
     pairs = list(zip(both[0].ravel().tolist(), both[1].ravel().tolist(), strict=True))
     beyond = [target > exact_total(share, math.inf) or (share == 0 and target != 1) for share, target in pairs]
     if partial is REJECTED:
-        # beyond the ceiling, or above it as a float has it
+        # beyond the ceiling, or F is 0
         assert any(beyond) or not all(share or target == 1 for share, target in pairs)
         return
     for (share, target), one in zip(pairs, cells(partial, both[0].shape), strict=True):

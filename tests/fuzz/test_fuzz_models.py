@@ -60,7 +60,7 @@ def test_get_model(name):
 @fuzz
 @given(one_in(4, st.sampled_from([*NAMES, *map(get_model, NAMES)])))
 def test_find_model(model):
-    """A name or a model is found, and whatever else there is raises an error that names the argument."""
+    """A name or a model is found; anything else raises an error that names the argument."""
     found = answer(lambda: find_model(model), "model:")
     if isinstance(model, Decoder):
         assert found is model
@@ -114,7 +114,7 @@ class NoModelError(Exception):
 
 
 def decoder_of(config, name):
-    """What the six real configs mean, key by key; `NoModelError` where a value is of the wrong kind."""
+    """The model of one of the six real configs, key by key; `NoModelError` where a value is of the wrong kind."""
     kind = config["model_type"]
 
     def sizes(keys):
@@ -224,7 +224,7 @@ odd_keys = st.dictionaries(st.sampled_from(["model_type", "hidden_size", 7, None
 @given(one_in(8, sized, st.one_of(NONSENSE, odd_keys)))
 def test_from_hf_config_of_nonsense(config):
     model = answer(lambda: from_hf_config(config), f"config num_heads model_type {' '.join(KEYS)}")
-    if model is not REJECTED:  # then all that is needed is there, under its own name or another
+    if model is not REJECTED:  # then every key that it needs is there, under its own name or an alias
         width = config["n_embed"] if config["hidden_size"] is None else config["hidden_size"]
         assert model.hidden_size == as_size(width)
         assert model.num_layers == as_size(config["num_hidden_layers"])

@@ -87,7 +87,7 @@ def test_gemm_cost(m, n, k, data):
         assert cost is REJECTED
         return
     expected = [counts_of(*each, array, counting) for each in zip(*(dim.ravel() for dim in together), strict=True)]
-    too_large = any(dim.ndim and dim.size and dim.max() > 2**63 - 1 for dim in dims)  # even beside an empty array
+    too_large = any(dim.ndim and dim.size and dim.max() > 2**63 - 1 for dim in dims)  # even next to an empty array
     if too_large or any(max(counts[0], sum(counts[1:])) > 2**63 - 1 for counts in expected):
         assert cost is REJECTED
         with pytest.raises(CountOverflowError):

@@ -1,4 +1,4 @@
-"""decode_step, prefill and sweep, against operations and counts summed from a model's sizes."""
+"""decode_step, prefill and sweep, checked against operations and counts summed from a model's sizes."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -127,7 +127,7 @@ def as_array(values):
 
 
 KINDS = {"list": list, "tuple": tuple, "generator": lambda values: (value for value in values), "array": as_array}
-"""A list of good values, handed over in some other form."""
+"""The forms in which a list of good values is passed."""
 
 
 def members(values):

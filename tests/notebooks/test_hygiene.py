@@ -1,4 +1,4 @@
-"""What nbval does not look at: that notebooks are committed executed, short, and without logic of their own."""
+"""What nbval does not check: notebooks are committed executed, are short, and have no logic."""
 
 import ast
 import json
@@ -52,7 +52,7 @@ def test_kernel_and_no_run_metadata(notebook):
     assert not [cell for cell in notebook["cells"] if {"papermill", "execution"} & set(cell["metadata"])]
 
 
-def test_no_logic(notebook):
+def test_no_functions_and_no_classes(notebook):
     for cell in cells(notebook, "code"):
         tree = ast.parse(source(cell))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -67,7 +67,7 @@ def test_short_cells_and_as_much_text(notebook):
     assert text >= code
 
 
-def test_first_cell_says_what_it_is(notebook):
+def test_the_first_cell_describes_the_notebook(notebook):
     first = source(notebook["cells"][0])
     assert first.startswith("# ")
     for word in ("You will learn", "**Reads**", "**Writes**", "**Takes**"):
