@@ -18,23 +18,23 @@ def test_no_improvement_changes_nothing(fraction):
 
 
 @given(speedups)
-def test_the_whole_or_nothing(speedup):
+def test_s_total_is_s_partial_for_f_1_and_1_for_f_0(speedup):
     assert amdahl.total_speedup(1, speedup) == pytest.approx(speedup)
     assert amdahl.total_speedup(0, speedup) == 1
 
 
 @given(fractions, speedups)
-def test_the_ceiling_bounds_it(fraction, speedup):
+def test_no_speedup_is_above_the_ceiling(fraction, speedup):
     assert amdahl.total_speedup(fraction, speedup) <= amdahl.ceiling(fraction)
 
 
 @given(st.floats(0.01, 1), st.floats(1e-2, 1e3))
-def test_the_inverse_inverts(fraction, speedup):
+def test_required_partial_speedup_inverts_total_speedup(fraction, speedup):
     total = amdahl.total_speedup(fraction, speedup)
     assert amdahl.required_partial_speedup(fraction, total) == pytest.approx(speedup, rel=1e-6)
 
 
-def test_by_hand():
+def test_equation_5_by_hand():
     # three quarters of the time, made three times faster: 1/4 + 1/4 of the time is left
     assert amdahl.total_speedup(0.75, 3) == 2
     assert amdahl.ceiling(0.75) == 4
@@ -50,31 +50,31 @@ def test_arrays_broadcast():
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan"), "half", None])
-def test_bad_fraction(bad):
+def test_a_bad_fraction_is_named(bad):
     for call in (amdahl.ceiling, lambda f: amdahl.total_speedup(f, 2), lambda f: amdahl.required_partial_speedup(f, 2)):
-        with pytest.raises(InputError, match="fraction: "):
+        with pytest.raises(InputError, match=r"^fraction: .* is not (between 0 and 1|a number)"):
             call(bad)
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), "fast"])
-def test_bad_speedup(bad):
-    with pytest.raises(InputError, match="partial_speedup: "):
+def test_a_bad_speedup_is_named(bad):
+    with pytest.raises(InputError, match=r"^partial_speedup: .* is not (above 0|a number)"):
         amdahl.total_speedup(0.5, bad)
-    with pytest.raises(InputError, match="total_speedup: "):
+    with pytest.raises(InputError, match=r"^total_speedup: .* is not (above 0|a number)"):
         amdahl.required_partial_speedup(0.5, bad)
 
 
 @pytest.mark.parametrize(("fraction", "target"), [(0.5, 2.1), (0, 1.5), (0, 0.5), (0.9, 10.5)])
-def test_target_out_of_reach(fraction, target):
-    with pytest.raises(InputError, match="out of reach"):
-        amdahl.required_partial_speedup(fraction, target)
-    with pytest.raises(InputError, match=f"{target:g} is out of reach for F = {fraction:g}"):
-        amdahl.required_partial_speedup([0.99, fraction], [1, target])
+def test_a_target_out_of_reach_is_rejected(fraction, target):
+    message = f"^total_speedup: {target:g} is out of reach for F = {fraction:g}; it can be "
+    for call in ((fraction, target), ([0.99, fraction], [1, target])):
+        with pytest.raises(InputError, match=message):
+            amdahl.required_partial_speedup(*call)
 
 
 @pytest.mark.parametrize("function", [amdahl.total_speedup, amdahl.required_partial_speedup])
 def test_shapes_must_broadcast(function):
-    with pytest.raises(InputError, match=r"\(2,\)"):
+    with pytest.raises(InputError, match=r"_speedup: shape \(3,\) does not broadcast against F's, \(2,\)"):
         function([0.5, 0.5], [1.5, 1.5, 1.5])
 
 
@@ -87,13 +87,13 @@ def improved_parts(draw):
 
 
 @given(fractions, speedups)
-def test_two_parts_of_which_one_is_improved_are_equation_5(fraction, speedup):
+def test_two_parts_with_one_improved_follow_equation_5(fraction, speedup):
     combined = amdahl.combined_speedup([fraction, 1 - fraction], [speedup, 1])
     assert combined == pytest.approx(amdahl.total_speedup(fraction, speedup))
 
 
 @given(improved_parts(), speedups)
-def test_all_parts_alike_are_the_whole(parts, speedup):
+def test_parts_with_equal_speedups_give_that_speedup(parts, speedup):
     shares, factors = parts
     assert amdahl.combined_speedup(shares, np.full(len(shares), speedup)) == pytest.approx(speedup)
     assert factors.min() * (1 - 1e-9) <= amdahl.combined_speedup(shares, factors) <= factors.max() * (1 + 1e-9)
@@ -108,7 +108,7 @@ def test_a_part_may_be_split_and_the_order_does_not_matter(parts, data):
 
 
 @given(improved_parts())
-def test_the_next_part_is_the_one_whose_end_gains_most(parts):
+def test_removing_the_next_part_gains_most(parts):
     shares, factors = parts
     gone = np.where(np.eye(len(shares), dtype=bool), np.inf, factors)
     totals = np.atleast_1d(amdahl.combined_speedup(shares, gone))
@@ -135,7 +135,7 @@ def test_several_parts_by_hand():
 
 
 @pytest.mark.parametrize("function", [amdahl.combined_speedup, amdahl.next_part])
-def test_parts_that_are_no_whole(function):
+def test_bad_parts_are_named(function):
     with pytest.raises(InputError, match=r"fractions: their sum: 0\.9 is not 1; list every part"):
         function([0.5, 0.4], [2, 1])
     with pytest.raises(InputError, match="fractions: their sum"):
@@ -146,5 +146,5 @@ def test_parts_that_are_no_whole(function):
         function([0.5, 0.5], [2, 0])
     with pytest.raises(InputError, match=r"speedups: shape \(3,\)"):
         function([0.5, 0.5], [2, 1, 1])
-    with pytest.raises(InputError, match="fraction: 2"):
+    with pytest.raises(InputError, match=r"^fraction: 2\.0 is not between 0 and 1"):
         amdahl.bottleneck_shift(2)

@@ -146,7 +146,7 @@ def test_a_line_that_was_cut_off_is_simulated_again(tiny, tmp_path, capsys):
     path = tmp_path / "runs.csv"
     path.write_bytes(path.read_bytes()[:-17])
     assert fill_store(tmp_path, Here()) == 1
-    assert "cut off" in capsys.readouterr().err
+    assert "the last line is cut off (no newline at its end); that run is simulated again" in capsys.readouterr().err
     assert content(tmp_path) == whole
 
 
@@ -255,7 +255,7 @@ def test_a_worker_too_small_for_a_run_is_rejected_before_the_first_run(in_flight
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
-def test_bad_jobs(tmp_path, bad):
+def test_a_bad_number_of_jobs_is_named(tmp_path, bad):
     with pytest.raises(InputError, match=f"jobs: {bad} is not a positive whole number"):
         fill_store(tmp_path, jobs=bad)
 
@@ -333,7 +333,7 @@ campaign.fill_store(store, ThreadPoolExecutor(1), jobs=1)
 
 
 def running_campaign(store):
-    """A campaign that does not end, with two processes that are running; and a pipe whose other end they hold."""
+    """Start a campaign of two processes that never end; returns it, and a pipe that these processes keep open."""
     reader, writer = PROCESSES.Pipe(duplex=False)
     process = started(INSTEAD.format("held.send(1); import time; time.sleep(600)") + CAMPAIGN, store, held=writer)
     writer.close()
@@ -361,12 +361,12 @@ def test_a_second_campaign_on_a_store_is_rejected(uninterrupted, tmp_path):
         rf"the store {tmp_path} is locked by process {first.pid} on \S+; retry when it has finished\n", second.stderr
     )
     assert time.monotonic() - start < 10
-    with pytest.raises(InputError, match=f"process {first.pid} on"):
+    with pytest.raises(InputError, match=f"is locked by process {first.pid} on "):
         fill_store(tmp_path, Here())
     assert content(tmp_path) == before
     first.kill()
     first.join()
-    third = started(CAMPAIGN, tmp_path)  # needs no wait, although the first could not clean up
+    third = started(CAMPAIGN, tmp_path)  # starts at once, although the first could not clean up
     third.join()
     assert third.exitcode == 0
     assert content(tmp_path) == content(uninterrupted[0])
@@ -385,7 +385,7 @@ with locked(store):
     reader, writer = PROCESSES.Pipe(duplex=False)
     process = started(code, tmp_path, held=writer)
     outlives = reader.recv()
-    with pytest.raises(InputError, match=f"process {process.pid} on"):
+    with pytest.raises(InputError, match=f"is locked by process {process.pid} on "):
         with locked(tmp_path):
             pass
     process.kill()
@@ -441,7 +441,7 @@ class Matching(str):
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
-def test_a_full_disk(uninterrupted, most):
+def test_a_full_disk_loses_no_finished_run(uninterrupted, most):
     before = content(most)
     size = len(before["runs.csv"])
     too_large = Matching(rf"{most}: \[Errno 27\] File too large{KEPT}")
@@ -459,7 +459,7 @@ def test_a_full_disk(uninterrupted, most):
     assert content(most) == content(uninterrupted[0])
 
 
-def test_a_read_only_store(most):
+def test_a_read_only_store_is_reported_and_stays_as_it_is(most):
     before = content(most)
     most.chmod(0o555)
     as_nobody = """
@@ -475,7 +475,7 @@ if os.geteuid() == 0:  # root ignores permissions
     assert content(most) == before
 
 
-def test_a_row_of_another_simulator_version(most):
+def test_a_row_of_another_simulator_version_is_rejected(most):
     path = most / "runs.csv"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines[:6], lines[6].replace("2.0.2", "3.0.0"), *lines[7:], "1,2"]), encoding="utf-8")
@@ -487,7 +487,7 @@ def test_a_row_of_another_simulator_version(most):
     assert content(most) == before
 
 
-def test_a_folder_that_is_a_file(tmp_path):
+def test_a_file_in_place_of_the_store_is_reported_and_kept(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     status, stderr = command(tmp_path / "file")
     assert (status, stderr.count("\n")) == (1, 1) and "File exists" in stderr

@@ -97,7 +97,7 @@ def processes_store(tmp_path):
     return content(tmp_path / "processes")
 
 
-def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processes_store):
+def test_killing_one_of_two_workers_loses_no_run(tmp_path, two_workers, processes_store):
     address, (_, victim, other) = two_workers
     with client_of(address) as client:
         pids = client.run(os.getpid)
@@ -123,7 +123,7 @@ def test_one_of_two_workers_killed_in_the_middle(tmp_path, two_workers, processe
     assert content(tmp_path / "cluster") == processes_store
 
 
-def test_the_command(tmp_path, two_workers, processes_store, monkeypatch, capsys):
+def test_the_command_fills_the_same_store(tmp_path, two_workers, processes_store, monkeypatch, capsys):
     address, _ = two_workers
     monkeypatch.setattr(sys, "argv", ["campaign", str(tmp_path / "cluster"), "--scheduler", address])
     campaign.main()
@@ -131,13 +131,13 @@ def test_the_command(tmp_path, two_workers, processes_store, monkeypatch, capsys
     assert content(tmp_path / "cluster") == processes_store
 
 
-def test_the_executor_of_a_client_that_the_caller_made(tmp_path, two_workers, processes_store):
+def test_the_executor_of_the_caller_s_client_fills_the_same_store(tmp_path, two_workers, processes_store):
     with client_of(two_workers[0]) as client:
         fill_store(tmp_path / "cluster", client.get_executor(), jobs=3)
     assert content(tmp_path / "cluster") == processes_store
 
 
-def test_a_run_that_kills_its_workers(tmp_path):
+def test_a_run_that_kills_its_workers_is_reported(tmp_path):
     class Deadly(Through):
         def submit(self, function, /, run):
             return self.executor.submit(os._exit, 1)
@@ -153,7 +153,7 @@ def test_a_run_that_kills_its_workers(tmp_path):
                 fill_store(tmp_path / "store", Deadly(executor, None), workers=workers)
 
 
-def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
+def test_a_scheduler_that_ends_or_has_no_worker_is_reported(tmp_path, monkeypatch):
     with cluster(tmp_path, 1) as (address, (scheduler, _)):
         with pytest.raises(BrokenExecutor, match=f"the Dask scheduler at {address} is gone"):
             with dask(address) as (executor, workers):
@@ -172,7 +172,7 @@ def test_a_scheduler_that_goes_away_or_has_no_worker(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", ["", "here", "localhost:8786", "tcp://localhost", "tcp://localhost:one", "ftp://a:1"])
-def test_bad_address(bad):
-    with pytest.raises(InputError, match=r"scheduler: '.*' is not an address such as tcp://host:8786"):
+def test_a_bad_address_is_rejected(bad):
+    with pytest.raises(InputError, match=f"scheduler: '{bad}' is not an address such as tcp://host:8786"):
         with dask(bad):
             pass

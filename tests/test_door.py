@@ -1,4 +1,4 @@
-"""The front door: which names `import llmamdahl as la` has, what they say of themselves, and what an import costs."""
+"""The front door: the names that `import llmamdahl as la` has, their documentation, and the cost of an import."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ SURFACE = {
     "analysis": "share sweep",
     "amdahl": "total_speedup ceiling required_partial_speedup",
 }
-"""Where other projects import these from."""
+"""The modules from which other projects import these names."""
 
 MODULES = [info.name for info in pkgutil.walk_packages(la.__path__, "llmamdahl.") if "__main__" not in info.name]
 
@@ -32,7 +32,7 @@ def run_python(code):
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_names_are_these():
+def test_the_public_names_are_pinned():
     assert la.__all__ == NAMES
     assert dir(la) == sorted(NAMES)
     for name in NAMES:
@@ -62,11 +62,11 @@ def importable():
     for name in MODULES:
         try:
             yield name, importlib.import_module(name)
-        except ImportError as error:  # of an extra
+        except ImportError as error:  # the module needs an extra
             assert error.name in ("torch", "triton", "onnxruntime", "distributed"), error
 
 
-def test_a_class_has_one_home_and_no_module_the_name_of_its_main_function():
+def test_a_class_has_one_home_and_no_module_is_named_after_its_function():
     homes = {}
     for name, module in importable():
         for attribute, value in vars(module).items():
@@ -76,13 +76,17 @@ def test_a_class_has_one_home_and_no_module_the_name_of_its_main_function():
     assert {attribute: where for attribute, where in homes.items() if len(where) > 1} == {}
 
 
-@pytest.mark.parametrize("function", ["devices", "predictions", "roofline", "find_model", "share", "sweep"])
+@pytest.mark.parametrize("function", ["devices", "predictions", "find_model", "share", "sweep"])
 def test_a_question_is_answered_in_one_place(function):
     found = [name for name, module in importable() if getattr(vars(module).get(function), "__module__", "") == name]
-    assert len(found) <= 1
+    assert len(found) == 1, found
 
 
-def test_what_an_import_brings():
+def test_roofline_is_a_module_and_not_a_function():
+    assert not [name for name, module in importable() if callable(vars(module).get("roofline"))]
+
+
+def test_an_import_loads_only_what_it_needs():
     loaded = "import sys; print(sorted({'numpy', 'pandas', 'matplotlib', 'click', 'scalesim'} & set(sys.modules)))"
     assert run_python(f"import llmamdahl; {loaded}") == "[]\n"
     assert run_python(f"import llmamdahl.amdahl; {loaded}") == "['numpy']\n"
@@ -93,6 +97,6 @@ def test_what_an_import_brings():
     ("first", "then", "most"),
     [("numpy", "llmamdahl.amdahl", 0.15), ("pandas", "llmamdahl", 0.1), ("pandas", "llmamdahl.analysis", 0.3)],
 )
-def test_how_long_an_import_takes(first, then, most):
+def test_an_import_is_fast(first, then, most):
     code = f"import time, {first}\nstart = time.perf_counter()\nimport {then}\nprint(time.perf_counter() - start)"
     assert min(float(run_python(code)) for _ in range(3)) <= most

@@ -32,8 +32,8 @@ def words(sram_kb):
 def drawn(number, seed=0):
     """Random runs; the first runs of a seed do not depend on `number`.
 
-    In three of every four runs something is within two words of filling a buffer once, twice or three times: the ifmap,
-    the filter or some of its blocks, the results.
+    In three of every four runs one operand (the ifmap, the filter or some of its blocks, or the results) is within two
+    words of filling its buffer once, twice or three times.
     """
     rng = random.Random(seed)
     runs = []
@@ -83,7 +83,7 @@ def compared(runs):
             yield run, tuple(reported[name] for name in DRAM_COUNTS), dram(run)
 
 
-def test_200_random_matmuls():
+def test_200_random_matmuls_equal_scale_sim():
     refetched = Counter()
     for run, reported, ours in compared(drawn(200)):
         assert ours == reported, run
@@ -95,11 +95,11 @@ def test_200_random_matmuls():
         )
         corrected = dram(run, "corrected")
         assert corrected[:2] == reported[:2] and corrected[2] == plain(run)[2]
-    assert all(refetched[name] >= 10 for name in DRAM_COUNTS), refetched  # else the sample would not test re-fetching
+    assert all(refetched[name] >= 10 for name in DRAM_COUNTS), refetched  # words fetched again are tested
     assert refetched["in part"] >= 3, refetched
 
 
-def test_every_stored_run():
+def test_every_stored_run_equals_the_closed_form():
     runs = read_runs()
     assert len(runs) == 678
     for (m, n, k, *sizes), row in runs.items():
@@ -107,7 +107,7 @@ def test_every_stored_run():
         assert dram(Run(m, n, k, SystolicArray(rows, cols, dataflow, *srams))) == tuple(row[c] for c in DRAM_COUNTS)
 
 
-def test_every_whole_matmul_of_the_store():
+def test_every_matmul_simulated_whole_equals_the_closed_form():
     frame = read_matmuls()
     whole = frame[frame.obtained == "whole"]
     assert len(whole) == frame.ifmap_dram_reads.notna().sum() > 100
@@ -170,7 +170,7 @@ def slices_read(run, ifmap):
             }[array.dataflow][0 if ifmap else 1]
 
 
-def test_larger_matmuls_against_a_replay():
+def test_larger_matmuls_equal_a_replay():
     rng = random.Random(1)
     refetched = 0
     for _ in range(60):
@@ -198,7 +198,7 @@ def test_larger_matmuls_against_a_replay():
         ("is", 8, 32, 8, (8 * 8, 8 * 32, 2 * 8 * 32)),  # 512 results, in two folds along k
     ],
 )
-def test_by_hand(dataflow, m, n, k, counts):
+def test_counts_by_hand(dataflow, m, n, k, counts):
     run = Run(m, n, k, SystolicArray(4, 4, dataflow, 1, 1, 1))
     assert dram(run) == counts
     reported = simulate(run)

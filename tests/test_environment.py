@@ -1,4 +1,4 @@
-"""environment.yml, pyproject.toml and requirements.lock say the same, and this environment is what they say."""
+"""environment.yml, pyproject.toml and requirements.lock agree, and this environment has the pinned versions."""
 
 import importlib
 import os
@@ -29,7 +29,7 @@ def normal(name: str) -> str:
 
 
 def test_the_lock_has_exact_pins_and_no_address():
-    for lock in ([*LOCK, *EXTRAS_LOCK], WITNESS_LOCK):  # the witness has an environment of its own
+    for lock in ([*LOCK, *EXTRAS_LOCK], WITNESS_LOCK):  # the witness has its own environment
         assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lock)
         names = [normal(line.split("==")[0]) for line in lock]
         assert len(names) == len(set(names))
@@ -66,7 +66,7 @@ def test_this_environment_is_the_locked_one():
 
 
 def test_extras_are_there_where_they_are_required():
-    """A test file that cannot import them would be skipped without a word."""
+    """Without them, test files would be skipped silently."""
     if os.environ.get("REQUIRE_EXTRAS"):
         for name in ("distributed", "onnx", "onnxruntime", "playwright", "torch", "transformers", "triton"):
             importlib.import_module(name)

@@ -1,6 +1,6 @@
 """`from_hf_config` checked against transformers: every weight of every layer, and the MACs that PyTorch counts.
 
-Needs the extra `oracle` (PyTorch and transformers); `test_hf_rejected.py`, which does not, tests which configs are rejected.
+Needs the extra `oracle` (PyTorch and transformers). `test_hf_rejected.py`, on rejected configs, does not need it.
 `python tests/test_hf.py` prints the table: config, layers, projections compared, differences.
 """
 
@@ -27,9 +27,9 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 FOLDER = Path(__file__).parent / "data" / "hf_configs"
-"""Six config.json files cut to their architectural keys, of the Hugging Face repositories that they are named after."""
+"""Six config.json files, cut to their architectural keys and named after their Hugging Face repositories."""
 
-# Irregular on purpose: no two sizes of a config are equal, so that a shape tells which weight it is.
+# Irregular on purpose: no two sizes of a config are equal, so that a shape identifies a weight.
 SIZES = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6, "vocab_size": 101}
 LLAMA = {**SIZES, "intermediate_size": 80, "max_position_embeddings": 64}
 GQA = {**LLAMA, "num_key_value_heads": 2}
@@ -110,7 +110,7 @@ TABLES = ("embed_tokens", "embed_in", "wte", "wpe", "word_embeddings", "embed_po
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Sizes are tiny: threads cost more than they bring."""
+    """Use one thread: the sizes are tiny, and threads would cost more time than they save."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -118,7 +118,7 @@ def one_thread():
 
 
 def built(case):
-    """The model that transformers makes of a config, on no device, and the configuration."""
+    """The model that transformers builds from a config, without memory for its weights, and its configuration."""
     values = {key: value for key, value in CASES[case].items() if key != "model_type"}
     config = CONFIG_MAPPING[CASES[case]["model_type"]](**values)
     with torch.device("meta"):
@@ -126,7 +126,7 @@ def built(case):
 
 
 def separate_in_the_files(model_type):
-    """Whether a checkpoint keeps gate and up of each expert apart, although transformers stacks them on loading."""
+    """Whether a checkpoint stores each expert's gate and up separately, although transformers stacks them."""
     converters = get_checkpoint_conversion_mapping(model_type) or []
     stacked = [each for each in converters if any("gate_up_proj" in target for target in each.target_patterns)]
     return any(len(each.source_patterns) == 2 for each in stacked)
@@ -184,7 +184,7 @@ def listed(matmuls):
 
 
 def differences(case):
-    """Numbers of layers and of compared projections, and the differing ones. One sequence an expert: all are used."""
+    """Numbers of layers and projections compared, and what differs. With one sequence per expert, all are used."""
     found, model = weights_of(case), from_hf_config(CASES[case])
     batch = model.experts.num_experts if model.experts else 1
     differ, compared = Counter(), 0
@@ -203,7 +203,7 @@ def differences(case):
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_weight_of_every_layer(case):
+def test_every_weight_of_every_layer_is_listed(case):
     layers, compared, differ = differences(case)
     assert layers and compared > 4 * layers
     assert differ == Counter()
@@ -250,7 +250,7 @@ def test_macs_are_what_pytorch_counts(case):
     if ours.embedding_size == ours.hidden_size:  # else transformers projects every position out of the decoder
         assert weights == macs(step, attention=False)
     if ours.latent:
-        return  # transformers does not absorb: its decode step is another one
+        return  # transformers does not absorb, so its decode step differs
     for length in (7, 8, 13):  # below, just below and beyond the window of 9
         past = theirs(torch.arange(batch * (length - 1)).view(batch, -1) % 100, use_cache=True).past_key_values
         token = torch.ones(batch, 1, dtype=torch.long)
@@ -271,7 +271,7 @@ def test_what_transformers_saves_is_read_as_the_same_model(case, tmp_path):
 
 @pytest.mark.parametrize("model_type", list(FORMATS))
 def test_defaults_are_transformers_own(model_type):
-    """A config of the three mandatory sizes alone: what is absent must mean the same to both."""
+    """Given the three mandatory sizes only, `from_hf_config` fills in the defaults that transformers has."""
     names = {"gpt2": ("n_embd", "n_layer", "n_head"), "bloom": ("hidden_size", "n_layer", "n_head")}
     core = names.get(model_type, ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     heads = {"deepseek_v3": 128, "bitnet": 40}.get(
@@ -279,7 +279,7 @@ def test_defaults_are_transformers_own(model_type):
     )  # what their default number of K and V heads asks for
     values = dict(zip(core, (2 * heads, 3, heads), strict=True))
     if model_type == "deepseek_v2":
-        values["num_experts_per_tok"] = 6  # its default, None, is no number
+        values["num_experts_per_tok"] = 6  # its default is None
     case = f"defaults of {model_type}"
     CASES[case] = {"model_type": model_type, **values}
     try:

@@ -1,6 +1,7 @@
 """Configs that `from_hf_config` rejects: each message names the file or model, the key, its value and what is right."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -42,7 +43,7 @@ def without(values, key):
         ("null", "holds a NoneType; a config.json is one JSON object"),
     ],
 )
-def test_a_file_that_is_no_config(tmp_path, text, message):
+def test_a_file_that_is_not_a_config_is_rejected(tmp_path, text, message):
     path = tmp_path / "config.json"
     path.write_text(text)
     for given in (path, str(path), tmp_path):
@@ -50,14 +51,14 @@ def test_a_file_that_is_no_config(tmp_path, text, message):
             from_hf_config(given)
 
 
-def test_no_file(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for given in (tmp_path / "nothing.json", tmp_path):
         with pytest.raises(InputError, match=r"no such file; give a config\.json, its folder, or a dict"):
             from_hf_config(given)
     (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match="cannot be read"):
         from_hf_config(tmp_path)
-    with pytest.raises(InputError, match=r"cannot be read|no such file"):
+    with pytest.raises(InputError, match=r"config: 'a\\x00b': cannot be read \(embedded null byte\)"):
         from_hf_config("a\0b")
     for bad in (None, 7, ["config.json"]):
         with pytest.raises(InputError, match="is not a path or a dict"):
@@ -73,7 +74,7 @@ def test_no_file(tmp_path):
         ({**LLAMA, "model_type": "t5"}, "model_type: 't5' is not supported; supported: gpt2"),
         ({**LLAMA, "model_type": "vit"}, "model_type: 'vit' is not supported; supported: gpt2"),
         ({**LLAMA, "model_type": "mamba"}, "model_type: 'mamba' is not supported; supported: gpt2"),
-        ({**LLAMA, "model_type": ["llama"]}, "model_type: .* is not supported"),
+        ({**LLAMA, "model_type": ["llama"]}, r"model_type: \['llama'\] is not supported"),
         (
             {"model_type": "gemma3", "text_config": {"hidden_size": 96}, "vision_config": {"hidden_size": 96}},
             "gemma3: vision_config: .*'gemma3' is a multimodal model.*if its text_config has one of these",
@@ -84,14 +85,14 @@ def test_no_file(tmp_path):
         ({**GPT2, "add_cross_attention": True}, "gpt2: add_cross_attention: True is not understood"),
     ],
 )
-def test_another_kind_of_model(values, message):
+def test_another_kind_of_model_is_rejected(values, message):
     with pytest.raises(InputError, match=message):
         from_hf_config(values)
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads"])
 @pytest.mark.parametrize("null", [True, False])
-def test_a_size_that_must_be_there(key, null):
+def test_a_missing_size_is_named(key, null):
     values = {**LLAMA, key: None} if null else without(LLAMA, key)
     with pytest.raises(InputError, match=f"llama: {key}: is missing or null; a positive whole number is needed"):
         from_hf_config(values)
@@ -103,8 +104,8 @@ def test_a_size_that_must_be_there(key, null):
      "vocab_size", "max_position_embeddings", "head_dim"],
 )  # fmt: skip
 @pytest.mark.parametrize("bad", [0, -1, 96.0, float("nan"), "96", True, [96]])
-def test_a_size_that_is_none(key, bad):
-    with pytest.raises(InputError, match=f"llama: {key}: .* is not a positive whole number"):
+def test_a_bad_size_is_named(key, bad):
+    with pytest.raises(InputError, match=rf"llama: {key}: {re.escape(repr(bad))} is not a positive whole number"):
         from_hf_config({**LLAMA, key: bad})
 
 
@@ -155,12 +156,12 @@ def test_a_size_that_is_none(key, bad):
         ),
     ],
 )
-def test_what_contradicts_itself_or_is_not_understood(values, message):
+def test_contradictions_and_unknown_keys_are_rejected(values, message):
     with pytest.raises(InputError, match=message):
         from_hf_config(values)
 
 
-def test_keys_that_change_nothing():
+def test_keys_without_influence_are_ignored():
     harmless = {
         "torch_dtype": "bfloat16", "rope_scaling": {"rope_type": "llama3"}, "_attn_implementation": "sdpa",
         "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "unknown": None, "unknown_too": False,
@@ -175,12 +176,12 @@ def test_keys_that_change_nothing():
     assert from_hf_config({**LLAMA, "num_key_value_heads": None}).num_kv_heads == 6
 
 
-def test_a_longer_context_than_the_model_s_is_computed():
+def test_a_context_longer_than_the_trained_one_is_computed():
     step = decode_step(from_hf_config(LLAMA), 100_000)
     assert {mm.n for mm in step if mm.name == "Q·Kᵀ"} == {100_000}
 
 
-def test_names(tmp_path):
+def test_a_model_is_named_after_its_folder_file_or_repository(tmp_path):
     assert from_hf_config({**LLAMA, "_name_or_path": "meta-llama/Llama-3.1-8B"}).name == "Llama-3.1-8B"
     assert from_hf_config(CONFIGS / "gpt2-xl.json").name == "gpt2-xl"
     folder = tmp_path / "my-model"

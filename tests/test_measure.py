@@ -24,9 +24,9 @@ from llmamdahl.device.block import Block
 from llmamdahl.device.host import Host
 from llmamdahl.device.lowbit import REPLACEMENTS, Int8, Linear, Reference, Ternary, reduction
 from llmamdahl.device.recorded import COLUMNS, KEY, against_bandwidth, fractions, predictions, read, read_rows_of, sums
-from llmamdahl.device.timing import DTYPES, MODELS, Bench, Timing, captured, checked, measure, passes, time_all
+from llmamdahl.device.timing import DTYPES, MODELS, Bench, Timing, checked, measure, passes, time_all
 from llmamdahl.errors import InputError, TableError
-from llmamdahl.models import get_model
+from llmamdahl.models import PRINTED, get_model, model_names
 from llmamdahl.tables import ROOT, write_rows
 
 TINY = {
@@ -174,7 +174,7 @@ print(ptx.count("dp4a.u32.s32") > 0)
     assert run_python(code)[-1] == "True"
 
 
-def test_unusable_shapes_are_rejected():
+def test_a_width_that_is_not_a_multiple_of_the_group_is_rejected():
     with pytest.raises(InputError, match="k: 100 is not a multiple of 64"):
         REPLACEMENTS["int4"](torch.randn(8, 100))
     with pytest.raises(InputError, match="k: 40 is not a multiple of 32"):
@@ -267,21 +267,21 @@ def test_a_missing_gpu_is_an_error():
     assert done.stderr.startswith("device: 'cuda'")
 
 
-def test_bad_arguments():
+def test_bad_arguments_are_named():
     for arguments, match in (
-        ({"models": ["opt-1b"]}, "opt-1b"),
+        ({"models": ["opt-1b"]}, "model: 'opt-1b' is unknown; did you mean opt-"),
         ({"models": ["llama-3.1-8b"]}, "model: 'llama-3.1-8b' cannot be measured; those of Table 2 can: gpt2, "),
         ({"models": [replace(TINY["gpt2"], fused_qkv=True)]}, "model: 'gpt2' cannot be measured"),
-        ({"context_lengths": [0]}, "context_length: 0"),
-        ({"batches": [0]}, "batch: 0"),
-        ({"dtype": "int8"}, "dtype: 'int8'"),
+        ({"context_lengths": [0]}, "context_length: 0 is not a positive whole number"),
+        ({"batches": [0]}, "batch: 0 is not a positive whole number"),
+        ({"dtype": "int8"}, "dtype: 'int8' is unknown; known: "),
         ({"models": ["gpt2", get_model("gpt2")]}, "model: 'gpt2' is listed 2 times"),
         ({"context_lengths": [8, 16, 8]}, "context_length: 8 is listed 2 times"),
         ({"batches": []}, "batch: nothing is listed"),
     ):
         with pytest.raises(InputError, match=match):
             measure(HOST, **arguments)
-    with pytest.raises(InputError, match="device: 'tpu'"):
+    with pytest.raises(InputError, match="device: 'tpu' is unknown; known: "):
         Host.find("tpu")
 
 
@@ -364,7 +364,7 @@ def test_without_pytorch_the_command_says_how_to_get_it(checkout, tmp_path, name
 
 
 def test_the_parts_sum_to_the_whole():
-    """Other load on the machine can spoil a round; a part left out or counted twice spoils all five."""
+    """Other load on the machine can spoil a round; a missing part, or one counted twice, spoils all five."""
     bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(HOST, cache=2**25), ())
     for _ in range(5):
         timings = bench.timings(512)
@@ -389,5 +389,5 @@ def test_steady_is_a_narrow_confidence_interval():
 
 def test_the_default_models_are_those_of_table_2():
     assert len(MODELS) == 17
+    assert set(MODELS) == {*model_names(), *(name + PRINTED for name in model_names("gpt"))}
     assert set(KEY) <= set(COLUMNS)
-    assert callable(captured)

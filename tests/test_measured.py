@@ -1,6 +1,5 @@
 """Recorded timings: complete, plausible, and compared with the law."""
 
-import math
 from itertools import product
 
 import pandas as pd
@@ -62,7 +61,7 @@ def made_up(width=0.0):
     )
 
 
-def test_from_bytes_uses_bytes_alone():
+def test_from_bytes_uses_only_bytes():
     """F = 80 / 100 and S_partial = 80 / 10 of bytes, which differ from those of the timings."""
     timings = made_up()
     projection = timings.part == "projection"
@@ -124,7 +123,7 @@ def test_nothing_recorded_is_an_empty_table(tmp_path):
     assert len(setups(empty)) == len(fractions(empty)) == 0
 
 
-def test_a_row_of_another_version(tmp_path):
+def test_a_row_of_another_version_is_rejected(tmp_path):
     rows = read_rows_of(next(MEASURED.glob("*.csv")))[:3]
     rows[1]["version"] = VERSION + 1
     write_rows(tmp_path / "device.csv", list(COLUMNS), rows)
@@ -180,9 +179,9 @@ def test_the_parts_sum_to_the_block_within_noise():
     assert whole.ratio.between(0.8, 1.2).all()
 
 
-def test_the_law_predicts():
+def test_the_law_predicts_the_recorded_speedups():
     table = predictions(TIMINGS)
     assert table.model.nunique() >= 5
     assert table.context_length.nunique() >= 4
     assert table.error.abs().median() < 0.05
-    assert not math.isnan(table.error.abs().max())
+    assert table.error.notna().all()

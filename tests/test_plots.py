@@ -43,7 +43,7 @@ def test_the_whole_is_read_from_the_frame(columns, expected):
     assert plots.whole(pd.DataFrame(columns)) == expected
 
 
-def test_measured_and_simulated_rows_of_one_whole():
+def test_measured_and_simulated_rows_may_have_one_whole():
     simulated = pd.DataFrame(PARTS)
     assert plots.whole(pd.concat([simulated, simulated.add_suffix("_us")])) == BOTH
 
@@ -53,7 +53,7 @@ def test_measured_and_simulated_rows_of_one_whole():
     [{}, {"fraction": [0.5]}, {"projection": [3]}, {"attention": [3], "unquantized": [1]}, {"whole": ["", ""]},
      {"whole": [BOTH, None]}, PARTS | {"attention": [1.0, None]}],
 )  # fmt: skip
-def test_a_frame_that_names_no_whole(columns):
+def test_a_frame_that_names_no_whole_is_rejected(columns):
     with pytest.raises(InputError, match="frame: it does not name the whole of which F is a share; add a column"):
         plots.whole(pd.DataFrame(columns))
 
@@ -65,7 +65,7 @@ def test_a_frame_that_names_no_whole(columns):
         pd.concat([pd.DataFrame(PARTS), pd.DataFrame(PARTS | {"unquantized": [1, 2]})]),
     ],
 )
-def test_a_frame_of_several_wholes(frame):
+def test_a_frame_of_several_wholes_is_rejected(frame):
     with pytest.raises(InputError, match=r"2 wholes \(projection \+ attention; .* unquantized\); select one"):
         plots.whole(frame)
 
@@ -124,7 +124,7 @@ def test_amdahl_curves_dashed_projections_solid_attention(lengths):
 
 @pytest.mark.parametrize(("unquantized", "shown"), [(False, BOTH), (True, ALL.replace(" + u", "\n+ u"))])
 def test_amdahl_curves_name_the_whole(unquantized, shown):
-    """With the LM head in the whole, F is another F than the paper's; the legend must tell them apart."""
+    """With the LM head in the whole, F is not the paper's F; the legend must show the difference."""
     cycles = sweep(OPT, [128], [EDGE_TPU], metric="cycles", unquantized=unquantized)
     curves = analysis.curves(cycles, [1, 10])
     assert plots.amdahl_curves(curves, "").legends[0].get_title().get_text() == f"whole: {shown}"
@@ -133,7 +133,7 @@ def test_amdahl_curves_name_the_whole(unquantized, shown):
         plots.amdahl_curves(mixed, "")
 
 
-def test_amdahl_curves_that_curves_did_not_make():
+def test_amdahl_curves_needs_the_columns_of_curves():
     curves = analysis.curves(sweep(["gpt2"], [128], [EDGE_TPU]).query("metric == 'cycles'"), [1, 10])
     for frame in (curves.drop(columns="whole"), curves.drop(columns="whole").assign(projection=1, attention=1)):
         with pytest.raises(InputError, match="frame: it has no column `whole`; make the curves with `curves`"):
@@ -173,7 +173,7 @@ def test_a_model_of_your_own_is_drawn_by_its_name():
     plots.amdahl_curves(analysis.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
 
 
-def test_heat_map_cells_have_three_decimals_unless_told_otherwise():
+def test_heat_map_cells_have_three_decimals_by_default():
     frame = sweep(["opt-350m"], [128, 256], [EDGE_TPU])
     cells = [f"{fraction:.3f}" for fraction in frame[frame.metric == "cycles"].fraction]
     assert texts(plots.heat_maps(frame, "F").axes[0]) == cells
@@ -209,7 +209,7 @@ def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
     assert texts(plots.crossover_bars(frame.head(1), "F = 1/2").axes[0]) == ["*"]
 
 
-def test_published_speedups():
+def test_the_scatter_shows_every_published_speedup():
     predicted = speedups.predict(speedups.read_speedups())
     figure = figures.speedup_scatter(predicted, "title")
     left, right = figure.axes
@@ -221,7 +221,7 @@ def test_published_speedups():
     assert left.get_ylim()[0] < predicted.measured.min() and left.get_ylim()[1] > predicted.measured.max()
 
 
-def test_systems_on_curves():
+def test_systems_are_drawn_on_the_curves():
     fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
     curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.read_speedups())
     figure = figures.systems_on_curves(curves, ranges, "title")

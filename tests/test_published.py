@@ -26,7 +26,7 @@ def test_every_item_checked_is_on_the_map():
     assert {*CELLS, *statements().item} <= set(MAP)
 
 
-def test_all_84_cells_of_figure_6():
+def test_all_84_cells_of_figure_6_agree():
     cells = agreement("Figure 6").query("kind == 'cell'")
     assert len(cells) == 84
     assert cells.printed.tolist() == cells.ours.tolist()
@@ -72,8 +72,8 @@ def test_only_72_heads_give_opt_66b():
     assert heads.drop(72).max() < 12
 
 
-def test_rounding_rule():
-    # facts of the paper: F = 0.80554 is printed 0.805, F = 0.99146 is printed 0.992
+def test_as_printed_rounds_as_the_paper_does():
+    # the paper prints F = 0.80554 as 0.805 and F = 0.99146 as 0.992
     assert (as_printed(0.80554), as_printed(0.99146)) == ("0.805", "0.992")
     assert (f"{0.80554:.3f}", f"{0.99146:.3f}") == ("0.806", "0.991")
 
@@ -86,14 +86,14 @@ def test_trace_adds_up_to_the_fraction():
     assert set(steps.simulator_version) == {"2.0.2"}
 
 
-def test_trace_beyond_the_store():
+def test_trace_rejects_what_is_not_in_the_store():
     with pytest.raises(InputError, match="context_length: 100 is not in the store"):
         trace("opt-350m", 100, CLOUD_TPU)
     with pytest.raises(InputError, match=r"array: SystolicArray\(rows=8, .* is not in the store"):
         trace("opt-350m", 128, SystolicArray(8, 8, name="cloud"))
 
 
-def test_files_of_the_map_exist():
+def test_the_files_on_the_map_exist():
     for item in paper_items().itertuples():
         assert (ROOT / "notebooks" / item.notebook).exists()
         assert all((ROOT / path).exists() for path in (item.png, item.csv, item.agreement) if path)
@@ -121,5 +121,5 @@ def test_readme_has_the_map():
 
 @pytest.mark.parametrize("item", ["Figure 99", "figure 6", "Figure 9"])
 def test_an_item_without_anything_to_check_is_rejected(item):
-    with pytest.raises(InputError, match="item"):
+    with pytest.raises(InputError, match=f"^item: '{item}' is unknown; known: Table 1, "):
         agreement(item)

@@ -110,7 +110,7 @@ def test_formulas_are_mathml_and_code_keeps_its_dollars(text):
     assert "$PWD/config.json" in text
 
 
-def test_the_same_each_time_into_the_file_that_is_named(text, tmp_path, monkeypatch, capsys):
+def test_the_report_is_the_same_each_time_and_goes_to_the_named_file(text, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "new" / "report.html")])
     main()
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == text

@@ -18,7 +18,7 @@ W2 = Precision(weights=2, activations=8)
 
 
 def speedup(model, context_length, after, before=FP16, device=None, **asked):
-    """What the law says with the LM head in the whole."""
+    """`share` with the LM head in the whole."""
     return share(model, context_length, device, precision=after, baseline=before, unquantized=True, **asked)
 
 
@@ -43,8 +43,8 @@ def test_bytes_of_a_decode_step_by_hand():
     assert got["unquantized"] == 2 * (1000 * d + batch * (d + 1000))
 
 
-def test_bytes_of_what_is_measured():
-    """The recorded `kilobytes` are counted from PyTorch's own tensors, in `block.py`: of weights, K and V."""
+def test_bytes_equal_the_recorded_kilobytes():
+    """`block.py` counts the recorded `kilobytes` of weights, K and V from PyTorch's own tensors."""
     rows = recorded.read()
     rows = rows[(rows.dtype == "bfloat16") & (rows.weights == "bfloat16") & rows.part.isin(["projection", "attention"])]
     for row in rows.drop_duplicates(["model", "context_length", "part"]).itertuples():
@@ -69,7 +69,7 @@ def test_latents_are_read_once():
     assert got == cache + queries_and_results
 
 
-def test_a_window_and_experts():
+def test_a_window_and_experts_by_hand():
     windowed = replace(SMALL, windows=(16, None))
     kv = 2 * 2 * 32  # K and V, in bytes a token and layer
     assert footprint(windowed, context_length=50)["attention"] == kv * (16 + 50)
@@ -78,8 +78,8 @@ def test_a_window_and_experts():
     others = 2 * (2 * 96 * 96 + 2 * 96 * 32)
     assert footprint(sparse)["projection"] == 2 * (others + 2 * 8 * one_expert)  # all that must be held
     step = matmul_traffic(sparse, 1, precision=Precision(activations=1e-9))
-    at_work = step[step.name.str.startswith("expert")].bytes.sum()
-    assert at_work == pytest.approx(2 * 2 * (2 * one_expert + 2 * (2 * 40 + 96)))  # two of them, and what they write
+    active = step[step.name.str.startswith("expert")].bytes.sum()
+    assert active == pytest.approx(2 * 2 * (2 * one_expert + 2 * (2 * 40 + 96)))  # two experts, and their results
 
 
 def test_an_untied_embedding_is_held_and_not_read():
@@ -88,7 +88,7 @@ def test_an_untied_embedding_is_held_and_not_read():
     assert bytes_of(SMALL, 9) == bytes_of(tied, 9)
 
 
-def test_time_is_the_larger_of_two():
+def test_time_is_the_larger_of_memory_and_arithmetic():
     slow_memory, slow_compute = Device("a", 1e-3, 1e9, 1e9), Device("b", 1e9, 1e-6, 4e-6)
     frames = {
         device.name: matmul_traffic(SMALL, 50, device, batch=2, precision=W2) for device in (slow_memory, slow_compute)
@@ -100,20 +100,20 @@ def test_time_is_the_larger_of_two():
 
 
 @pytest.mark.parametrize("name", devices().dropna().name)
-def test_for_one_sequence_the_device_cancels(name):
+def test_at_batch_1_the_device_cancels(name):
     for model in map(get_model, model_names()):
         of_bytes, of_time = (speedup(model, 2048, W2, device=device) for device in (None, get_device(name)))
         for value in ("fraction", "partial_speedup", "ceiling", "total_speedup"):
             assert getattr(of_bytes, value) == pytest.approx(getattr(of_time, value), rel=1e-12)
 
 
-def test_a_prefill_gains_what_the_peaks_differ_by():
+def test_a_prefill_gains_the_ratio_of_the_peaks():
     gain = speedup(get_model("opt-13b"), 512, Precision(8, 8), batch=4, device=get_device("A100 80GB"), phase="prefill")
     assert gain.partial_speedup == pytest.approx(2, rel=1e-6)
     assert gain.fraction > 0.97
 
 
-def test_equation_5_for_what_changes_and_what_stays():
+def test_the_gain_of_fewer_bits_follows_equation_5():
     gain = speedup(SMALL, 50, W2)
     before, after = bytes_of(SMALL, 50), bytes_of(SMALL, 50, W2)
     assert gain.fraction == before["projection"] / sum(before.values())
@@ -139,18 +139,20 @@ def test_amdahl_s_law_of_capacity():
 
 
 @pytest.mark.parametrize("bits", [0, -1, math.nan, math.inf, 65, True, "8", None])
-def test_bad_bits(bits):
-    with pytest.raises(InputError, match=r"weights: .* is not a number of bits; it must be above 0 and at most 64"):
+def test_bad_bits_are_rejected(bits):
+    with pytest.raises(
+        InputError, match=f"weights: {bits!r} is not a number of bits; it must be above 0 and at most 64"
+    ):
         Precision(weights=bits)
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0, -1, math.nan, math.inf, "fast"])
-def test_a_device_without_bandwidth(bandwidth):
-    with pytest.raises(InputError, match=r"mine: bandwidth_gb_s: .* is not a number above 0"):
+def test_a_device_without_bandwidth_is_rejected(bandwidth):
+    with pytest.raises(InputError, match=f"mine: bandwidth_gb_s: {bandwidth!r} is not a number above 0"):
         Device("mine", bandwidth)
 
 
-def test_bad_questions():
+def test_bad_arguments_are_named():
     with pytest.raises(InputError, match=r"device: 'A200' is unknown; known: Tesla V100 SXM2, "):
         get_device("A200")
     with pytest.raises(InputError, match="phase: 'train' is unknown; known: decode, prefill"):
@@ -208,7 +210,7 @@ def test_every_datasheet_has_its_source():
     assert (devices().source != "").all()
 
 
-def test_what_bounds_each_part():
+def test_each_part_is_bound_by_memory_or_arithmetic():
     small_batch, large_batch = (share("llama-2-7b", 512, "A100 80GB", batch=batch) for batch in (1, 512))
     assert small_batch.bound == {"projection": "memory", "attention": "memory"}
     assert large_batch.bound == {"projection": "arithmetic", "attention": "memory"}
@@ -218,7 +220,7 @@ def test_what_bounds_each_part():
 
 
 @pytest.mark.parametrize("metric", ["seconds", "bytes"])
-def test_crossovers_on_a_device_are_the_first_of_all(metric):
+def test_crossovers_on_a_device_are_the_first_where_f_is_at_most_half(metric):
     device = Device("slow", 1, 1e-3, 1e-3)
     length = crossover_context_length(SMALL, device, metric=metric, unquantized=True)
     lengths = range(1, length + 20)
@@ -229,7 +231,7 @@ def test_crossovers_on_a_device_are_the_first_of_all(metric):
     assert (found.index(True) + 1 if any(found) else None) == batch
 
 
-def test_generation_on_a_device_is_the_plain_loop():
+def test_generation_on_a_device_is_the_sum_over_its_steps():
     asked = {"batch": 3, "precision": W2, "unquantized": True}
     for device in ("A100 80GB", Device("slow", 1, 1e-3, 1e-3)):
         whole = generation_cost(SMALL, 20, device, new_tokens=30, **asked)

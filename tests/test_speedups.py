@@ -1,4 +1,4 @@
-"""The published speedups: what the table says, what is predicted from it, and which rows are rejected."""
+"""The published speedups: their table, the predictions made from it, and the rows that are rejected."""
 
 import math
 
@@ -31,7 +31,7 @@ def rounded(value):
     return value - half, value + half
 
 
-def test_the_table(table):
+def test_every_row_is_plausible_and_has_a_source(table):
     assert len(table) == 355
     plausible = table.measured.between(0.5, 100) | table.measured.isna() | (table.unit == "J")  # estimates of energy
     assert plausible.all(), table[~plausible]
@@ -51,7 +51,7 @@ def test_printed_ratios_are_those_of_the_printed_numbers(table):
         assert low <= ratios[1] and ratios[0] <= high, row
 
 
-def test_the_test_is_as_large_as_it_should_be(predicted):
+def test_at_least_100_speedups_of_6_systems_on_4_devices_are_predicted(predicted):
     speeds = predicted[predicted.quantity != "memory"]
     assert len(predicted) >= 100
     assert speeds.system.nunique() >= 6
@@ -97,7 +97,7 @@ def test_every_fraction_names_its_whole(table, predicted):
 
 
 def test_several_devices_share_the_bytes(predicted):
-    """OPT 175B on eight devices: 44 GB each, of which its weights (all but 1% of 175e9) are 350e9 / 8."""
+    """OPT 175B on eight devices: 44 GB each. Its weights, all but 1% of 175e9, take 350e9 / 8 bytes of that."""
     rows = speedups.capacity(predicted).query("model == 'opt-175b' and context_length == 512 and batch == 1")
     weights = 96 * 12 * 12288**2 + 50272 * 12288
     cache = 96 * 2 * 12288 * 512
@@ -118,7 +118,7 @@ def test_other_tables_are_rejected(table, predicted):
 
 
 def test_capacity_by_hand(predicted):
-    """BitNet b1.58 3B: 7.89 GB, of which 2 (P + E) are weights; the rest is other memory."""
+    """BitNet b1.58 3B: 7.89 GB. The weights take 2 (P + E) bytes; the rest is other memory."""
     projections, embedding = 26 * (4 * 3200**2 + 3 * 3200 * 8640), 32002 * 3200
     rows = speedups.capacity(predicted)
     row = rows[(rows.system == "BitNet b1.58") & (rows.model == "bitnet_b1_58-3b")].squeeze()
@@ -149,8 +149,8 @@ def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
     assert transferred.error_rival.abs().max() > 0.1
 
 
-def test_transfer_learns_from_the_other_half_alone(predicted):
-    """A changed speedup changes no prediction of its own half, and so not its own."""
+def test_transfer_learns_only_from_the_other_half(predicted):
+    """Changing a speedup changes no prediction in its own half of the rows, its own included."""
     before = speedups.transfer(predicted)
     changed = predicted.copy()
     where = changed.index[(changed.format == "I2_S") & (changed.model == "bitnet-7b-dummy")]
@@ -160,7 +160,7 @@ def test_transfer_learns_from_the_other_half_alone(predicted):
     assert set(before[before.format == "I2_S"].model) > set(moved)
 
 
-def test_realised(table):
+def test_realised_gives_the_range_of_each_kernel(table):
     ranges = speedups.realised(table).set_index(["system", "format", "device", "kind"])
     kernel = ranges.loc["BitNet GPU kernel", "W2A8", "A100 40GB", "kernel"]
     assert (kernel.cases, kernel.low, kernel.high) == (8, 18.87 / 14.9, 112.39 / 30.99)
@@ -179,7 +179,7 @@ def test_energy_by_hand(table):
     assert row.total_speedup == amdahl.total_speedup(row.fraction, row.partial_speedup)
 
 
-def test_summary():
+def test_summary_by_hand():
     frame = pd.DataFrame({"system": ["a", "a", "b"], "device": ["x", "y", "x"], "measured": [2.0, 4.0, 3.0]})
     frame = frame.assign(predicted=[2.2, 6.0, 3.0], error=[0.1, 0.5, 0.0], above_ceiling=[False, True, False])
     a, b = speedups.summary(frame, "system").itertuples()
@@ -213,7 +213,7 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, table, column, value, problem)
     assert len(caught.value.rows) == at
 
 
-def test_more_than_100_percent_of_the_baseline(tmp_path):
+def test_more_than_100_percent_of_the_baseline_is_rejected(tmp_path):
     raw = pd.read_csv(PUBLISHED / "speedups.csv", dtype=str, keep_default_na=False)
     at = raw.index[(raw.unit == "%") & (raw.before != "")][0]
     raw.loc[at, "after"] = "140"

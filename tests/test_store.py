@@ -184,30 +184,30 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
         read_runs(copy)
     assert (caught.value.path, caught.value.line, len(caught.value.rows)) == (path, line, good)
     if caught.type is not CutOffError:
-        with pytest.raises(TableError):
+        with pytest.raises(TableError, match=rf"runs\.csv, line {line}: {problem}"):
             fill_store(copy)
     assert path.read_bytes() == damaged  # neither reading nor the rejected campaign changes the file
 
 
 @pytest.mark.parametrize(
-    "read",
+    ("read", "file"),
     [
-        read_runs,
-        read_matmuls,
-        whole_and_by_folds,
-        lambda store: recheck(1, store),
-        lambda store: rebuild_store(store, store),
+        (read_runs, "runs"),
+        (read_matmuls, "matmuls"),
+        (whole_and_by_folds, "runs"),
+        (lambda store: recheck(1, store), "runs"),
+        (lambda store: rebuild_store(store, store), "runs"),
     ],
 )
-def test_a_store_that_is_not_there(tmp_path, read):
+def test_a_missing_store_is_reported_with_advice(tmp_path, read, file):
     """An installed package comes without `data/scalesim`."""
     advice = "no such file; SCALE-Sim's results are read from a checkout of the repository: clone it and run `pip inst"
-    with pytest.raises(TableError, match=rf"{tmp_path}/(runs|matmuls)\.csv, line 1: {advice}"):
+    with pytest.raises(TableError, match=rf"{tmp_path}/{file}\.csv, line 1: {advice}"):
         read(tmp_path)
 
 
-def test_a_matmul_without_its_run():
-    with pytest.raises(InputError, match="the store has no run of"):
+def test_a_matmul_without_its_run_is_rejected():
+    with pytest.raises(InputError, match=r"the store has no run of Run\(m=1, n=9, k=20, .*; run `make simulate`"):
         matmul_row(Run(1, 9, 20, EDGE_TPU), {})
 
 
@@ -217,7 +217,7 @@ def test_another_simulator_version_is_rejected(monkeypatch):
         simulate(Run(1, 9, 20, EDGE_TPU))
 
 
-def test_no_simulator_installed(monkeypatch):
+def test_a_missing_simulator_is_reported(monkeypatch):
     def not_found(package):
         raise PackageNotFoundError(package)
 
@@ -227,6 +227,6 @@ def test_no_simulator_installed(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [0, 1.5, float("nan")])
-def test_bad_run(bad):
-    with pytest.raises(InputError, match=r"k: .* is not a positive whole number"):
+def test_a_bad_run_is_named(bad):
+    with pytest.raises(InputError, match=f"^k: {bad} is not a positive whole number"):
         Run(1, 2, bad, EDGE_TPU)

@@ -1,4 +1,4 @@
-"""The closed form against SCALE-Sim: the whole store, live runs, and its own limits."""
+"""The closed form checked against SCALE-Sim: the whole store, live runs, and the limits of its input."""
 
 from dataclasses import replace
 
@@ -20,23 +20,23 @@ arrays = st.builds(SystolicArray, sizes, sizes, st.sampled_from(list(Dataflow)),
 dims = st.one_of(st.just(1), st.integers(1, 70))
 
 
-def test_equals_the_whole_store():
-    held = closed_form_against_store()
-    assert held.rows.sum() == 828
-    assert not held.differ.any()
+def test_the_closed_form_equals_the_whole_store():
+    compared = closed_form_against_store()
+    assert compared.rows.sum() == 828
+    assert not compared.differ.any()
 
 
 @settings(max_examples=120, deadline=None)
 @given(m=dims, n=dims, k=dims, array=arrays)
-def test_equals_live_scale_sim(m, n, k, array):
+def test_the_closed_form_equals_live_scale_sim(m, n, k, array):
     assume((array.rows, array.cols, array.dataflow, k) != (1, 1, "os", 1))  # folds of one cycle: see the next test
     run = Run(m, n, k, array)
-    said = simulate(run)
+    reported = simulate(run)
     cost = gemm_cost(m, n, k, array)
-    assert {count: getattr(cost, count) for count in SRAM_COUNTS} == {count: said[count] for count in SRAM_COUNTS}
-    assert said["stall_cycles"] == 0
+    assert {count: getattr(cost, count) for count in SRAM_COUNTS} == {count: reported[count] for count in SRAM_COUNTS}
+    assert reported["stall_cycles"] == 0
     folded = add_up(run, [(simulate(fold), number) for fold, number in folds(run)])
-    assert {name: folded[name] for name in COUNTS} == {name: said[name] for name in COUNTS}
+    assert {name: folded[name] for name in COUNTS} == {name: reported[name] for name in COUNTS}
 
 
 def test_scale_sim_fails_at_a_single_cycle():
@@ -91,7 +91,7 @@ def test_bad_array_is_named(bad):
         gemm_cost(1, bad, 3, EDGE_TPU)
 
 
-def test_unknown_counting():
+def test_an_unknown_counting_is_named():
     with pytest.raises(InputError, match="counting: 'true' is unknown; known: reported, corrected"):
         gemm_cost(1, 1, 1, EDGE_TPU, counting="true")
 
@@ -111,7 +111,7 @@ def test_large_counts_that_fit_are_exact():
     assert isinstance(cost, GemmCost)
     for i in range(3):
         assert cost.cycles[i] == gemm_cost(int(m[i]), int(n[i]), int(k[i]), CLOUD_TPU).cycles
-    with pytest.raises(CountOverflowError):
+    with pytest.raises(CountOverflowError, match=f"m: {2**63} does not fit into a signed 64-bit integer"):
         gemm_cost(np.array([2**63], dtype=np.uint64), 1, 1, CLOUD_TPU)
 
 

@@ -182,7 +182,7 @@ def test_differences_of_a_table(old, new, line):
     assert verify.moved({Path("x.csv"): old.encode()}, {Path("x.csv"): new.encode()})[0].endswith(line)
 
 
-def test_files_that_are_missing_or_new():
+def test_missing_and_new_files_are_named():
     old, new = {Path("a"): b"", Path("b"): b"1"}, {Path("b"): b"1", Path("c"): b""}
     assert verify.moved(old, new) == ["a: is missing", "c: is new"]
     assert verify.moved({Path("x"): b"\xff"}, {Path("x"): b"\xfe"}) != []
@@ -247,7 +247,7 @@ def test_a_removed_new_or_moved_cell_is_named():
     assert edited(lambda cells: cells.append(copy.deepcopy(cells[0]))) != []
 
 
-def test_bytes_of_a_notebook_outside_its_cells():
+def test_a_change_outside_the_cells_of_a_notebook_is_found():
     content = (ROOT / NOTEBOOK).read_bytes()
     for other in (content + b" ", content.replace(b'"nbformat_minor": 5', b'"nbformat_minor": 4'), b"", b"[]", b"{}"):
         assert verify.moved({NOTEBOOK: content}, {NOTEBOOK: other}) != []
@@ -258,7 +258,7 @@ def git(folder, *arguments):
     subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True)
 
 
-def test_committed_is_the_last_commit_or_else_the_disk(tmp_path):
+def test_committed_is_the_last_commit_or_without_one_the_files_on_disk(tmp_path):
     for name in verify.FOLDERS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.csv").write_text("a\n1\n")
@@ -275,7 +275,7 @@ def test_committed_is_the_last_commit_or_else_the_disk(tmp_path):
     assert found == ["data/a.csv, line 2 (a=1), a: '1' -> '2'"]
 
 
-def test_where_a_notebook_stopped(tmp_path):
+def test_the_cell_where_a_notebook_stopped_is_named(tmp_path):
     error = {"output_type": "error", "ename": "AssertionError", "evalue": "a\nb\n", "traceback": []}
     path = tmp_path / "01.ipynb"
     path.write_text(json.dumps({"cells": [{"execution_count": 7, "outputs": [error]}]}))
@@ -283,7 +283,7 @@ def test_where_a_notebook_stopped(tmp_path):
     assert verify.stopped_at(tmp_path / "02.ipynb") == "notebooks/02.ipynb: did not run to the end"
 
 
-def test_files_that_a_run_did_not_write_are_missing(tmp_path, monkeypatch):
+def test_files_that_a_run_did_not_write_are_reported_missing(tmp_path, monkeypatch):
     files = verify.on_disk(ROOT)
     copies = {ROOT / path: True for path in files if path.suffix == ".ipynb"}
     found = verify.faults(files, copies, tmp_path)

@@ -1,4 +1,4 @@
-"""The wheel: built, installed into an environment that has its run-time dependencies alone, and used from elsewhere."""
+"""The wheel: built, installed next to its run-time dependencies only, and used from another folder."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Python of an environment with the wheel; of this one it sees the wheel's run-time dependencies and no more."""
+    """Python of an environment that has the wheel and its run-time dependencies only."""
     folder = tmp_path_factory.mktemp("clean")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
@@ -118,15 +118,16 @@ def test_the_wheel_works_from_another_folder(installed, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_the_wheel_s_command_line(installed, tmp_path):
+def test_the_command_line_of_the_wheel_works(installed, tmp_path):
     done = run(installed, tmp_path, "-m", "llmamdahl", "share", "opt-350m", "--json")
     assert round(json.loads(done.stdout)["fraction"], 3) == 0.371
     assert "version 0.1.0" in run(installed, tmp_path, "-m", "llmamdahl", "--version").stdout
 
 
-def test_what_a_wheel_lacks_is_said(installed, tmp_path):
+def test_a_table_that_the_wheel_lacks_is_reported(installed, tmp_path):
     done = run(installed, tmp_path, "-c", "from llmamdahl.scalesim.store import read_matmuls; read_matmuls()")
-    assert "checkout of the repository" in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("llmamdahl.errors.TableError: ") and "checkout of the repository" in last
 
 
 def test_a_bare_checkout_works_with_nothing_installed(tmp_path):

@@ -1,6 +1,6 @@
 """Compare SCALE-Sim 3.0.0 with 2.0.2 and the closed form, on the MatMuls of `test_dram.py` (`make witness`).
 
-3.0.0 needs an older NumPy than this environment has, so it runs in an environment of its own, build/witness. It reads
+3.0.0 needs an older NumPy than this environment has, so it runs in its own environment, build/witness. It reads
 each MatMul from input files in its own formats, and the counts are read from its reports.
 """
 
