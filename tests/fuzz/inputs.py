@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import warnings
 from collections import Counter
@@ -57,7 +58,7 @@ def answer(call, names):
             return result
     except InputError as error:
         message = str(error)
-        named = any(name in message for name in names.split()) and ": " in message
+        named = any(re.search(rf"(^|[ .]){re.escape(name.removesuffix(':'))}: ", message) for name in names.split())
         assert named and len(message) < 3000, message[:3000]
         return REJECTED
     finally:

@@ -223,7 +223,7 @@ odd_keys = st.dictionaries(st.sampled_from(["model_type", "hidden_size", 7, None
 @fuzz
 @given(one_in(8, sized, st.one_of(NONSENSE, odd_keys)))
 def test_from_hf_config_of_nonsense(config):
-    model = answer(lambda: from_hf_config(config), f"config num_heads model_type {' '.join(KEYS)}")
+    model = answer(lambda: from_hf_config(config), f"config num_heads num_kv_heads model_type {' '.join(KEYS)}")
     if model is not REJECTED:  # then every key that it needs is there, under its own name or an alias
         width = config["n_embed"] if config["hidden_size"] is None else config["hidden_size"]
         assert model.hidden_size == as_size(width)

@@ -74,7 +74,8 @@ def test_gemm_cost(m, n, k, data):
     array = data.draw(one_in(15, arrays))
     counting = data.draw(one_in(15, st.sampled_from(["reported", "corrected"])))
     cost = answer(
-        lambda: gemm_cost(m, n, k, array, counting=counting), "m n k array counting cycles reads writes memory_accesses"
+        lambda: gemm_cost(m, n, k, array, counting=counting),
+        f"m n k array hardware counting memory_accesses {' '.join(SRAM_COUNTS)}",
     )
     dims = [as_dimension(value) for value in (m, n, k)]
     good = all(dim is not None for dim in dims) and isinstance(array, SystolicArray)

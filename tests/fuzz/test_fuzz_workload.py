@@ -12,9 +12,11 @@ from inputs import EDGES, REJECTED, SIZES, SMALL, answer, as_size, counts_of, fu
 from llmamdahl.analysis import COLUMNS, METRICS, sweep
 from llmamdahl.hardware import SystolicArray
 from llmamdahl.models import Decoder, Experts, Latent, get_model, model_names, zoo_names
+from llmamdahl.systolic import SRAM_COUNTS
 from llmamdahl.workload import Part, decode_step, prefill
 
 NAMES = [*model_names(), *zoo_names()]
+COUNTS = " ".join(SRAM_COUNTS)
 
 
 @st.composite
@@ -150,7 +152,7 @@ def members(values):
 def test_sweep(names, lengths, designs, kind, counting, ifmap):
     given_lists = [list(values) if isinstance(values, Iterator) else values for values in (names, lengths, designs)]
     passed = [KINDS[kind](values) if isinstance(values, list) else values for values in given_lists]
-    known = "model context_length hardware array counting ifmap sweep cycles reads writes memory_accesses"
+    known = f"model models context_length context_lengths hardware arrays counting ifmap sweep memory_accesses {COUNTS}"
     frame = answer(lambda: sweep(*passed, counting=counting, ifmap=ifmap), known)
     names, lengths, designs = map(members, given_lists)
     good = None not in (names, lengths, designs) and isinstance(counting, str) and isinstance(ifmap, str)
