@@ -99,7 +99,7 @@ def test_models_and_devices():
             ["share", "gpt2", "--on", "H200", "--counting", "corrected"],
             "counting: 'corrected' is given, but H200 is not",
         ),
-        (["share", "gpt2", "--on", "H200", "--batch", f"1{'0' * 290}"], "W_"),
+        (["share", "gpt2", "--on", "H200", "--batch", str(2**999)], "W_I: its bytes or operations are too large"),
         (["share", "nothere/config.json"], "model: 'nothere/config.json': no such file"),
         (
             ["crossover", "gpt2", "--phase", "prefill"],
