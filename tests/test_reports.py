@@ -1,7 +1,7 @@
-"""SCALE-Sim's reports: those of the topologies it ships, and of random layers simulated on the spot, cell by cell.
+"""Reports compared cell by cell with SCALE-Sim's own, of topologies it ships and of random layers simulated here.
 
-`python tests/test_reports.py 500` simulates that many layers (about a minute a thousand) and prints how many differ;
-`make test` takes 40.
+`python tests/test_reports.py 500` simulates 500 random layers (a minute for a thousand) and prints how many cells
+differ; `make test` simulates 40.
 """
 
 import random
@@ -15,10 +15,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from compendium.bench import best
+from llmamdahl.dram import buffer_words
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
-from llmamdahl.scalesim import reports, trace
+from llmamdahl.scalesim import reports, trace, windows
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
+from llmamdahl.scalesim.simulator import Run
 from llmamdahl.scalesim.topology import CONV_COLUMNS, ConvLayer, GemmLayer, read_topology
 
 DATA = Path(__file__).parent / "data" / "scalesim"
@@ -31,20 +33,20 @@ def kind_of(topology):
 
 
 def differences(ours, theirs):
-    """Number of cells of the three files in two folders, and those that are not the same text."""
+    """The number of cells in the three files of a folder, and the cells whose text differs between two folders."""
     cells, found = 0, []
     for name, columns in COLUMNS.items():
         lines = [(folder / f"{name}.csv").read_text(encoding="utf-8").split("\n") for folder in (ours, theirs)]
         assert len(lines[0]) == len(lines[1])
-        for mine, said in zip(*lines, strict=True):
-            pairs = list(zip(mine.split(","), said.split(","), strict=True))
+        for mine, expected in zip(*lines, strict=True):
+            pairs = list(zip(mine.split(","), expected.split(","), strict=True))
             cells += len(pairs) - 1
-            found += [(columns[i], said.split(",")[0], *pair) for i, pair in enumerate(pairs) if len({*pair}) > 1]
+            found += [(columns[i], expected.split(",")[0], *pair) for i, pair in enumerate(pairs) if len({*pair}) > 1]
     return cells, found
 
 
 @pytest.mark.parametrize("run", RUNS, ids=str)
-def test_topologies_that_scale_sim_ships(run, tmp_path):
+def test_topologies_shipped_with_scale_sim(run, tmp_path):
     topology, name = run.parts
     layers = read_topology(DATA / "topologies" / f"{topology}.csv", kind_of(topology))
     array = SystolicArray.from_scalesim_cfg(DATA / "configs" / f"{name}.cfg")
@@ -61,12 +63,12 @@ def test_topologies_that_scale_sim_ships(run, tmp_path):
 
 
 def only_last_digits(found):
-    """Whether all that differs are averages over folds: Python 3.11, which wrote the data, adds floats up plainly."""
+    """Whether only averages over folds differ, and only in digits that depend on the version of Python's `sum`."""
     averages = {"Mapping Efficiency %", "Compute Util %"}
     return all(column in averages and isclose(float(a), float(b), rel_tol=1e-13) for column, _, a, b in found)
 
 
-def test_another_way_to_add_up_changes_last_digits_of_two_columns(tmp_path, monkeypatch):
+def test_another_summation_changes_only_the_last_digits_of_averages(tmp_path, monkeypatch):
     monkeypatch.setattr(reports, "sum", fsum, raising=False)  # Python 3.12's sum is about as exact
     differ = 0
     for run in RUNS:
@@ -83,19 +85,19 @@ def name_in(cfg):
     return SystolicArray.from_scalesim_cfg(cfg).name
 
 
-def test_what_was_simulated_is_worth_comparing():
+def test_the_stored_reports_cover_every_dataflow_refetches_and_edges():
     dataflows = Counter(array_of(run).dataflow for run in RUNS)
     assert set(dataflows) == set(Dataflow)
     assert len({run.parts[0] for run in RUNS}) >= 10
-    again = sticking = 0
+    refetched = at_edge = 0
     for run in RUNS:
         layers = read_topology(DATA / "topologies" / f"{run.parts[0]}.csv", kind_of(run.parts[0]))
         lines = (DATA / "reports" / run / "DETAILED_ACCESS_REPORT.csv").read_text(encoding="utf-8").splitlines()[1:]
         reads = [int(line.split(",")[COLUMNS["DETAILED_ACCESS_REPORT"].index("DRAM IFMAP Reads")]) for line in lines]
         convs = [pair for pair in zip(layers, reads, strict=True) if isinstance(pair[0], ConvLayer)]
-        again += sum(words > trace.distinct_words(layer) for layer, words in convs)
-        sticking += sum(trace.sticks_out(layer) for layer, _ in convs)
-    assert again > 30 and sticking > 10
+        refetched += sum(words > windows.distinct_words(layer) for layer, words in convs)
+        at_edge += sum(windows.past_edge(layer) for layer, _ in convs)
+    assert refetched > 30 and at_edge > 10
 
 
 def array_of(run):
@@ -103,17 +105,17 @@ def array_of(run):
 
 
 def drawn_array(rng):
-    """An array with SRAMs so small that operands are fetched again."""
+    """A random array whose SRAMs are so small that operands are fetched more than once."""
     cols = rng.choice([rng.randint(1, 24), rng.choice([1, 2, 4, 8, 16, 32, 64])])
     if rng.random() < 0.05:
-        cols = rng.choice([512, 600])  # half an SRAM of a kB, and more
+        cols = rng.choice([512, 600])  # half an SRAM of 1 kB, and more than half
     srams = rng.choices([1, 2, 3], [6, 1, 1], k=3)
     return SystolicArray(rng.randint(1, 24), cols, rng.choice(list(Dataflow)), *srams, name="drawn")
 
 
 def drawn_layer(rng, array, kind):
-    """A layer that SCALE-Sim takes about a tenth of a second for: of 40, the one nearest to a boundary of a buffer."""
-    buffers = {"ifmap": trace.buffer_words(array.ifmap_sram_kb), "ofmap": 512 * array.ofmap_sram_kb}
+    """Of 40 random layers of at most a tenth of a second in SCALE-Sim, the nearest to a boundary of a buffer."""
+    buffers = {"ifmap": buffer_words(array.ifmap_sram_kb), "ofmap": 512 * array.ofmap_sram_kb}
     boundary = rng.choice(["ifmap", "ofmap", None])
 
     def distance(layer):
@@ -121,7 +123,7 @@ def drawn_layer(rng, array, kind):
             return 0
         words = layer.m * layer.n
         if boundary == "ifmap":
-            words = trace.distinct_words(layer) if kind == "conv" else layer.m * layer.k
+            words = windows.distinct_words(layer) if kind == "conv" else layer.m * layer.k
         over = words % buffers[boundary]
         return min(over, buffers[boundary] - over) + (1000 if words < buffers[boundary] - 2 else 0)
 
@@ -139,7 +141,7 @@ def drawn_layer(rng, array, kind):
 
 
 def topology_text(layers):
-    """A topology; a single stride column where that says the same."""
+    """The text of a topology file; a layer with equal strides has a single stride column."""
     lines = ["Layer, ..."]
     for layer in layers:
         sizes = [getattr(layer, name) for name in CONV_COLUMNS] if isinstance(layer, ConvLayer) else None
@@ -150,7 +152,7 @@ def topology_text(layers):
 
 
 def compared(number, seed=0, batch=10):
-    """Random layers, ten on one array, given to SCALE-Sim as files: array, layers, cells compared, differences."""
+    """For every ten random layers: their array, the layers, the number of cells compared, and the differences."""
     rng = random.Random(seed)
     for start in range(0, number, batch):
         array, kind = drawn_array(rng), "gemm" if start % (4 * batch) == 3 * batch else "conv"
@@ -160,34 +162,35 @@ def compared(number, seed=0, batch=10):
             yield array, layers, *differences(ours, simulated(layers, array, Path(name)))
 
 
-def beyond(layer, array):
-    """Which of the harder rules a layer meets."""
+def hard_cases(layer, array):
+    """The harder rules that apply to a layer."""
     row = report_rows([layer], array)["DETAILED_ACCESS_REPORT"][0]
     conv = isinstance(layer, ConvLayer)
-    words = trace.distinct_words(layer) if conv else layer.m * layer.k
+    words = windows.distinct_words(layer) if conv else layer.m * layer.k
+    last_cycle = trace.fold_grid(Run(layer.m, layer.n, layer.k, array)).last_cycle
     return Counter(
         {
-            "ifmap again": row["DRAM IFMAP Reads"] > words,
-            "windows share words": conv and not trace.asked_once(layer) and not trace.sticks_out(layer),
-            "windows stick out": conv and trace.sticks_out(layer),
-            "filter again": row["DRAM Filter Reads"] > layer.k * layer.n,
-            "ofmap drained": row["DRAM OFMAP Start Cycle"] < trace.folds(layer, array).last_cycle,
+            "ifmap refetched": row["DRAM IFMAP Reads"] > words,
+            "windows overlap": conv and not windows.requested_once(layer) and not windows.past_edge(layer),
+            "windows past the edge": conv and windows.past_edge(layer),
+            "filter refetched": row["DRAM Filter Reads"] > layer.k * layer.n,
+            "ofmap drained": row["DRAM OFMAP Start Cycle"] < last_cycle,
         }
     )
 
 
 def test_40_random_layers():
-    met = Counter()
+    covered = Counter()
     for array, layers, cells, found in compared(40):
         assert not found, (array, layers)
         assert cells == (len(layers) + 1) * sum(map(len, COLUMNS.values()))
         for layer in layers:
-            met += beyond(layer, array)
-    assert len(met) == 5 and min(met.values()) >= 3, met  # or the sample would show nothing
+            covered += hard_cases(layer, array)
+    assert len(covered) == 5 and min(covered.values()) >= 3, covered
 
 
 def detail(layer, array):
-    """The memories of a layer, as `ifmap`, `filter`, `ofmap`: start, stop and words of SRAM, then of DRAM."""
+    """For each operand: start cycle, stop cycle and words of its SRAM, then of the DRAM."""
     row = list(report_rows([layer], array)["DETAILED_ACCESS_REPORT"][0].values())[1:]
     return {name: [*row[3 * i : 3 * i + 3], *row[9 + 3 * i : 12 + 3 * i]] for i, name in enumerate(OPERANDS)}
 
@@ -198,23 +201,23 @@ OPERANDS = ("ifmap", "filter", "ofmap")
 @pytest.mark.parametrize(
     ("layer", "array", "ifmap"),
     [
-        # Windows of 2 of 600 words, one after another, in 2 cycles each: words 0 to 499 fill the buffer in the second
-        # cycle of window 498. The next window starts at word 499, which is fetched again: 500 + 101. The first 50 sets
-        # of 10 words come at 10 a cycle, up to cycle 0.
+        # 599 windows of 2 words, in 2 cycles each, over an ifmap of 600 words. The second word of window 498 is the
+        # 500th distinct word and fills the buffer. Window 499 starts with a word fetched before, so the reads are
+        # 500 + 101. The first 50 sets of 10 words arrive at 10 words a cycle, up to cycle 0.
         (ConvLayer("x", 1, 600, 1, 2, 1, 1, 1, 1), (1, 1, "os"), [1, 1198, 1198, -50, 2 * 498 + 1 + 1, 601]),
-        # A second filter, a second pass: 101 words are inside, and 0 to 398 fill it up in the second cycle of window
-        # 599 + 397. Words 398 to 599 are fetched after that: 500 + 500 + 202.
+        # A second filter makes a second pass. It starts with 101 words in the buffer; words 0 to 398 fill it, in the
+        # second cycle of window 599 + 397. Words 398 to 599 are fetched after that: 500 + 500 + 202.
         (ConvLayer("x", 1, 600, 1, 2, 1, 2, 1, 1), (1, 1, "os"), [1, 2396, 2396, -50, 2 * (599 + 397) + 2, 1202]),
-        # Rows 0, 2 and 4 of an ifmap of 4 rows: SCALE-Sim's ceil((4 - 1 + 2) / 2) = 3 rows of output. The last is
-        # asked for, so it counts as a read of SRAM, but it has no address. Two words fill one set: 10 of DRAM, a cycle.
+        # Rows 0, 2 and 4 of an ifmap of 4 rows: SCALE-Sim computes ceil((4 - 1 + 2) / 2) = 3 output rows. Row 4 counts
+        # as an SRAM read but has no address. The other two words need one set of 10 words, one cycle of DRAM.
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (1, 1, "os"), [1, 2, 3, -1, -1, 2]),
-        # The same on 4 x 2, weight stationary: a block of one row is loaded in 4 cycles and streams from the 5th on.
+        # The same layer on 4 x 2, weight stationary: the filter loads in 4 cycles, and the ifmap streams from cycle 4.
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (4, 2, "ws"), [5, 6, 3, -1, -1, 2]),
-        # Input stationary: the pixels are 2 columns, then the third; its fold of 4 + 4 + 1 cycles asks for nothing.
+        # Input stationary: two output pixels fill 2 columns, and the third has a fold of its own without any address.
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (4, 2, "is"), [4, 4, 3, -1, -1, 2]),
     ],
 )
-def test_an_ifmap_by_hand(layer, array, ifmap, tmp_path):
+def test_ifmap_by_hand(layer, array, ifmap, tmp_path):
     array = SystolicArray(*array, 1, 1, 1, name="hand")
     assert detail(layer, array)["ifmap"] == ifmap
     assert not differences(write_reports([layer], array, tmp_path / "ours"), simulated([layer], array, tmp_path))[1]
@@ -223,11 +226,11 @@ def test_an_ifmap_by_hand(layer, array, ifmap, tmp_path):
 @pytest.mark.parametrize(
     ("cols", "results", "start", "stop"),
     [
-        # A column of results of a k of 1, one a cycle from cycle 1 on, in lines of `cols`; half the SRAM is 512.
-        (1, 512, 512, 512 + 511),  # no drain: 512 lines after the last cycle
-        (1, 513, 513, 513),  # a drain at result 513, which leaves a line
+        # One result a cycle from cycle 1 on, because k = 1 and n = 1. Half the SRAM is 512 words.
+        (1, 512, 512, 512 + 511),  # no drain: 512 lines are left after the last cycle
+        (1, 513, 513, 513),  # result 513 starts a drain, which leaves one line
         (1, 1025, 513, 1025),
-        (1, 1026, 513, 1026 + 1),  # a second drain at 1025, which leaves a line, as does the last result
+        (1, 1026, 513, 1026 + 1),  # result 1025 starts a second drain, which leaves one line; result 1026 adds another
     ],
 )
 def test_results_by_hand(cols, results, start, stop, tmp_path):
@@ -238,7 +241,7 @@ def test_results_by_hand(cols, results, start, stop, tmp_path):
 
 
 @pytest.mark.parametrize("cols", [2, 7, 256, 512, 513, 600])
-def test_results_at_every_boundary(cols, tmp_path):
+def test_results_near_every_drain(cols, tmp_path):
     array = SystolicArray(2, cols, "ws", 99, 99, 1, name="edges")
     layers = []
     for results in (512, 513, 514, 1024, 1025, 1026, 1027, 1538, 1539):
@@ -248,7 +251,7 @@ def test_results_at_every_boundary(cols, tmp_path):
 
 
 def simulated(layers, array, folder):
-    """SCALE-Sim's reports of these layers; the folder that they are in."""
+    """The folder of the reports that SCALE-Sim writes for these layers."""
     from scalesim.scale_sim import scalesim
 
     kind = "conv" if isinstance(layers[0], ConvLayer) else "gemm"
@@ -261,9 +264,9 @@ def simulated(layers, array, folder):
     return folder / "theirs" / array.run_name
 
 
-def test_what_scale_sim_has_no_report_of_is_rejected(tmp_path):
+def test_a_layer_without_a_report_is_rejected(tmp_path):
     one = SystolicArray(1, 1, "os", 1, 1, 1)
-    with pytest.raises(InputError, match=r"^layer 1 \(y\): takes one cycle, which SCALE-Sim counts as none"):
+    with pytest.raises(InputError, match=r"^layer 1 \(y\): takes a single cycle; SCALE-Sim reports it as 0"):
         report_rows([GemmLayer("x", 1, 1, 2), GemmLayer("y", 1, 1, 1)], one)
     wide, layer = SystolicArray(2, 1000, "ws", 1, 1, 1), GemmLayer("x", 3, 1000, 4)
     with pytest.raises(InputError, match=r"^layer 0 \(x\): filter_sram_kb: 1 holds 500 words, fewer than the 1000"):
@@ -275,10 +278,10 @@ def test_what_scale_sim_has_no_report_of_is_rejected(tmp_path):
 
 
 def test_an_ifmap_too_large_to_replay_is_rejected():
-    layer = ConvLayer("Conv1b", 2046, 2046, 3, 3, 64, 64, 1, 1)  # of UNet_2d
+    layer = ConvLayer("Conv1b", 2046, 2046, 3, 3, 64, 64, 1, 1)  # from UNet_2d
     array = SystolicArray(128, 128, "ws", 1024, 1024, 1024)
     with pytest.raises(
-        InputError, match=r"^layer 0 \(Conv1b\): windows of .*; with ifmap_sram_kb >= (\d+) the"
+        InputError, match=r"^layer 0 \(Conv1b\): overlapping windows of .*; with ifmap_sram_kb >= (\d+) the"
     ) as raised:
         report_rows([layer], array)
     enough = int(raised.value.args[0].split(">= ")[1].split()[0])
@@ -301,12 +304,12 @@ def test_bad_arguments(tmp_path):
     assert write_reports([layer], SystolicArray(3, 4), tmp_path / "new").name == "3x4"
 
 
-def test_chunks_do_not_show(monkeypatch):
+def test_reports_do_not_depend_on_the_size_of_chunks(monkeypatch):
     rng = random.Random(5)
     arrays = [drawn_array(rng) for _ in range(60)]
     layers = [drawn_layer(rng, array, "conv") for array in arrays]
     whole = [report_rows([layer], array) for layer, array in zip(layers, arrays, strict=True)]
-    monkeypatch.setattr(trace, "CHUNK", 50)
+    monkeypatch.setattr(windows, "CHUNK", 50)
     assert [report_rows([layer], array) for layer, array in zip(layers, arrays, strict=True)] == whole
 
 
@@ -323,7 +326,7 @@ if __name__ == "__main__":
         row = table[Dataflow(array.dataflow)]
         row.update({"layers": len(layers), "cells": cells, "differ": len(found)})
         for layer in layers:
-            row.update(beyond(layer, array))
+            row.update(hard_cases(layer, array))
         if found:
             print(f"{array}: {[(layers[int(i)], *rest) for i, *rest in found if i.isdigit()]}")
     columns = ["layers", "cells", "differ", *(name for name in max(table.values(), key=len) if " " in name)]

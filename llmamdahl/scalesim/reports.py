@@ -1,15 +1,15 @@
-"""SCALE-Sim 2.0.2's three reports of a topology, in milliseconds: the text it would write, digit by digit.
+"""The three reports that SCALE-Sim 2.0.2 writes for a topology, equal to its own byte for byte, in milliseconds.
 
-Cycles and SRAM counts are those of `gemm_cost`, as are the DRAM counts of filters and results, and of ifmaps whose
-windows share no word. The rest is of `trace.py`: start and stop cycles, and the DRAM reads of other ifmaps.
+`gemm_cost` gives the cycles, the SRAM counts and the DRAM counts, except the DRAM reads of an ifmap whose windows
+overlap or extend past its edge. `windows.py` gives those, and `trace.py` the start and stop cycles.
 
-Cycles of memories are floats, as in the simulator. It dates SRAM reads one cycle after they are asked for, a result and
-a write to DRAM with the cycle itself. Bandwidths are words a cycle: SRAM words over the total cycles, DRAM words over
-the cycles from start to stop. For WS and IS compute utilisation divides by cols - 1 cycles a fold more than one takes.
+Start and stop cycles are floats, as in the simulator. It reports an SRAM read one cycle after the request, and results
+and DRAM writes in the cycle itself. Bandwidths are in words per cycle: SRAM words over the total cycles, DRAM words
+over the cycles from start to stop.
 
-Mapping efficiency and compute utilisation are averages over folds, added up one by one with Python's `sum`. So the last
-digits too are those of the simulator, if it runs under the same version of Python: from 3.12 on `sum` makes up for its
-rounding (a relative difference of at most 1.5e-14, in 120 of the 6752 cells of `tests/data/scalesim/`).
+Mapping efficiency and compute utilisation are averages over folds, added one by one with Python's `sum`. So their last
+digits equal SCALE-Sim's if both run on the same version of Python. From 3.12 on, `sum` compensates for rounding, which
+changes 120 of the 6752 cells in `tests/data/scalesim/`, by at most 1.5e-14 of their value.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
+from llmamdahl.dram import array_requests
 from llmamdahl.errors import InputError, instance, listed
-from llmamdahl.hardware import Dataflow, SystolicArray
-from llmamdahl.scalesim import trace
+from llmamdahl.hardware import SystolicArray
+from llmamdahl.scalesim import trace, windows
+from llmamdahl.scalesim.simulator import Run
 from llmamdahl.scalesim.topology import ConvLayer, GemmLayer, Layer
 from llmamdahl.systolic import GemmCost, gemm_cost
 from llmamdahl.tables import Row
 
-MOST_FOLDS = 2**26
-"""Of a layer, which take a second to add up."""
+MAX_FOLDS = 2**26
+"""Folds of the largest layer whose utilisations are averaged, which takes a second."""
 
 COLUMNS = {
     "COMPUTE_REPORT": (
@@ -53,15 +55,14 @@ COLUMNS = {
         ),
     ),
 }
-"""The reports and their columns, in SCALE-Sim's order. Counts are words of a byte, bandwidths words a cycle."""
-
+"""The reports and their columns, in SCALE-Sim's order. Counts are words of one byte, bandwidths words per cycle."""
 
 Values = tuple[list[float], list[float], list[float]]
-"""A row of each report, without its number."""
+"""A row of each report, without its `LayerID`."""
 
 
-class Accesses(NamedTuple):
-    """What SCALE-Sim says of one memory and one layer."""
+class MemoryUse(NamedTuple):
+    """Accesses of one layer to one memory, as SCALE-Sim reports them: first and last cycle, and words."""
 
     start: float
     stop: float
@@ -69,7 +70,7 @@ class Accesses(NamedTuple):
 
     @property
     def bandwidth(self) -> float:
-        """Words a cycle, from start to stop."""
+        """Words per cycle, from start to stop."""
         return self.words / (self.stop - self.start + 1)
 
 
@@ -79,21 +80,22 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
     Parameters
     ----------
     layers
-        Of `read_topology`, or `ConvLayer` and `GemmLayer` made by hand.
+        Layers from `read_topology`, or your own `ConvLayer` and `GemmLayer`.
     array
         The systolic array, simulated without stalls (`InterfaceBandwidth: CALC`).
 
     Returns
     -------
     dict of str to list of dict
-        The keys of `COLUMNS`; for each a row a layer, by column. `str` of a value is what SCALE-Sim writes.
+        For each key of `COLUMNS`, one row per layer. SCALE-Sim writes `str` of each value.
 
     Raises
     ------
     InputError
-        No layer, or one without a report; it names the layer. A layer may take a single cycle, by which SCALE-Sim
-        divides as 0; a read buffer may hold fewer words than the array can ask for in one cycle, where it can divide by
-        0; or overlapping windows (`trace.MOST_ACCESSES`) or folds (`MOST_FOLDS`) may be too many to go through.
+        There is no layer, or a layer has no report; the message names it. A layer has no report if it takes a single
+        cycle, if the array can request more words in one cycle than a read buffer holds (SCALE-Sim divides by zero in
+        the first case, and can do so in the second), or if it has more than `MAX_FOLDS` folds or, in overlapping
+        windows, more than `windows.MAX_ACCESSES` words.
     CountOverflowError
         A count above 2**63 - 1.
 
@@ -102,7 +104,7 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
     >>> rows = report_rows([conv, GemmLayer("logits", 1, 1000, 512)], EDGE_TPU)
     >>> [row["Total Cycles"] for row in rows["COMPUTE_REPORT"]]
     [158421, 18367]
-    >>> rows["DETAILED_ACCESS_REPORT"][0]["DRAM IFMAP Reads"]  # 224 x 224 x 3, each once
+    >>> rows["DETAILED_ACCESS_REPORT"][0]["DRAM IFMAP Reads"]  # each of 224 x 224 x 3 words once
     150528
     """
     instance("array", array, SystolicArray)
@@ -122,17 +124,17 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
 
 
 def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | Path) -> Path:
-    """Write the three files that SCALE-Sim would write with `-p folder`, and the folders they need.
+    """Write the three files that SCALE-Sim would write with `-p folder`; create folders that do not exist.
 
     Returns
     -------
     Path
-        Where they are: `folder / array.run_name`.
+        The folder of the files, `folder / array.run_name`.
 
     Raises
     ------
     InputError
-        As `report_rows`, and a label that cannot be the name of a folder.
+        The errors of `report_rows`, or a label of the array that cannot name a folder.
 
     >>> from tempfile import TemporaryDirectory
     >>> from llmamdahl.hardware import EDGE_TPU
@@ -155,69 +157,75 @@ def write_reports(layers: Iterable[Layer], array: SystolicArray, folder: str | P
 
 def _layer_values(layer: Layer, array: SystolicArray) -> Values:
     """The rows of a layer."""
-    cost, grid = gemm_cost(layer.m, layer.n, layer.k, array), trace.folds(layer, array)
-    cycles = int(cost.cycles)
+    cost = gemm_cost(layer.m, layer.n, layer.k, array)
+    run = Run(layer.m, layer.n, layer.k, array)
+    cycles, grid = int(cost.cycles), trace.fold_grid(run)
     if not cycles:
-        raise InputError("takes one cycle, which SCALE-Sim counts as none and then divides by")
-    sram = _sram(layer, array, cost, grid)
-    dram = _dram(layer, array, cost, grid)
+        raise InputError("takes a single cycle; SCALE-Sim reports it as 0 cycles and then divides by them")
+    sram = _sram(layer, run, cost, grid)
+    dram = _dram(layer, run, cost, grid)
     bandwidths = [memory.words / cycles for memory in sram] + [memory.bandwidth for memory in dram]
-    return [cycles, 0, *_utilisations(layer, array, grid)], bandwidths, [*chain(*sram, *dram)]
+    return [cycles, 0, *_utilisations(run, grid)], bandwidths, [*chain(*sram, *dram)]
 
 
-def _utilisations(layer: Layer, array: SystolicArray, grid: trace.Folds) -> tuple[float, float, float]:
-    """Overall utilisation, mapping efficiency and compute utilisation, in percent, rounded where SCALE-Sim rounds."""
-    elements, time = array.rows * array.cols, trace.spatial(layer, array.dataflow)[2]
-    cycles = grid.cycles + (0 if array.dataflow == Dataflow.OS else array.cols - 1)
+def _utilisations(run: Run, grid: trace.FoldGrid) -> tuple[float, float, float]:
+    """Overall utilisation, mapping efficiency and compute utilisation, in percent (`simulator.utilisations`).
+
+    The order of operations is SCALE-Sim's, so that every step rounds as it does there.
+    """
+    elements, time, steps = run.array.rows * run.array.cols, run.spatial[2], run.fold_steps
     return (
-        layer.m * layer.n * layer.k * 100 / (grid.last_cycle * elements),
+        run.m * run.n * run.k * 100 / (grid.last_cycle * elements),
         _average(lambda used: used / elements, grid) * 100,
-        _average(lambda used: used * time / (elements * cycles), grid) * 100,
+        _average(lambda used: used * time / (elements * steps), grid) * 100,
     )
 
 
-def _average(value: Callable[[int], float], grid: trace.Folds) -> float:
-    """Average over the folds, in their order, of a value of the elements that one uses."""
+def _average(value: Callable[[int], float], grid: trace.FoldGrid) -> float:
+    """Average over the folds, in their order, of a function of the processing elements that a fold uses."""
     number = grid.down * grid.across
-    if number > MOST_FOLDS:
-        raise InputError(f"{number} folds; a utilisation of each is added up, and more than {MOST_FOLDS} take too long")
+    if number > MAX_FOLDS:
+        raise InputError(f"{number} folds; utilisations are added up fold by fold, for at most {MAX_FOLDS}")
+    # All columns of folds but the last have the same values, and so do all folds of a column but the last.
     column, last = (
-        [value(grid.rows * cols)] * (grid.down - 1) + [value(grid.last_rows * cols)]
-        for cols in (grid.cols, grid.last_cols)
+        [value(grid.array.rows * cols)] * (grid.down - 1) + [value(grid.last_rows * cols)]
+        for cols in (grid.array.cols, grid.last_cols)
     )
     return sum(chain(chain.from_iterable(repeat(column, grid.across - 1)), last)) / number
 
 
-def _sram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:
-    """First and last access and words of the three SRAMs: those of the first fold and of the last."""
+def _sram(layer: Layer, run: Run, cost: GemmCost, grid: trace.FoldGrid) -> list[MemoryUse]:
+    """Use of the ifmap, filter and ofmap SRAM."""
     words = map(int, (cost.ifmap_sram_reads, cost.filter_sram_reads, cost.ofmap_sram_writes))
     found = []
-    for shape, latency, number in zip(trace.demands(layer, array), (1, 1, 0), words, strict=True):
-        first = shape(grid.used_rows(0), grid.used_cols(0)).first
-        last = shape(grid.last_rows, grid.last_cols)
+    for pattern, latency, number in zip(trace.access_patterns(run), (1, 1, 0), words, strict=True):
+        # The first access is in the first fold, and the last access in the last.
+        first = pattern(grid.used_rows(0), grid.used_cols(0)).first
+        last = pattern(grid.last_rows, grid.last_cols)
         stop = grid.start(grid.down - 1, grid.across - 1) + last.cycle(last.words - 1)
-        found.append(Accesses(float(first + latency), float(stop + latency), number))
-    # The last accesses to the ifmap may have no address.
-    if isinstance(layer, ConvLayer) and trace.sticks_out(layer):
-        found[0] = found[0]._replace(stop=float(trace.last_ifmap_cycle(layer, array, grid) + 1))
+        found.append(MemoryUse(float(first + latency), float(stop + latency), number))
+    # The last accesses may be to null addresses, for which SCALE-Sim records no cycle.
+    if isinstance(layer, ConvLayer) and windows.past_edge(layer):
+        found[0] = found[0]._replace(stop=float(windows.last_ifmap_cycle(layer, grid) + 1))
     return found
 
 
-def _dram(layer: Layer, array: SystolicArray, cost: GemmCost, grid: trace.Folds) -> list[Accesses]:
-    """First and last cycle of DRAM and words, of the three operands."""
-    # The closed form rejects a buffer that the array can fill in one cycle, so it comes first for every layer.
+def _dram(layer: Layer, run: Run, cost: GemmCost, grid: trace.FoldGrid) -> list[MemoryUse]:
+    """Use of the DRAM by ifmap, filter and ofmap."""
+    # Read the closed form first: it raises an error for a buffer that the array can fill in one cycle.
     words = [int(cost.ifmap_dram_reads), int(cost.filter_dram_reads)]
-    shapes = trace.demands(layer, array)
-    kilobytes = array.ifmap_sram_kb, array.filter_sram_kb
-    operands = zip(words, trace.readings(layer, array, grid), shapes, kilobytes, strict=False)
+    patterns = trace.access_patterns(run)
+    kilobytes = run.array.ifmap_sram_kb, run.array.filter_sram_kb
+    *requests, _ = array_requests(run.m, run.n, run.k, run.array)
+    operands = zip(words, requests, patterns, kilobytes, strict=False)
     filled = [trace.last_fill_cycle(*operand, grid) for operand in operands]
-    # It takes each pass over the ifmap for m x k distinct words: true unless windows overlap or stick out.
-    if isinstance(layer, ConvLayer) and not trace.asked_once(layer):
-        words[0], filled[0] = trace.conv_fetches(layer, array, grid)
-    requests = [shape(grid.used_rows(0), grid.used_cols(0)).first for shape in shapes[:2]]
-    spans = [trace.read_span(*operand) for operand in zip(words, filled, requests, kilobytes, strict=True)]
-    spans.append(trace.write_span(layer, array, grid))
+    # The closed form assumes that each pass over the ifmap requests m x k distinct words. Replay other ifmaps.
+    if isinstance(layer, ConvLayer) and not windows.requested_once(layer):
+        words[0], filled[0] = windows.conv_fetches(layer, grid)
+    first = [pattern(grid.used_rows(0), grid.used_cols(0)).first for pattern in patterns[:2]]
+    spans = [trace.read_span(*operand) for operand in zip(words, filled, first, kilobytes, strict=True)]
+    spans.append(trace.write_span(run, patterns[2], grid))
     return [
-        Accesses(float(start), float(stop), number)
+        MemoryUse(float(start), float(stop), number)
         for (start, stop), number in zip(spans, [*words, int(cost.ofmap_dram_writes)], strict=True)
     ]

@@ -57,6 +57,16 @@ class Run:
         }[Dataflow(self.array.dataflow)]
 
     @property
+    def fold_steps(self) -> int:
+        """Cycles that SCALE-Sim counts for a fold in compute utilisation (derived in `utilisations`)."""
+        time, array = self.spatial[2], self.array
+        if array.dataflow == Dataflow.OS:
+            lines = time - 1 + array.rows
+        else:
+            lines = array.rows + (array.rows + array.cols + time - 2)
+        return lines + array.cols - 1
+
+    @property
     def weight(self) -> int:
         """Estimate of the simulator's run time, in units of about 5 microseconds: elements visited, cycles stepped."""
         (along_rows, along_cols, time), array = self.spatial, self.array
@@ -203,16 +213,10 @@ def utilisations(run: Run, cycles: int) -> dict[str, float]:
     """
     array, time = run.array, run.spatial[2]
     elements = array.rows * array.cols
-    if array.dataflow == Dataflow.OS:
-        lines = time - 1 + array.rows
-    else:
-        lines = array.rows + (array.rows + array.cols + time - 2)
-    steps = lines + array.cols - 1
-
     parts = folds(run)
     # All folds last as long, so the average over folds of the elements in use gives both averages.
     in_use = sum(fold.spatial[0] * fold.spatial[1] * count for fold, count in parts) / sum(count for _, count in parts)
-    shares = run.m * run.n * run.k / (elements * cycles), in_use / elements, in_use * time / (elements * steps)
+    shares = run.m * run.n * run.k / (elements * cycles), in_use / elements, in_use * time / (elements * run.fold_steps)
     return {name: _ten_digits(100 * share) for name, share in zip(UTILISATIONS, shares, strict=True)}
 
 
