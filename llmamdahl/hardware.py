@@ -1,4 +1,4 @@
-"""What MatMuls run on: systolic arrays (Table 3) with SCALE-Sim's .cfg of one, and devices by their datasheets."""
+"""Hardware that MatMuls run on: systolic arrays (Table 3), read from and written to SCALE-Sim's .cfg, and devices."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ Bandwidth = 10
 [run_presets]
 InterfaceBandwidth = CALC
 """
-"""Every key that SCALE-Sim 2.0.2 reads, under its own names. Offsets are its defaults, and Bandwidth is the one of the
-example it ships; neither enters a count in CALC, its stall-free mode. A section `network_presets` would make it fail.
+"""All keys that SCALE-Sim 2.0.2 reads. The offsets are its defaults and the bandwidth is that of its example; neither
+enters a count in CALC, its stall-free mode. SCALE-Sim fails on a section `network_presets`.
 """
 
 CFG_KEYS = {
@@ -48,11 +48,7 @@ CFG_KEYS = {
     "filter_sram_kb": "FilterSramSzkB",
     "ofmap_sram_kb": "OfmapSramSzkB",
 }
-
-
-SIZES = tuple(CFG_KEYS)
-
-OFFSETS = ("IfmapOffset", "FilterOffset", "OfmapOffset")
+"""Sizes of a `SystolicArray` and their keys in a .cfg."""
 
 
 class Dataflow(StrEnum):
@@ -99,66 +95,61 @@ class SystolicArray:
 
     @classmethod
     def from_scalesim_cfg(cls, path: str | Path) -> SystolicArray:
-        """The array that a SCALE-Sim `.cfg` describes; its run name becomes `name`.
+        """Read the array that a SCALE-Sim `.cfg` describes; its run name becomes `name`.
 
-        Address offsets and the bandwidth are not kept: they enter no count of the stall-free mode.
+        Address offsets and the bandwidth are not kept, because no count of the stall-free mode depends on them.
 
         Raises
         ------
         InputError
-            No such file, or not a `.cfg`; a section or key that is missing or given twice; a size that is not a
-            positive whole number; an unknown dataflow; another mode than the stall-free `InterfaceBandwidth: CALC`; an
-            address offset below 0, with which SCALE-Sim takes words for none.
-            It names the file, the key and the line.
+            The file does not exist or is not a `.cfg`; a section or key is missing or occurs twice; a size is not a
+            positive whole number; the dataflow is unknown; the mode is not the stall-free `InterfaceBandwidth: CALC`;
+            an address offset is below 0, although SCALE-Sim uses the address -1 for no word. The message names the
+            file, the key and the line.
         """
         text = _cfg_text(path)
         config = _parsed_cfg(path, text)
 
-        def value(section: str, key: str) -> str:
+        def value(section: str, key: str, check: Callable[[str, str], T]) -> T:
+            place = key
             try:
-                return config.get(section, key)
+                return check(key, config.get(section, key))
             except (configparser.NoSectionError, configparser.NoOptionError):
-                at = _at_line(text, section)
-                raise InputError(f"{path}: {key} is missing in [{section}]; SCALE-Sim needs it{at}") from None
+                problem, place = f"{key} is missing in [{section}]; SCALE-Sim needs it", ""
             except configparser.InterpolationError:
-                raw, at = config.get(section, key, raw=True), _at_line(text, section, key)
-                raise InputError(f"{path}: {key}: {raw!r} has a lone %; write %%{at}") from None
-
-        def checked(section: str, key: str, check: Callable[[str, str], T]) -> T:
-            found = value(section, key)
-            try:
-                return check(f"{path}: {key}", found)
+                problem = f"{key}: {config.get(section, key, raw=True)!r} has a single %; write %%"
             except InputError as error:
-                raise InputError(f"{error}{_at_line(text, section, key)}") from None
+                problem = str(error)
+            raise InputError(f"{path}: {problem}{_at_line(text, section, place)}")
 
-        checked("run_presets", "InterfaceBandwidth", _stall_free)
-        dataflow = checked("architecture_presets", "Dataflow", lambda key, found: one_of(key, found, tuple(Dataflow)))
-        for key in OFFSETS:
+        value("run_presets", "InterfaceBandwidth", _stall_free)
+        dataflow = value("architecture_presets", "Dataflow", lambda key, text: one_of(key, text, tuple(Dataflow)))
+        for key in ("IfmapOffset", "FilterOffset", "OfmapOffset"):
             if config.has_option("architecture_presets", key):
-                checked("architecture_presets", key, _offset)
-        sizes = {name: checked("architecture_presets", key, _size) for name, key in CFG_KEYS.items()}
-        return cls(**sizes, dataflow=dataflow, name=value("general", "run_name"))
+                value("architecture_presets", key, _offset)
+        sizes = {name: value("architecture_presets", key, _size) for name, key in CFG_KEYS.items()}
+        return cls(**sizes, dataflow=dataflow, name=value("general", "run_name", lambda _, text: text))
 
     @property
     def run_name(self) -> str:
-        """`label`, as SCALE-Sim's name of a run and of the folder of its reports.
+        """`label`, as the name of SCALE-Sim's run and of its folder of reports.
 
         Raises
         ------
         InputError
-            A label that cannot be the name of a folder.
+            The label cannot name a folder.
         """
         if not self.label.isprintable() or self.label != self.label.strip() or {"/", "\\"} & {*self.label}:
             raise InputError(f"name: {self.label!r} cannot name SCALE-Sim's folder of reports; use letters and digits")
         return self.label
 
     def to_scalesim_cfg(self, path: str | Path) -> None:
-        """Write the `.cfg` that makes SCALE-Sim 2.0.2 simulate this array without stalls; `label` is the run name.
+        """Write a `.cfg` with which SCALE-Sim 2.0.2 simulates this array without stalls; `label` is the run name.
 
         Raises
         ------
         InputError
-            A label that cannot be the name of a folder, which is what SCALE-Sim makes of it.
+            The label cannot name a folder; SCALE-Sim names its folder of reports after it.
         """
         sizes = {name: getattr(self, name) for name in CFG_KEYS}
         run_name = self.run_name.replace("%", "%%")  # configparser's escape
@@ -182,9 +173,9 @@ def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
     try:
         config.read_string(text)
     except configparser.DuplicateSectionError as error:
-        problem, line = f"[{error.section}] is there twice", error.lineno
+        problem, line = f"[{error.section}] occurs twice", error.lineno
     except configparser.DuplicateOptionError as error:
-        problem, line = f"{error.option} is there twice in [{error.section}]", error.lineno
+        problem, line = f"{error.option} occurs twice in [{error.section}]", error.lineno
     except configparser.MissingSectionHeaderError as error:
         problem, line = f"{error.line.strip()!r} comes before the first [section]", error.lineno
     except configparser.ParsingError as error:
@@ -194,26 +185,26 @@ def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
     raise InputError(f"{path}: not a SCALE-Sim .cfg: {problem} (line {line})")
 
 
-def _at_line(text: str, section: str, key: str = "") -> str:
-    """Where in a `.cfg` a key stands, or else the header of its section, as the end of a message."""
-    here, found = False, 0
+def _at_line(text: str, section: str, key: str) -> str:
+    """The end of a message: the line of a key, or of the header of its section if `key` is empty or not found."""
+    current, found = "", 0
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.lstrip().startswith("["):
-            here = line.strip().startswith(f"[{section}]")
-            found = number if here and not found else found
-        elif key and here and re.match(rf"\s*{key}\s*[=:]", line, re.IGNORECASE):
+        if header := re.match(r"\s*\[(.*?)\]", line):
+            current = header[1]
+            found = found or number * (current == section)
+        elif key and current == section and re.match(rf"\s*{key}\s*[=:]", line, re.IGNORECASE):
             return f" (line {number})"
     return f" (line {found})" if found else ""
 
 
-def _stall_free(key: str, mode: str) -> None:
-    if mode != "CALC":
-        raise InputError(f"{key}: {mode!r} lets the array stall; counts here are of CALC")
+def _stall_free(key: str, text: str) -> None:
+    if text != "CALC":
+        raise InputError(f"{key}: {text!r} lets the array stall; only the stall-free mode CALC is supported")
 
 
 def _offset(key: str, text: str) -> None:
     if not text.isdecimal():
-        raise InputError(f"{key}: {text!r} is not a whole number >= 0; SCALE-Sim's address -1 means no word")
+        raise InputError(f"{key}: {text!r} is not a whole number >= 0; SCALE-Sim's address -1 stands for no word")
 
 
 def _size(key: str, text: str) -> int:
@@ -266,7 +257,7 @@ Hardware: TypeAlias = SystolicArray | Device
 @cache
 def _array_rows() -> tuple[Row, ...]:
     """Table 3 (`data/published/table3.csv`)."""
-    columns = {"array": str, **dict.fromkeys(SIZES, int)}
+    columns = {"array": str, **dict.fromkeys(CFG_KEYS, int)}
     return tuple(read_rows(DATA / "published" / "table3.csv", columns, key=["array"]))
 
 
@@ -292,7 +283,7 @@ def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArra
     (32, 4096)
     """
     row = _named("array", name, {row["array"]: row for row in _array_rows()}, "or a size such as 128x64")
-    return SystolicArray(**{size: row[size] for size in SIZES}, dataflow=dataflow, name=row["array"])
+    return SystolicArray(**{size: row[size] for size in CFG_KEYS}, dataflow=dataflow, name=row["array"])
 
 
 def get_device(name: str) -> Device:

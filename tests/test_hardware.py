@@ -1,4 +1,4 @@
-"""SCALE-Sim's own files: an array as a .cfg and back, a workload as a topology, both run by SCALE-Sim itself."""
+"""Arrays as SCALE-Sim's .cfg files and workloads as its topologies, both also simulated by SCALE-Sim itself."""
 
 import configparser
 import re
@@ -19,7 +19,7 @@ TINY = Decoder("tiny", 48, 2, 4, 96, True, 100, 128, 48)
 
 
 def run_scalesim(cfg, topology, folder):
-    """Cycles, stalls, SRAM reads and writes of each line, from SCALE-Sim fed with the two files."""
+    """For each line, the cycles, stalls, SRAM reads and SRAM writes that SCALE-Sim reports for the two files."""
     from scalesim.scale_sim import scalesim
 
     whole = scalesim(save_disk_space=True, verbose=False, config=str(cfg), topology=str(topology), input_type_gemm=True)
@@ -31,13 +31,13 @@ def run_scalesim(cfg, topology, folder):
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
 @pytest.mark.parametrize("batch", [1, 3])
-def test_scale_sim_takes_both_files_and_counts_the_same(tmp_path, dataflow, batch):
+def test_scale_sim_reads_both_files_and_reports_the_same_counts(tmp_path, dataflow, batch):
     array = SystolicArray(16, 8, dataflow, 64, 32, 16, name="100% mine")
     array.to_scalesim_cfg(tmp_path / "mine.cfg")
     lines = to_scalesim_topology(decode_step(TINY, 40, batch), tmp_path / "tiny.csv")
-    said = run_scalesim(tmp_path / "mine.cfg", tmp_path / "tiny.csv", tmp_path)
-    assert len(said) == len(lines)
-    for line, counts in zip(lines, said, strict=True):
+    reported = run_scalesim(tmp_path / "mine.cfg", tmp_path / "tiny.csv", tmp_path)
+    assert len(reported) == len(lines)
+    for line, counts in zip(lines, reported, strict=True):
         cost = gemm_cost(line.m, line.n, line.k, array)
         assert counts == {"stall_cycles": 0} | {count: getattr(cost, count) for count in SRAM_COUNTS}
         alone = simulate(Run(line.m, line.n, line.k, array))
@@ -45,7 +45,7 @@ def test_scale_sim_takes_both_files_and_counts_the_same(tmp_path, dataflow, batc
     assert (tmp_path / "100% mine" / "COMPUTE_REPORT.csv").is_file()
 
 
-def test_topology_has_every_matmul_once_and_keeps_the_counts(tmp_path):
+def test_topology_lists_each_matmul_once_with_its_count(tmp_path):
     step = decode_step(TINY, 40)
     lines = to_scalesim_topology(step, tmp_path / "new" / "tiny.csv")
     assert (tmp_path / "new" / "tiny.csv").read_text(encoding="utf-8").splitlines() == [
@@ -60,7 +60,7 @@ def test_topology_has_every_matmul_once_and_keeps_the_counts(tmp_path):
     assert sum(line.count for line in lines) == sum(matmul.count for matmul in step)
 
 
-def test_parts_are_kept_apart_and_commas_out(tmp_path):
+def test_topology_separates_parts_and_replaces_commas(tmp_path):
     shape = dict(m=1, n=2, k=3, count=5)
     matmuls = [MatMul("a, b", Part.PROJECTION, **shape), MatMul("c", Part.ATTENTION, **shape)] * 2
     lines = to_scalesim_topology(matmuls, tmp_path / "t.csv")
@@ -86,7 +86,7 @@ def test_round_trip(tmp_path_factory, sizes, dataflow, name):
     assert (folder / "one.cfg").read_bytes() == (folder / "two.cfg").read_bytes()
 
 
-def test_reads_a_cfg_as_scale_sim_writes_it(tmp_path):
+def test_reads_a_cfg_in_the_style_of_scale_sim_s_examples(tmp_path):
     # the separators, the order, the case and the extra keys of the examples in SCALE-Sim's repository
     (tmp_path / "scale.cfg").write_text(
         "[general]\nrun_name = scale_example_run_32x32_os\n\n[architecture_presets]\nArrayHeight:    32\n"
@@ -100,7 +100,7 @@ def test_reads_a_cfg_as_scale_sim_writes_it(tmp_path):
 
 
 def edited(path, section, key, value):
-    """The edge array's .cfg with one value changed, or its key removed; the path."""
+    """Write the edge array's .cfg with one value changed, or with its key removed if the value is None; the path."""
     EDGE_TPU.to_scalesim_cfg(path)
     config = configparser.RawConfigParser()
     config.read(path)
@@ -146,14 +146,14 @@ def test_missing_key_or_section_is_named(tmp_path, section, key):
         SystolicArray.from_scalesim_cfg(path)
 
 
-def test_stalls_are_not_simulated(tmp_path):
+def test_a_mode_with_stalls_is_rejected(tmp_path):
     path = edited(tmp_path / "bad.cfg", "run_presets", "InterfaceBandwidth", "USER")
     with pytest.raises(InputError, match=r"bad\.cfg: InterfaceBandwidth: 'USER' "):
         SystolicArray.from_scalesim_cfg(path)
 
 
 @pytest.mark.parametrize("text", ["no section", "[general]\nrun_name = a\nrun_name = b\n", "[a]\n[a]\n", "\xff"])
-def test_what_is_no_cfg(tmp_path, text):
+def test_a_file_that_is_not_a_cfg_is_rejected(tmp_path, text):
     (tmp_path / "bad.cfg").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"bad\.cfg: not a SCALE-Sim \.cfg"):
         SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
@@ -162,7 +162,7 @@ def test_what_is_no_cfg(tmp_path, text):
     with pytest.raises(InputError, match="cannot be read"):
         SystolicArray.from_scalesim_cfg(tmp_path)
     path = edited(tmp_path / "bad.cfg", "general", "run_name", "50%")
-    with pytest.raises(InputError, match=r"bad\.cfg: run_name: '50%' has a lone %"):
+    with pytest.raises(InputError, match=r"bad\.cfg: run_name: '50%' has a single %"):
         SystolicArray.from_scalesim_cfg(path)
 
 
@@ -170,13 +170,13 @@ def test_what_is_no_cfg(tmp_path, text):
     ("text", "problem"),
     [
         ("# comment\n\nrun_name = a\n[general]\n", "'run_name = a' comes before the first \\[section\\] \\(line 3\\)"),
-        ("[general]\nrun_name = a\nRUN_NAME = b\n", "run_name is there twice in \\[general\\] \\(line 3\\)"),
-        ("[general]\n[run_presets]\n[general]\n", "\\[general\\] is there twice \\(line 3\\)"),
+        ("[general]\nrun_name = a\nRUN_NAME = b\n", "run_name occurs twice in \\[general\\] \\(line 3\\)"),
+        ("[general]\n[run_presets]\n[general]\n", "\\[general\\] occurs twice \\(line 3\\)"),
         ("[general]\n\nrun_name\n[run_presets]", "neither a \\[section\\] nor a key with its value \\(line 3\\)"),
         ("[general]\n\n\xff", "a byte that is not UTF-8 \\(line 3\\)"),
     ],
 )
-def test_the_line_that_is_no_cfg_is_named(tmp_path, text, problem):
+def test_the_line_that_is_not_valid_cfg_is_named(tmp_path, text, problem):
     (tmp_path / "bad.cfg").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=f"bad.cfg: not a SCALE-Sim .cfg: {problem}$"):
         SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
@@ -192,17 +192,17 @@ def test_the_line_that_is_no_cfg_is_named(tmp_path, text, problem):
         (
             "Offset = 0",
             "Offset: -3",
-            "IfmapOffset: '-3' is not a whole number >= 0; SCALE-Sim's address -1 means no word (line 10)",
+            "IfmapOffset: '-3' is not a whole number >= 0; SCALE-Sim's address -1 stands for no word (line 10)",
         ),
-        ("= CALC", "= USER", "lets the array stall; counts here are of CALC (line 17)"),
-        ("= CALC", "= 5%", "'5%' has a lone %; write %% (line 17)"),
+        ("= CALC", "= USER", "lets the array stall; only the stall-free mode CALC is supported (line 17)"),
+        ("= CALC", "= 5%", "'5%' has a single %; write %% (line 17)"),
         ("[run_presets]", "[presets]", "InterfaceBandwidth is missing in [run_presets]; SCALE-Sim needs it"),
         (
             "run_name = edge",
             "[extra]\nrun_name = edge",
             "run_name is missing in [general]; SCALE-Sim needs it (line 1)",
         ),
-        ("[general]", "[x]\nArrayWidth = 0\n[general]", None),  # the key of another section
+        ("[general]", "[x]\nArrayWidth = 0\n[general]", None),  # the same key in another section
     ],
 )
 def test_the_line_of_a_key_is_named(tmp_path, old, new, problem):
@@ -218,12 +218,12 @@ def test_the_line_of_a_key_is_named(tmp_path, old, new, problem):
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\nb", " a", "..\\a"])
-def test_a_name_that_is_no_folder(tmp_path, name):
+def test_a_label_that_cannot_name_a_folder_is_rejected(tmp_path, name):
     with pytest.raises(InputError, match=r"name: .* cannot name SCALE-Sim's folder"):
         replace(CLOUD_TPU, name=name).to_scalesim_cfg(tmp_path / "a.cfg")
 
 
-def test_a_folder_that_is_not_there_is_made(tmp_path):
+def test_a_missing_folder_is_created(tmp_path):
     path = tmp_path / "new" / "folder" / "array.cfg"
     EDGE_TPU.to_scalesim_cfg(path)
     assert SystolicArray.from_scalesim_cfg(path) == EDGE_TPU
