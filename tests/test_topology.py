@@ -1,4 +1,4 @@
-"""SCALE-Sim's topology files: read as it reads them, and what it would trip over named by file, line and column."""
+"""Topology files: compared with SCALE-Sim's own reader; errors name the file, the line and the column."""
 
 import random
 from dataclasses import astuple, replace
@@ -19,7 +19,7 @@ def topology(tmp_path, *lines, header="Layer, ...,", encoding="utf-8"):
 
 
 def as_scale_sim_reads(path, kind):
-    """Names, sizes and output of each layer, from SCALE-Sim's own reader."""
+    """Sizes, output pixels, filters and window size of each layer, from SCALE-Sim's reader."""
     from scalesim.topology_utils import topologies
 
     topology = topologies()
@@ -46,12 +46,12 @@ def as_we_read(path, kind):
     [
         "conv, 8, 9, 3, 2, 4, 5, 2,",  # one stride for both
         "conv, 8, 9, 3, 2, 4, 5, 2, 3,",
-        "conv, 8, 9, 3, 2, 4, 5, 2, 3",  # what stands after the last comma is not read: the stride 2 for both
-        "conv, 8, 9, 3, 2, 4, 5, 2, 3, 7, 0, -1,",  # nor is what stands after the strides
+        "conv, 8, 9, 3, 2, 4, 5, 2, 3",  # text after the last comma is not read, so the stride is 2 for both
+        "conv, 8, 9, 3, 2, 4, 5, 2, 3, 7, 0, -1,",  # cells after the strides are not used
         "  conv 1 ,+8,1_0,\t3,2 ,4,5,2 , 3,  ",
         "DP_conv, 8, 9, 3, 2, 4, 5, 2,",  # depth-wise: four layers
         ", 8, 8, 8, 8, 1, 1, 9, 9,",
-        "half a step, 8, 8, 1, 1, 1, 1, 5, 3,",
+        "half a stride, 8, 8, 1, 1, 1, 1, 5, 3,",
     ],
 )
 def test_a_convolution_is_read_as_scale_sim_reads_it(tmp_path, line):
@@ -66,14 +66,14 @@ def test_a_gemm_is_read_as_scale_sim_reads_it(tmp_path, line):
     assert as_we_read(path, "gemm") == as_scale_sim_reads(path, "gemm")
 
 
-def test_line_ends_and_other_separators(tmp_path):
+def test_only_newlines_end_a_line(tmp_path):
     path = tmp_path / "net.csv"
     path.write_bytes("\ufeffLayer,M,N,K,\r\na\u2028b,1,2,3,\r\n\x0c\r\nc,4,5,6,".encode())
     assert as_we_read(path, "gemm") == as_scale_sim_reads(path, "gemm")
     assert [layer.name for layer in read_topology(path, "gemm")] == ["a\u2028b", "c"]
 
 
-def test_random_convolutions_have_the_output_of_scale_sim(tmp_path):
+def test_random_convolutions_have_the_same_output_size_as_in_scale_sim(tmp_path):
     rng = random.Random(0)
     lines = []
     for i in range(300):
@@ -84,7 +84,7 @@ def test_random_convolutions_have_the_output_of_scale_sim(tmp_path):
     assert as_we_read(path, "conv") == as_scale_sim_reads(path, "conv")
 
 
-def test_what_we_write_we_read(tmp_path):
+def test_a_topology_that_we_write_is_read_back(tmp_path):
     lines = to_scalesim_topology(decode_step(get_model("gpt2"), 128), tmp_path / "gpt2.csv")
     layers = read_topology(tmp_path / "gpt2.csv", "gemm")
     assert layers == tuple(GemmLayer(line.name, line.m, line.n, line.k) for line in lines)
@@ -99,8 +99,8 @@ GOOD = "conv, 8, 9, 3, 2, 4, 5, 2, 3,"
     ("line", "problem"),
     [
         ("conv, 8, 9, 3, 2, 4, 5,", "Stride height is missing: the line has 7 before its last comma, and a conv"),
-        ("conv, 8, 9, 3, 2, 4, 5, 2", r"Stride height is missing.* \('2', after it, is not read: end the line with a"),
-        ("conv", r"the name is missing: the line has 0 before its last comma \('conv', after it"),
+        ("conv, 8, 9, 3, 2, 4, 5, 2", r"Stride height is missing.* \('2' after it is not read: end the line with a"),
+        ("conv", r"the name is missing: the line has 0 before its last comma \('conv' after it"),
         ("q, 1, 768, 768,", "Filter width is missing: .* a GEMM topology is read with kind='gemm'"),
         (",,,,,,,,", "IFMAP height: '' is not a whole number"),
         ("conv, 8, nine, 3, 2, 4, 5, 2,", "IFMAP width: 'nine' is not a whole number"),
@@ -112,11 +112,11 @@ GOOD = "conv, 8, 9, 3, 2, 4, 5, 2, 3,"
         ("conv, 8, 9, 3, 2, 4, 5, 2, 3, 1:2,", "column 10: '1:2' is not a whole number"),
         ("conv, 8, 9, 3, 2, 4, 5, " + "2" * 400 + ",", "Stride height: a number of 1327 bits is too large"),
         ("conv, 8, 9, 3, 2, 4, 5, " + "2" * 5000 + ",", "Stride height: '2222"),
-        ("conv, 8, 9, 9, 2, 4, 5, 2,", "filter_h: 9 is larger than ifmap_h, 8; .* with its padding"),
+        ("conv, 8, 9, 9, 2, 4, 5, 2,", "filter_h: 9 is larger than ifmap_h, 8; SCALE-Sim adds no padding"),
         ("DP, 8, 9, 3, 10, 4, 5, 2,", "filter_w: 10 is larger than ifmap_w, 9"),
     ],
 )
-def test_a_damaged_convolution_is_named(tmp_path, line, problem):
+def test_an_error_names_the_line_and_column_of_a_convolution(tmp_path, line, problem):
     path = topology(tmp_path, GOOD, "", line, GOOD)
     with pytest.raises(TableError, match=rf"net\.csv, line 4: {problem}") as raised:
         read_topology(path)
@@ -127,17 +127,17 @@ def test_a_damaged_convolution_is_named(tmp_path, line, problem):
     ("line", "problem"),
     [
         ("q, 1, 2,", "K is missing: the line has 3 before its last comma, and a GEMM has 4"),
-        ("q, 1, 2, 3", r"K is missing: .* \('3', after it, is not read"),
+        ("q, 1, 2, 3", r"K is missing: .* \('3' after it is not read"),
         ("q, 1, 2, k,", "K: 'k' is not a whole number"),
         ("q, 0, 2, 3,", "M: 0 is not a positive whole number"),
     ],
 )
-def test_a_damaged_gemm_is_named(tmp_path, line, problem):
+def test_an_error_names_the_line_and_column_of_a_gemm(tmp_path, line, problem):
     with pytest.raises(TableError, match=rf"net\.csv, line 3: {problem}"):
         read_topology(topology(tmp_path, "q, 1, 2, 3,", line), "gemm")
 
 
-def test_what_is_no_topology(tmp_path):
+def test_a_file_that_is_not_a_topology_is_rejected(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv: cannot be read \(No such file"):
         read_topology(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
@@ -150,7 +150,7 @@ def test_what_is_no_topology(tmp_path):
         read_topology(topology(tmp_path, GOOD), "mnk")
 
 
-def test_layers_check_themselves():
+def test_layers_reject_bad_sizes():
     layer = ConvLayer("conv", 8, 9, 3, 2, 4, 5, 2, 3)
     with pytest.raises(InputError, match=r"channels: 2\.5 is not a positive whole number"):
         replace(layer, channels=2.5)

@@ -1,13 +1,12 @@
-"""The layers of SCALE-Sim's topology files, read as SCALE-Sim 2.0.2 reads them.
+"""SCALE-Sim's topology files, read as SCALE-Sim 2.0.2 reads them.
 
-Its reader skips the first line and empty ones, cuts a line at its commas and drops what stands after the last one. So a
-line needs a comma at its end, and columns are known by their place, whatever the header says:
+SCALE-Sim skips the first line and empty lines, splits a line at its commas, and ignores the text after the last comma.
+So each line must end with a comma. Columns have fixed places, whatever the header says:
 
-* `conv`: name, height and width of the ifmap, height and width of the filter, channels, number of filters, and the
-  strides along the height and along the width. A single stride is used for both. Cells after them must be whole numbers
-  and are ignored. A layer with `DP` in its name is depth-wise: a layer of one channel for each of its channels, all
-  with the number of filters of the line.
-* `gemm`: name, M, N, K. Cells after them are ignored.
+* `conv`: name, ifmap height and width, filter height and width, channels, number of filters, stride height and stride
+  width. A single stride is used for both. Further cells must be whole numbers and are ignored. A layer with `DP` in its
+  name is depth-wise: it stands for one layer per channel, each with a single channel and all the filters of the line.
+* `gemm`: name, M, N, K. Further cells are ignored.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ CONV_COLUMNS = {
     "stride_h": "Stride height",
     "stride_w": "Stride width",
 }
-"""Fields of a `ConvLayer` and their columns, in SCALE-Sim's order and under its names."""
+"""Fields of a `ConvLayer` and SCALE-Sim's names of their columns, in its order."""
 
 GEMM_COLUMNS = {"m": "M", "n": "N", "k": "K"}
 
 
 @dataclass(frozen=True, slots=True)
 class GemmLayer:
-    """A product of an ifmap of `m x k` with a filter of `k x n`."""
+    """A product of an ifmap, `m x k`, and a filter, `k x n`; all sizes are whole numbers >= 1."""
 
     name: str
     m: int
@@ -50,12 +49,12 @@ class GemmLayer:
 class ConvLayer:
     """A convolution without padding; all sizes are whole numbers >= 1.
 
-    By im2col it is a product, whose ifmap has a row for each pixel of the output and a column for each word of a
-    window. The output is SCALE-Sim's: where the stride does not divide what the filter can move by, it has one more row
-    (or column), whose windows stick out of the ifmap.
+    By im2col it is a product. Its ifmap operand has a row for each output pixel and a column for each word of a window.
+    The output has the size that SCALE-Sim computes: if the stride does not divide `ifmap - filter`, it has one row (or
+    column) more than fits, and the last windows extend past the edge of the ifmap.
 
     >>> layer = ConvLayer("Conv1", 224, 224, 7, 7, 3, 64, 2, 2)
-    >>> layer.ofmap_h, layer.ofmap_w  # frameworks round down, to 109
+    >>> layer.ofmap_h, layer.ofmap_w  # other frameworks round down, to 109
     (110, 110)
     >>> layer.m, layer.n, layer.k
     (12100, 64, 147)
@@ -76,31 +75,31 @@ class ConvLayer:
         for filter_, ifmap in (("filter_h", "ifmap_h"), ("filter_w", "ifmap_w")):
             if getattr(self, filter_) > getattr(self, ifmap):
                 size = f"{filter_}: {getattr(self, filter_)} is larger than {ifmap}, {getattr(self, ifmap)}"
-                raise InputError(f"{size}; SCALE-Sim pads nothing, so give the ifmap with its padding")
+                raise InputError(f"{size}; SCALE-Sim adds no padding, so include it in the size of the ifmap")
 
     @property
     def ofmap_h(self) -> int:
-        """Rows of the output: ceil((ifmap_h - filter_h) / stride_h) + 1."""
+        """Output rows: ceil((ifmap_h - filter_h) / stride_h) + 1."""
         return -((self.filter_h - self.ifmap_h) // self.stride_h) + 1
 
     @property
     def ofmap_w(self) -> int:
-        """Columns of the output, in the same way."""
+        """Output columns: ceil((ifmap_w - filter_w) / stride_w) + 1."""
         return -((self.filter_w - self.ifmap_w) // self.stride_w) + 1
 
     @property
     def m(self) -> int:
-        """Pixels of the output."""
+        """Number of output pixels."""
         return self.ofmap_h * self.ofmap_w
 
     @property
     def n(self) -> int:
-        """Filters."""
+        """Number of filters."""
         return self.num_filters
 
     @property
     def k(self) -> int:
-        """Words of a window."""
+        """Number of words in a window."""
         return self.filter_h * self.filter_w * self.channels
 
 
@@ -108,25 +107,25 @@ Layer = ConvLayer | GemmLayer
 
 
 def read_topology(path: str | Path, kind: str = "conv") -> tuple[Layer, ...]:
-    """The layers of a SCALE-Sim topology.
+    """Read the layers of a SCALE-Sim topology.
 
     Parameters
     ----------
     path
-        The `.csv`.
+        The `.csv` file.
     kind
-        `"conv"`, or `"gemm"` for what SCALE-Sim reads with `-i gemm`.
+        `"conv"`, or `"gemm"` for a file that SCALE-Sim reads with `-i gemm`.
 
     Returns
     -------
     tuple of ConvLayer or of GemmLayer
-        `LayerID` i of SCALE-Sim's reports is element i.
+        Element i has `LayerID` i in SCALE-Sim's reports.
 
     Raises
     ------
     InputError
-        A file that cannot be read, is not UTF-8 or has no layer; a cell that is missing or no positive whole number; a
-        filter larger than its ifmap. It names the file, the line and the column.
+        The file cannot be read, is not UTF-8 or has no layer; a cell is missing or is not a positive whole number; a
+        filter is larger than its ifmap. The message names the file, the line and the column.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -160,12 +159,12 @@ def _text(path: Path) -> str:
 
 
 def _conv_layers(row: str) -> Iterator[ConvLayer]:
-    """The layer of a line, or those that it stands for if it is depth-wise."""
+    """The layer of a line, or one layer per channel if it is depth-wise."""
     cells = _cells(row, CONV_COLUMNS, 8, "convolution has 8 or 9; a GEMM topology is read with kind='gemm'")
     if len(cells) == 8:
         cells.append(cells[7])
     for place, cell in enumerate(cells[9:], start=10):
-        _integer(f"column {place}", cell)  # SCALE-Sim stops at text here too
+        _integer(f"column {place}", cell)  # SCALE-Sim also rejects text here
     layer = ConvLayer(cells[0], *_sizes(CONV_COLUMNS, cells))
     if "DP" not in layer.name:
         yield layer
@@ -180,11 +179,11 @@ def _gemm_layer(row: str) -> GemmLayer:
 
 
 def _cells(row: str, columns: dict[str, str], least: int, right: str) -> list[str]:
-    """The cells up to the last comma, without the spaces around them."""
+    """The cells before the last comma, stripped of spaces; `right` ends the message if there are too few."""
     *cells, after = (cell.strip() for cell in row.split(","))
     if len(cells) < least:
         missing = ["the name", *columns.values()][len(cells)]
-        lost = f" ({after!r}, after it, is not read: end the line with a comma)" if after else ""
+        lost = f" ({after!r} after it is not read: end the line with a comma)" if after else ""
         raise InputError(f"{missing} is missing: the line has {len(cells)} before its last comma{lost}, and a {right}")
     return cells
 
@@ -195,7 +194,7 @@ def _sizes(columns: dict[str, str], cells: list[str]) -> list[int]:
 
 
 def _integer(column: str, cell: str) -> int:
-    """A cell as Python's `int` reads it, which is what SCALE-Sim calls."""
+    """The value of a cell, converted by `int` as in SCALE-Sim."""
     try:
         return int(cell)
     except ValueError:
