@@ -27,13 +27,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """Show an `InputError` as click shows its own errors: one line, exit status 1."""
+    """Show errors of input and files as click shows its own: one line, exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
             raise click.ClickException(str(error)) from None
+        except BrokenPipeError:  # the reader of our output has what it needs
+            raise
+        except OSError as error:
+            raise click.ClickException(f"{error.filename}: cannot be read or written ({error.strerror})") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

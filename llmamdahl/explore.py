@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -112,7 +114,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             beyond = values["context_length"] > model.max_position
             self.note = f"beyond the {model.max_position} tokens it was trained for" if beyond else ""
         except InputError as error:
-            self.text.value = f"<p style='color:#a00'>{error}</p>"
+            self.text.value = f"<p style='color:#a00'>{escape(str(error), quote=False)}</p>"
             return
         self.answer = now
         self._write(now, values)
@@ -131,7 +133,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         }
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
         order = ("model", "rows", "cols", "dataflow", "context_length", "batch")
-        line = " ".join(f"-p {name} {values[name]}" for name in order)
+        line = escape(" ".join(f"-p {name} {shlex.quote(str(values[name]))}" for name in order), quote=False)
         below = f"{self.note}<br>For notebook 08: <code>{line}</code>"
         self.text.value = f"<div style='line-height: 1.4'><table>{cells}</table>{below}</div>"
 

@@ -139,7 +139,8 @@ class SystolicArray:
         InputError
             The label cannot name a folder.
         """
-        if not self.label.isprintable() or self.label != self.label.strip() or {"/", "\\"} & {*self.label}:
+        odd = not self.label.isprintable() or self.label != self.label.strip() or self.label in (".", "..")
+        if odd or {"/", "\\"} & {*self.label}:
             raise InputError(f"name: {self.label!r} cannot name SCALE-Sim's folder of reports; use letters and digits")
         return self.label
 

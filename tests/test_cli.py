@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -138,6 +139,19 @@ def test_scalesim_writes_scale_sim_s_reports(tmp_path):
     )["Total Cycles"].tolist()
     assert len(run(*asked).splitlines()) == 6
     assert run("scalesim", "--cfg", "none.cfg", "--topology", "none.csv", fails=True).startswith("Error: none.cfg: ")
+
+
+def test_reports_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("here")
+    asked = ["scalesim", "--cfg", INPUTS / "configs" / "scale.cfg", "--topology", INPUTS / "topologies" / "test.csv"]
+    said = run(*asked, "-o", tmp_path / "file", fails=True)
+    assert said.startswith(f"Error: {tmp_path}/file/") and "cannot be read or written (Not a directory)" in said
+    assert (tmp_path / "file").read_text() == "here"
+    cfg = (INPUTS / "configs" / "scale.cfg").read_text()
+    (tmp_path / "up.cfg").write_text(re.sub(r"(?m)^run_name *=.*$", "run_name = ..", cfg))
+    said = run("scalesim", "--cfg", tmp_path / "up.cfg", *asked[3:], "-o", tmp_path / "out", fails=True)
+    assert said.startswith("Error: name: '..' cannot name SCALE-Sim's folder of reports")
+    assert not [*tmp_path.glob("*.csv")]
 
 
 def test_help_names_every_command_and_option():
