@@ -1,4 +1,4 @@
-"""Amdahl's Law for 1-bit LLMs: how much of a model its projections are, and what faster ones can gain.
+"""Amdahl's Law for 1-bit LLMs: the share of the projections in a model, and what faster ones gain.
 
 >>> import llmamdahl as la
 >>> found = la.share("llama-3.1-8b", 2048, "cloud")  # a model on the cloud TPU of the paper

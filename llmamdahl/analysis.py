@@ -1,4 +1,4 @@
-"""Questions about a model on an array or a device: what share its parts have, where attention overtakes, and sweeps.
+"""Questions about a model on an array or a device: the share of each part, where attention overtakes, and sweeps.
 
 Every function takes the same keywords with the same defaults, which are the paper's; `share` explains them.
 """
@@ -31,16 +31,16 @@ METRICS: tuple[Metric, ...] = ("cycles", "memory_accesses")
 """The metrics of an array: the two panels of Figures 4, 6, 9 and 10."""
 
 COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
-"""Of a sweep; `unquantized` stands before `fraction` where the LM head and its like are in the whole."""
+"""Columns of a sweep; `unquantized` precedes `fraction` if LM head and other unquantized weights are in the whole."""
 
 LONGEST_CONTEXT = 2**30
-"""Tokens up to which a crossover is searched."""
+"""The longest context that the search for a crossover covers, in tokens."""
 
 LARGEST_BATCH = 2**16
-"""Sequences up to which a crossover is searched."""
+"""The largest batch that the search for a crossover covers, in sequences."""
 
 LONGEST_GENERATION = 2**24
-"""New tokens of a generation at most: their costs are arrays in memory."""
+"""Most new tokens of a generation: their costs are arrays in memory."""
 
 CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k"}
 """The dimension of each attention MatMul that is the number of tokens attended to (Table 1)."""
@@ -127,7 +127,7 @@ def share(
         l, tokens attended to; the prompt's tokens for the phase `"prefill"`.
     hardware
         A `SystolicArray`, a `Device`, or a name (`find_hardware`): `"cloud"`, `"128x128"`, `"A100 80GB"`. None for
-        bytes alone.
+        bytes only.
     batch
         Sequences computed together.
     phase
@@ -156,8 +156,8 @@ def share(
 
     Notes
     -----
-    One MatMul per query head, folds one after the other and no limit of the memory, as the paper counts; on a device
-    each MatMul takes the larger of operations / peak and bytes / bandwidth. Whether the model fits into the device's
+    One MatMul per query head, folds one after the other and no memory limit, as the paper counts; on a device each
+    MatMul takes the larger of operations / peak and bytes / bandwidth. Whether the model fits into the device's
     memory is not checked (`roofline.footprint` gives its bytes).
 
     Raises
@@ -217,8 +217,8 @@ def crossover_batch(
 
     A batch shares the weights, so the projections' cycles stay nearly flat until it fills the array, while attention
     grows in proportion. F is not monotone in the batch: the projections jump with every further fold, so F can rise
-    above 1/2 again at a larger batch. The answer is the smallest batch all the same. It is exact, because it rests only
-    on the fact that no part costs less in a larger batch.
+    above 1/2 again at a larger batch. The answer is the smallest batch even so. It is exact, because the search relies
+    only on the fact that no part costs less in a larger batch.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def sweep(
     Raises
     ------
     InputError
-        As `share`; an empty list, hardware that cannot be told apart, or an array that counts no cycles.
+        As `share`; an empty list, hardware with equal labels, or an array with 0 reported cycles.
     CountOverflowError
         A sum above 2**63 - 1.
 
@@ -495,7 +495,7 @@ def compare(
     arrays: Iterable[str | Hardware],
     question: Callable[[Decoder, Hardware], object],
 ) -> pd.DataFrame:
-    """The answer to a question of a model and an array or device, for each of them: models down, arrays across.
+    """The answer to `question` for each model on each array or device: one row a model, one column an array or device.
 
     >>> compare(["opt-6.7b"], ["cloud", "edge"], lambda model, array: crossover_batch(model, 2048, array))
               cloud  edge
@@ -507,7 +507,7 @@ def compare(
 
 
 class _Costs:
-    """The cost of each part, and how much of it is bound by memory if costs are seconds."""
+    """The cost of each part and, if costs are seconds, how much of it is bound by memory."""
 
     def __init__(self) -> None:
         self.parts: dict[Part, float] = dict.fromkeys(Part, 0)  # ints stay ints: these sums cannot overflow
@@ -516,7 +516,7 @@ class _Costs:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A checked question, without its context length."""
+    """The checked arguments of `share`, without the context length."""
 
     model: Decoder
     hardware: Hardware | None
@@ -552,7 +552,7 @@ class _Case:
         return replace(case, batch=positive_int("batch", case.batch))
 
     def share(self, context_length: int) -> Share:
-        """The answer at a context length."""
+        """`analysis.share` at a context length."""
         length = positive_int("context_length", context_length)
 
         def costs(precision: Precision) -> _Costs:
@@ -563,16 +563,16 @@ class _Case:
         return self.share_of(length, costs)
 
     def crossover_context_length(self) -> int | None:
-        """The public function of this name."""
+        """`analysis.crossover_context_length` of this model on this hardware."""
         self.reject_precision()
         if self.phase != "decode":
-            raise InputError(f"phase: {self.phase!r} is given, but this context length is of decode; leave it out")
+            raise InputError(f"phase: {self.phase!r} is given, but this crossover is of decode only; leave it out")
         return _overtaking(self.share, LONGEST_CONTEXT)
 
     def reject_precision(self) -> None:
-        """A crossover is of one precision: F is that of the baseline."""
+        """Reject a change of precision: a crossover is that of the baseline's F."""
         if self.precision is not None:
-            raise InputError("precision: F is that of the bit widths before a change; give these as baseline")
+            raise InputError("precision: a crossover has one set of bit widths; give it as baseline")
 
     def add(self, costs: _Costs, precision: Precision, context_length: int) -> None:
         """Add all MatMuls of a decode step, or of a prefill."""
@@ -594,10 +594,11 @@ class _Case:
             costs.parts[part] += _total(bytes_moved(matmul, self.model, precision, self.phase))
 
     def over_lengths(self, matmul: MatMul, first: int, last: int) -> MatMul:
-        """An attention MatMul of context length `last` at all lengths from `first`: its context dimension is an array.
+        """One attention MatMul for all context lengths from `first` to `last`, with an array as its context dimension.
 
-        That dimension is the last length, or the layer's window if that is shorter; at another length it is the smaller
-        of the two. Bytes and seconds are floats, so that they cannot overflow; `gemm_cost` checks the ints of counts.
+        `matmul` is that of `last`: its context dimension is `last`, or the layer's window if that is smaller. At any
+        other length the dimension is the smaller of that length and the one of `matmul`. For bytes and seconds the
+        array holds floats, which cannot overflow; for counts it holds ints, which `gemm_cost` checks.
         """
         if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
             raise InputError(
@@ -607,14 +608,14 @@ class _Case:
             raise CountOverflowError(f"prompt_tokens: {last} tokens in all do not fit into a signed 64-bit integer")
         lengths = np.minimum(np.arange(first, last + 1), min(getattr(matmul, axis), INT64_MAX))
         sizes = lengths if self.metric in METRICS else lengths.astype(float)
-        return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # a MatMul of arrays, within this module
+        return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
 
     def share_of(self, context_length: int, costs: Callable[[Precision], _Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
         before, parts = costs(self.baseline), whole(self.unquantized)
         total = sum(before.parts[part] for part in parts)
-        if not total:  # MatMuls of one cycle, each reported as none
-            raise InputError("hardware: it counts no cycles for any of this, so there is no F")
+        if not total:  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
+            raise InputError("hardware: SCALE-Sim reports 0 cycles for every part, so F is not defined")
         gained = self._gain(before, costs)
         bound = {
             str(part): "memory" if 2 * before.memory_bound[part] >= before.parts[part] else "arithmetic"
@@ -685,9 +686,10 @@ class _Workload:
         tables: list[dict[str, Column]] = []
         for case in cases:
             sums = self._sums(getattr(cost, case.metric))
-            if not sums.any(axis=1).all():  # MatMuls of one cycle, each reported as none
+            if not sums.any(axis=1).all():  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
                 raise InputError(
-                    f"arrays: {array.label!r} with dataflow {array.dataflow} counts no {case.metric}, so there is no F"
+                    f"arrays: SCALE-Sim reports 0 {case.metric} on {array.label!r} with dataflow {array.dataflow} for "
+                    "every part, so F is not defined"
                 )
             labels = {**_labels(array), "metric": str(case.metric)}
             table: dict[str, Column] = {"model": list(models), "context_length": list(lengths)}
@@ -786,7 +788,7 @@ def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _joined(parts: list[Column]) -> Column:
-    """Arrays as one array, lists as one list: an array of texts would lose what NumPy takes for padding."""
+    """Arrays as one array, lists as one list: an array of strings would drop null characters at their ends."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return list(chain.from_iterable(parts))

@@ -256,14 +256,14 @@ def list_devices(as_json: bool) -> None:
 @main.command()
 @click.option("--cfg", required=True, type=click.Path(path_type=Path), help="SCALE-Sim's file of the array.")
 @click.option("--topology", required=True, type=click.Path(path_type=Path), help="SCALE-Sim's file of the layers.")
-@click.option("--gemm", is_flag=True, help="The topology lists M, N and K, as for scalesim -i gemm; conv layers else.")
+@click.option("--gemm", is_flag=True, help="The topology lists M, N and K (scalesim -i gemm) instead of conv layers.")
 @click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path),
               help="Write the three reports into FOLDER/RUN_NAME, as scalesim -p FOLDER does.")  # fmt: skip
 @AS_JSON
 def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json: bool) -> None:
-    """SCALE-Sim's reports of its own two input files.
+    """SCALE-Sim's reports for its input files, a .cfg and a topology.
 
-    The text is what SCALE-Sim 2.0.2 would write, byte for byte, without simulating. Without -o the compute report is
+    The reports are byte for byte those of SCALE-Sim 2.0.2, without a simulation. Without -o the compute report is
     printed.
     """
     array = SystolicArray.from_scalesim_cfg(cfg)

@@ -16,7 +16,7 @@ INT64_MAX = 2**63 - 1
 """The largest count: arrays of counts are int64."""
 
 MAX_BITS = 1000
-"""Limit of a whole number: any real size has fewer, and Python still prints the product of several such sizes."""
+"""Most bits of a whole number: real sizes have far fewer, and Python can print the product of several such numbers."""
 
 MAX_SHOWN = 300
 """Characters of a value, or of a list of choices, that a message quotes."""
@@ -53,7 +53,7 @@ class TableError(InputError):
 
 
 class CutOffError(TableError):
-    """A data file whose last line has no newline: its writer was stopped in the middle of that line."""
+    """A data file without a newline at its end: its writer was stopped in the middle of the last line."""
 
 
 def shown(value: object) -> str:
@@ -66,7 +66,7 @@ def shown(value: object) -> str:
 
 
 def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -> InputError:
-    """The error for a `value` that is none of `choices`; the caller raises it.
+    """The error for a `value` that is not one of `choices`; the caller raises it.
 
     Parameters
     ----------
@@ -75,10 +75,11 @@ def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -
     value
         What was given, of any type.
     choices
-        What is known. All are listed if that takes at most `MAX_SHOWN` characters; if not, up to three near ones are.
-        Case is ignored, and so is everything up to the last `/` of the value, so that a repository id suggests a name.
+        The known values. The message lists all of them if that takes at most `MAX_SHOWN` characters; if not, it
+        suggests up to three similar ones. Case is ignored, and so is everything up to the last `/` of the value, so
+        that a repository id suggests a name.
     hint
-        What to do where the choices are many and none is near; without it, the first choices are listed.
+        Advice for a long list of choices without a similar one; by default the message lists the first choices.
 
     >>> print(unknown("dataflow", "rs", ["os", "ws", "is"]))
     dataflow: 'rs' is unknown; known: os, ws, is
@@ -113,7 +114,9 @@ def _at_least(least: int, field: str, value: object, right: str) -> int:
     if number < least:
         raise InputError(f"{field}: {shown(value)} is not {right}")
     if number.bit_length() > MAX_BITS:
-        raise InputError(f"{field}: a number of {number.bit_length()} bits is too large; {MAX_BITS} bits are the most")
+        raise InputError(
+            f"{field}: a number of {number.bit_length()} bits is too large; at most {MAX_BITS} bits are allowed"
+        )
     return number
 
 
@@ -125,7 +128,7 @@ def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
 
 
 def real_number(value: object) -> float | None:
-    """`value` as a Python int or float, if it is a number (NumPy's too) that a float can hold; booleans are not."""
+    """A number (also NumPy's) as an int or float; None for a boolean, or for a `value` that a float cannot hold."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return None
     number: float = value.item() if isinstance(value, np.generic) else value  # type: ignore[assignment]
@@ -138,11 +141,12 @@ def real_number(value: object) -> float | None:
 def instance(field: str, value: object, kind: type) -> None:
     """Reject a `value` that is not of this `kind`."""
     if not isinstance(value, kind):
-        raise InputError(f"{field}: {shown(value)} is not a {kind.__name__}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{field}: {shown(value)} is not {article} {kind.__name__}")
 
 
 def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
-    """`values` as a list of at least one value, no two equal if `distinct`; a string or a single value is no list."""
+    """`values` as a list of at least one value, no two equal if `distinct`; a string or a single value is rejected."""
     found = sequence(field, values)
     if not found:
         raise InputError(f"{field}: nothing is listed; give at least one")
@@ -150,14 +154,14 @@ def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
         try:
             number = found.count(value)
         except (ArithmeticError, TypeError, ValueError):  # arrays and others whose == is not True or False
-            raise InputError(f"{field}: {shown(value)} is not a single value; list single ones") from None
+            raise InputError(f"{field}: {shown(value)} is not a single value; list single values") from None
         if number > 1:
             raise InputError(f"{field}: {shown(value)} is listed {number} times; list it once")
     return found
 
 
 def sequence(field: str, values: object) -> list[Any]:
-    """`values` as a list; a single value, a string or bytes are none."""
+    """`values` as a list; a single value, a string or bytes are rejected."""
     try:
         return list(None if isinstance(values, str | bytes) else values)  # type: ignore[call-overload, no-any-return]
     except TypeError:

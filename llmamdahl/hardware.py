@@ -104,7 +104,7 @@ class SystolicArray:
         InputError
             The file does not exist or is not a `.cfg`; a section or key is missing or occurs twice; a size is not a
             positive whole number; the dataflow is unknown; the mode is not the stall-free `InterfaceBandwidth: CALC`;
-            an address offset is below 0, although SCALE-Sim uses the address -1 for no word. The message names the
+            an address offset is below 0, although -1 is SCALE-Sim's null address. The message names the
             file, the key and the line.
         """
         text = _cfg_text(path)
@@ -205,7 +205,7 @@ def _stall_free(key: str, text: str) -> None:
 
 def _offset(key: str, text: str) -> None:
     if not text.isdecimal():
-        raise InputError(f"{key}: {text!r} is not a whole number >= 0; SCALE-Sim's address -1 stands for no word")
+        raise InputError(f"{key}: {text!r} is not a whole number >= 0; -1 is SCALE-Sim's null address")
 
 
 def _size(key: str, text: str) -> int:
@@ -293,7 +293,7 @@ def get_device(name: str) -> Device:
     Raises
     ------
     InputError
-        An unknown name; the message has the nearest ones.
+        An unknown name; the message lists the known ones.
 
     >>> get_device("a100 80gb")
     Device(name='A100 80GB', bandwidth_gb_s=2039.0, fp16_tflops=312.0, int8_tops=624.0)
@@ -308,7 +308,7 @@ def devices() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        name, kind, bandwidth_gb_s, fp16_tflops, int8_tops (NaN where none is published), source.
+        name, kind, bandwidth_gb_s, fp16_tflops, int8_tops (NaN if not published), source.
 
     Raises
     ------

@@ -52,7 +52,7 @@ def save(figure: Figure, frame: pd.DataFrame, name: str) -> Figure:
 
 
 def whole(frame: pd.DataFrame) -> str:
-    """The whole of which the frame's F is a share, as text.
+    """The whole that the frame's F is a share of, as text.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def whole(frame: pd.DataFrame) -> str:
         wholes = [" + ".join(names) if {"projection", "attention"} <= {*names} else "" for names in parts]
     if not wholes or not all(isinstance(text, str) and text for text in wholes):
         raise InputError(
-            "frame: it does not name the whole of which F is a share; add a column `whole`, or keep the columns "
+            "frame: it does not name the whole that F is a share of; add a column `whole`, or keep the columns "
             "projection and attention (and unquantized, where the LM head is in the whole)"
         )
     if len(wholes) > 1:
@@ -242,8 +242,8 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
 def curves_whole(argument: str, frame: pd.DataFrame) -> str:
     """The whole of a frame of `curves`, for the legend.
 
-    The parts' columns are not enough: only `curves` knows that a curve of attention has attention's own share, and not
-    all that is left of the whole without the projections.
+    The parts' columns are not enough: only `curves` guarantees that a curve of attention has the share of attention,
+    and not 1 - F.
     """
     if "whole" not in frame:
         raise InputError(f"{argument}: it has no column `whole`; make the curves with `curves`")

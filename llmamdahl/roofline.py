@@ -1,7 +1,7 @@
 """The same MatMuls as memory traffic: bytes by bit width, seconds by the roofline, and what a model holds in memory.
 
-A decode step is usually bound by what it must read. Bytes follow from shapes and bit widths alone, so F, S_partial and
-S_total of quantization follow with no constant fitted.
+A decode step is usually bound by the bytes that it must read. They depend only on shapes and bit widths, so F,
+S_partial and S_total of quantization follow without a fitted constant.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Gain:
     partial_speedup: float
     """S_partial of the projections."""
     ceiling: float
-    """1 / (1 - F), the limit of faster projections alone. S_total can exceed it if K and V or other weights narrow."""
+    """1 / (1 - F), the limit of S_total if only projections change. With fewer bits elsewhere S_total can exceed it."""
     total_speedup: float
     """S_total: Equation (5), for several parts if more than the projections changed."""
 
@@ -104,7 +104,10 @@ def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, 
     Raises
     ------
     InputError
-        The device has no peak for this MatMul, and it is not of one sequence's decode step, which bytes alone bound.
+        The device has no peak for this MatMul. In a decode step a MatMul of one row (m = 1) needs none: its seconds are
+        those of its bytes.
+    CountOverflowError
+        Bytes or operations that are too large for a float.
     """
     narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
     peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=phase == "decode" and matmul.m == 1)
@@ -140,8 +143,8 @@ def matmul_traffic(
     context_length, batch
         As in `decode_step`, or the prompt's tokens if `phase` is `"prefill"`.
     device
-        A device or its name; None for operations and bytes alone. If the datasheet lacks a peak, bytes alone bound one
-        sequence's decode step; a batch or a prefill is rejected.
+        A device or its name; None for operations and bytes only. If the datasheet lacks a peak, the seconds of
+        one sequence's decode step are those of its bytes; a batch or a prefill is rejected.
 
     Returns
     -------
@@ -251,7 +254,7 @@ def _operands(matmul: MatMul, model: Decoder, phase: Phase) -> int:
     elements = matmul.n * matmul.k * matmul.count
     if matmul.part is not Part.ATTENTION:
         return elements
-    if model.latent and phase == "decode":  # one latent for all heads, and V is a part of it
+    if model.latent and phase == "decode":  # all heads share one latent, which contains V
         return elements // model.num_heads if matmul.name == "Q·Kᵀ" else 0
     return elements * model.num_kv_heads // model.num_heads
 
@@ -265,7 +268,7 @@ def _activation_bits(matmul: MatMul, precision: Precision) -> float:
 
 
 def _peak(device: Device, name: str, *, optional: bool) -> float:
-    """10^12 operations a second; infinite if none is published and the peak is optional."""
+    """Peak rate, 10^12 operations a second; infinite if it is not published and `optional`."""
     peak: float | None = getattr(device, name)
     if peak is None and not optional:
         raise InputError(

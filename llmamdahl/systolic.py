@@ -21,7 +21,7 @@ Counts: TypeAlias = tuple[Count, Count, Count, Count]
 """Cycles, ifmap reads, filter reads, ofmap writes."""
 
 SRAM_COUNTS = ("cycles", "ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes")
-"""Names of `Counts`: they add up over folds, as DRAM counts do not."""
+"""Names of `Counts`: they add up over folds, unlike DRAM counts."""
 
 Counting: TypeAlias = Literal["reported", "corrected"]
 """As SCALE-Sim 2.0.2 reports, or without its known miscounts; `gemm_cost` lists them."""
@@ -78,14 +78,14 @@ def gemm_cost(
     m, n, k
         Whole numbers >= 1, or integer arrays that broadcast against each other.
     array
-        The systolic array, or its name; its SRAM sizes enter the DRAM counts alone.
+        The systolic array, or its name; only DRAM counts depend on its SRAM sizes.
     counting
         `"reported"`: what SCALE-Sim 2.0.2 prints in its stall-free mode. `"corrected"`: without its four known
         miscounts. (1) Its cycles are the index of the last cycle, one less than their number (SCALE-Sim issue 125).
         (2) Output stationary lacks the `rows` cycles in which a fold's results leave the array, which the simulator's
         own paper counts (Samajdar et al., ISPASS 2020: 2R + C + K - 2 cycles a fold; scale-sim-v3 issue 4). (3) Output
-        stationary adds rows + cols ofmap writes to each fold (SCALE-Sim issue 166). (4) Null addresses, with which a
-        line of the ofmap buffer is filled up, are counted as DRAM writes (`dram.py` says when).
+        stationary adds rows + cols ofmap writes to each fold (SCALE-Sim issue 166). (4) Null addresses, which
+        pad a line of the ofmap buffer, are counted as DRAM writes (`dram.py` says when).
 
     Returns
     -------
@@ -117,8 +117,8 @@ def gemm_cost(
         _reject_overflow(counts)
         return GemmCost(*counts, dims, design, counting)
     counts = _array_counts(dims, design, counting)
-    # Copied, because DRAM counts may be read after the caller has changed its arrays. Copied last, into memory just
-    # given back.
+    # Copied, because DRAM counts may be read after the caller has changed its arrays. Copied last, so that the copies
+    # reuse memory that was just freed.
     kept = cast(tuple[Count, Count, Count], tuple(dim if isinstance(dim, int) else dim.copy() for dim in dims))
     return GemmCost(*counts, kept, design, counting)
 
@@ -159,7 +159,7 @@ def _array_counts(dims: Sequence[Count], array: SystolicArray, counting: Countin
     if max(bound[0] + 1, sum(bound[1:])) <= INT64_MAX:  # reported cycles are one more before the 1 is subtracted
         computed = map(np.asarray, _counts(dims, array, counting))
         counts = [count if count.shape == shape else np.broadcast_to(count, shape) for count in computed]
-    else:  # the bound need not be met: count in Python's ints, which cannot overflow
+    else:  # the counts may still fit: compute them in Python's ints, which cannot overflow
         exact = [np.broadcast_to(np.asarray(dim, dtype=object), shape) for dim in dims]
         for each in zip(*(dim.ravel() for dim in exact), strict=True):
             _reject_overflow(_counts(each, array, counting))

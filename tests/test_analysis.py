@@ -209,11 +209,11 @@ def test_bad_arguments_are_named():
         share("gpt2", 128, "H200", unquantized="yes")
     with pytest.raises(InputError, match="batch: 3 is given, but the batch is what varies here"):
         crossover_batch("gpt2", 128, "edge", batch=3)
-    with pytest.raises(InputError, match="phase: 'prefill' is given, but this context length is of decode"):
+    with pytest.raises(InputError, match="phase: 'prefill' is given, but this crossover is of decode only"):
         crossover_context_length("gpt2", "edge", phase="prefill")
     with pytest.raises(InputError, match="batch: 8 is given, but the batch is what varies here"):
         fraction_by_batch(["gpt2"], 128, "edge", batches=[1], batch=8)
-    with pytest.raises(InputError, match="precision: F is that of the bit widths before a change; give these as base"):
+    with pytest.raises(InputError, match="precision: a crossover has one set of bit widths; give it as baseline"):
         crossover_context_length("gpt2", "H200", precision=Precision(2))
     with pytest.raises(InputError, match="ifmap: 'weights' is given, but seconds of H200 do not depend on it"):
         sweep(["gpt2"], [128], ["H200"], ifmap="weights")

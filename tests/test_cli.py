@@ -104,7 +104,7 @@ def test_models_and_devices():
         (["share", "nothere/config.json"], "model: 'nothere/config.json': no such file"),
         (
             ["crossover", "gpt2", "--phase", "prefill"],
-            "phase: 'prefill' is given, but this context length is of decode",
+            "phase: 'prefill' is given, but this crossover is of decode only",
         ),
         (["sweep", "gpt2", "--csv", "--json"], "csv: --csv and --json are both given; choose one"),
         (["share", "gpt2", "--on", "H200", "--dataflow", "ws"], "dataflow: ws is given, but H200 is not an array"),

@@ -192,7 +192,7 @@ def test_the_line_that_is_not_valid_cfg_is_named(tmp_path, text, problem):
         (
             "Offset = 0",
             "Offset: -3",
-            "IfmapOffset: '-3' is not a whole number >= 0; SCALE-Sim's address -1 stands for no word (line 10)",
+            "IfmapOffset: '-3' is not a whole number >= 0; -1 is SCALE-Sim's null address (line 10)",
         ),
         ("= CALC", "= USER", "lets the array stall; only the stall-free mode CALC is supported (line 17)"),
         ("= CALC", "= 5%", "'5%' has a single %; write %% (line 17)"),

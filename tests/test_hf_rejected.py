@@ -130,7 +130,7 @@ def test_a_bad_size_is_named(key, bad):
         ({**QWEN, "layer_types": ["sliding_attention"] * 4}, "sliding_window: .* not in use, but some layers"),
         ({**QWEN, "max_window_layers": -1}, "max_window_layers: -1 is not a whole number >= 0"),
         ({**QWEN, "use_sliding_window": 1}, "use_sliding_window: 1 is not true or false"),
-        ({**QWEN_MOE, "mlp_only_layers": [4]}, r"mlp_only_layers: \[4\] is not a list of layers, which are 0 to 3"),
+        ({**QWEN_MOE, "mlp_only_layers": [4]}, r"mlp_only_layers: \[4\] is not a list of layers; layers are 0 to 3"),
         ({**QWEN_MOE, "mlp_only_layers": 0.5}, "mlp_only_layers: 0.5 is not a list of layers"),
         ({**QWEN_MOE, "decoder_sparse_step": 0}, "decoder_sparse_step: 0 is not a positive whole number"),
         ({**QWEN_MOE, "use_sliding_window": True, "max_window_layers": 2}, "max_window_layers: 2 is not understood"),

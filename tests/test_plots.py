@@ -54,7 +54,7 @@ def test_measured_and_simulated_rows_may_have_one_whole():
      {"whole": [BOTH, None]}, PARTS | {"attention": [1.0, None]}],
 )  # fmt: skip
 def test_a_frame_that_names_no_whole_is_rejected(columns):
-    with pytest.raises(InputError, match="frame: it does not name the whole of which F is a share; add a column"):
+    with pytest.raises(InputError, match="frame: it does not name the whole that F is a share of; add a column"):
         plots.whole(pd.DataFrame(columns))
 
 

@@ -117,7 +117,7 @@ class Decoder:
     experts
         The FFN of the layers that are a mixture of experts; None if all are dense.
     dense_layers
-        Indices of the layers whose FFN is dense although `experts` is given; kept in ascending order.
+        Indices of the layers that have a dense FFN although `experts` is given; kept in ascending order.
     latent
         Multi-head latent attention in place of separate K and V heads.
     tied_embeddings
@@ -149,8 +149,8 @@ class Decoder:
     vocab_size: int
     max_position: int
     embedding_size: int
-    # What was given is kept apart from what follows, so that `replace` can tell them apart; models are compared by
-    # what follows.
+    # Stored separately from `num_kv_heads` and `head_dim`, so that `replace` computes those again; models are compared
+    # by the computed values.
     kv_heads: int | None = field(default=None, compare=False)
     head_width: int | None = field(default=None, compare=False)
     fused_qkv: bool = False
@@ -222,8 +222,8 @@ def _check_attention(model: Decoder) -> None:
         )
     if model.num_kv_heads != model.num_heads:
         raise InputError(
-            f"{model.name}: num_kv_heads: {model.num_kv_heads} with latent attention, whose heads share one latent; "
-            "leave kv_heads out"
+            f"{model.name}: num_kv_heads: {model.num_kv_heads} with latent attention, where all heads "
+            "share one latent; leave kv_heads out"
         )
     if model.fused_qkv:
         raise InputError(f"{model.name}: fused_qkv: True with latent attention, which has no W_Q, W_K, W_V to fuse")
@@ -239,7 +239,7 @@ def _check_layers(model: Decoder) -> None:
             "give one a layer, None where there is none, or ()"
         )
     checked = [None if window is None else positive_int(f"{model.name}: windows", window) for window in windows]
-    # Windows that are None in all layers are none at all, so that such models compare equal.
+    # If no layer has a window, store (), so that such models compare equal.
     object.__setattr__(model, "windows", tuple(checked) if any(checked) else ())
     dense = [
         whole_number(f"{model.name}: dense_layers", layer)
@@ -250,7 +250,7 @@ def _check_layers(model: Decoder) -> None:
     for layer, times in Counter(dense).items():
         if layer >= model.num_layers or times > 1:
             raise InputError(
-                f"{model.name}: dense_layers: {layer} is no layer or listed twice; layers are 0 to "
+                f"{model.name}: dense_layers: {layer} is not a layer or is listed twice; layers are 0 to "
                 f"{model.num_layers - 1}"
             )
     object.__setattr__(model, "dense_layers", tuple(sorted(dense)))

@@ -40,7 +40,7 @@ HARMLESS = frozenset(
     swiglu_alpha norm_topk_prob routed_scaling_factor scoring_func topk_method n_group topk_group summary_type
     summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout""".split()
 )
-"""Keys that change no MatMul's shape or number. A `_` key, or one that is off (null, false, 0, empty), changes none."""
+"""Keys that do not change any MatMul. Nor do keys that begin with `_` or have a null, false, 0 or empty value."""
 
 JSON = (Number, str, list, tuple, Mapping, type(None))
 """Types of the values of a config: those of `json`, and the numbers of NumPy."""
@@ -58,8 +58,8 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     Absent keys have the defaults of the format, as in transformers 5.23.0 (`FORMATS`); the hidden size and the numbers
     of layers and heads must be there. A key that is not understood and may change what is computed is rejected. The
     MatMuls are those of the format: GPT-2, Falcon, GPT-NeoX, BLOOM and Phi-3 fuse Q, K and V into one product, Phi-3
-    and gpt-oss also gate and up; `get_model("gpt2-xl")` follows Table 1 and does not. A `quantization_config` changes
-    no shape, and the multi-token prediction of DeepSeek-V3 is no part of a decode step: both are ignored.
+    and gpt-oss also gate and up; `get_model("gpt2-xl")` follows Table 1 and does not. A `quantization_config` does
+    not change shapes, and the multi-token prediction of DeepSeek-V3 is not part of a decode step: both are ignored.
 
     Parameters
     ----------
@@ -162,9 +162,9 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
     if isinstance(config, Mapping):
         for key, value in config.items():
             if not isinstance(key, str):
-                raise InputError(f"config: {shown(key)} is not a key of a config.json, which are strings")
+                raise InputError(f"config: {shown(key)} is not a key of a config.json; keys are strings")
             if not _is_harmless(key) and not isinstance(value, JSON):
-                raise InputError(f"config: {key}: {shown(value)} is nothing that a config.json can hold")
+                raise InputError(f"config: {key}: {shown(value)} is not a value that a config.json can hold")
         names = [config.get(key) for key in ("_name_or_path", "model_type")]
         name = next((name.rstrip("/").split("/")[-1] for name in names if isinstance(name, str)), "")
         return Config(name or "config", config)
@@ -323,7 +323,7 @@ def _qwen_moe_windows(config: Config, made: Fields) -> Fields:
     windows = _one_window(4096)(config, made)
     if config.flag("use_sliding_window", False):
         return windows
-    config.get("max_window_layers")  # means nothing then
+    config.get("max_window_layers")  # ignored in this case
     return {}
 
 
@@ -357,7 +357,7 @@ def _qwen_dense_layers(config: Config, made: Fields) -> Fields:
     layers = range(made["num_layers"])
     step, dense = config.size("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
     if not isinstance(dense, list) or not all(type(layer) is int and layer in layers for layer in dense):
-        raise config.error("mlp_only_layers", f"is not a list of layers, which are 0 to {len(layers) - 1}")
+        raise config.error("mlp_only_layers", f"is not a list of layers; layers are 0 to {len(layers) - 1}")
     return {"dense_layers": tuple(layer for layer in layers if layer in dense or (layer + 1) % step)}
 
 
@@ -369,9 +369,9 @@ def _dense_first(default: int) -> Reader:
 
 
 def _latent(config: Config, made: Fields) -> Fields:
-    """DeepSeek-V2 and V3: one latent serves all heads, whose sizes the keys below give."""
+    """DeepSeek-V2 and V3: all heads share one latent; the keys below give the sizes."""
     config.require("num_key_value_heads", made["num_heads"])
-    # The first two follow from the keys below; multi-token prediction is no part of a decode step.
+    # The first two follow from the keys below; multi-token prediction is not part of a decode step.
     config.read |= {"head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers"}
     return {
         "latent": Latent(

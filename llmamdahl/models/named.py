@@ -61,7 +61,7 @@ def zoo() -> tuple[Row, ...]:
 
 @cache
 def benchmarked() -> tuple[Row, ...]:
-    """Models that speeds were published of and that no other table has (`data/models/benchmarked.csv`).
+    """Models with published speeds that are in no other table (`data/models/benchmarked.csv`).
 
     The columns are those of `zoo`. The speeds are in `data/published/speedups.csv`. A "dummy" has random weights and
     was made for a benchmark.
@@ -105,8 +105,8 @@ def get_model(name: str) -> Decoder:
     """A model by its name, or by the id of its repository on the Hugging Face Hub; case does not matter.
 
     The names are those of Table 2 (`model_names`), each also with `-printed` appended for the hyperparameters that
-    Table 2 prints, those of the zoo (`zoo_names`), and those that speeds were published of (`benchmarked`). Nothing is
-    downloaded: an id finds a model if the column `hub` of `data/models/` has it.
+    Table 2 prints, those of the zoo (`zoo_names`), and those of models with published speeds (`benchmarked`). Nothing
+    is downloaded: an id is known if a column `hub` in `data/models/` lists it.
 
     The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
     print (layers, vocabulary, longest context) is the true model's.
@@ -121,8 +121,8 @@ def get_model(name: str) -> Decoder:
     Raises
     ------
     InputError
-        An unknown name, with the nearest ones; or `opt-66b-printed`: Table 2 prints h = 76, and 9216/76 is not a whole
-        number.
+        An unknown name; the message suggests similar ones. Or `opt-66b-printed`: Table 2 prints h = 76, and
+        9216/76 is not a whole number.
     """
     if (model := _named(name)) is None:
         raise unknown("model", name, _names(), HOW_TO_LIST)
@@ -141,8 +141,8 @@ def find_model(model: str | os.PathLike[str] | Decoder) -> Decoder:
     Raises
     ------
     InputError
-        Neither a known name nor a path that exists, with the nearest names; or what `get_model` and `from_hf_config`
-        raise. The message names `model`.
+        Neither a known name nor a path that exists; the message suggests similar names. Also as `get_model` and
+        `from_hf_config`. The message names `model`.
 
     >>> find_model("GPT2-XL") == get_model("gpt2-xl") == find_model(get_model("gpt2-xl"))
     True
@@ -177,7 +177,7 @@ def _current(table: str) -> tuple[Row, ...]:
 
 @cache
 def _rows() -> dict[str, Row]:
-    """Every model's row by what finds it, in lower case: its name and its repository ids."""
+    """Every model's row, by its name and by each of its repository ids, in lower case."""
     rows = (*table2_true(), *zoo(), *benchmarked())
     return {key.lower(): row for row in rows for key in (row["name"], *row["hub"])}
 
@@ -207,7 +207,7 @@ def _as_printed(row: Row) -> Decoder:
 
 
 def _decoder(row: Row) -> Decoder:
-    """The model of a row of any table; Table 2 has no columns for what its models do without."""
+    """The model of a row of any table; Table 2 has no columns for features that its models lack."""
     made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.init and field.name in row}
     made |= {"kv_heads": row.get("num_kv_heads"), "head_width": row.get("head_dim")}
     if row.get("windows"):
