@@ -102,7 +102,7 @@ def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
-    """Latency against the bytes that must move, and the limit of the bus; `frame` comes from `recorded.roofline`."""
+    """Latency against the bytes that must move, and the limit of the bus; `frame`: `recorded.against_bandwidth`."""
     shown = frame[frame.part.isin(["projection", "attention"])].copy()
     shown["what"] = (shown.weights + " projections").where(shown.part == "projection", shown.attention + " attention")
     figure, axes = grid(1, (8.5, 5.5))
@@ -158,7 +158,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         From `curves`, of one context length; those of the projections are drawn.
     ranges
         From `speedups.realised`: a bar from the lowest to the highest S_partial, a dot at the median; thin and hollow
-        for a kernel alone.
+        for a single kernel.
     """
     note = curves_whole("curves", curves)
     arrays, palette = list(dict.fromkeys(curves.array)), colours(curves.model, "viridis")

@@ -55,8 +55,8 @@ def correction_shift(
     Returns
     -------
     DataFrame
-        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), whole (of which F is a
-        share), shift (corrected minus reported).
+        model, context_length, array, dataflow, metric, reported, corrected (F of each counting), whole (the parts that
+        F is a share of), shift (corrected minus reported).
     """
     models, context_lengths, arrays = list(models), list(context_lengths), list(arrays)
     frame = sweep(models, context_lengths, arrays).rename(columns={"fraction": "reported"})

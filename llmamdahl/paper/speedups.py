@@ -53,7 +53,7 @@ empty if there is one.
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """The model and the run of one row, as `roofline` takes them."""
+    """The model and the run of one row, as `share` and `saving` take them."""
 
     quantity: str
     model: Decoder
@@ -154,7 +154,7 @@ def _require(row: Row) -> None:
     if quantity not in PREDICTED:
         raise InputError(f"quantity: {quantity!r} has no prediction; say why in unpredicted")
     if unit not in PREDICTED[quantity]:
-        raise InputError(f"unit: {unit!r} is no unit of {quantity}; it is measured in {', '.join(PREDICTED[quantity])}")
+        raise InputError(f"unit: {unit!r} is not a unit of {quantity}; its units are {', '.join(PREDICTED[quantity])}")
     needed = ["weight_bits", "activation_bits", "unquantized_bits", "parallel", "before", "after"]
     for name in (*needed, *(("batch", "context_length") if quantity in PHASES else ())):
         if row[name] is None:
@@ -165,9 +165,9 @@ def _require(row: Row) -> None:
 
 
 def predict(table: pd.DataFrame, unquantized: tuple[float, float] | None = None) -> pd.DataFrame:
-    """S_total of each row that can be predicted, from shapes, bit widths and the datasheet alone; nothing is fitted.
+    """S_total of each row that can be predicted, from shapes, bit widths and the datasheet only; nothing is fitted.
 
-    Decode and prefill are predicted by `roofline.speedup` on the row's device, memory by `roofline.saving`.
+    Decode and prefill are predicted by `analysis.share` on the row's device, memory by `roofline.saving`.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def predict(table: pd.DataFrame, unquantized: tuple[float, float] | None = None)
     Returns
     -------
     DataFrame
-        The row, with whole (the parts of which F is a share), fraction (F, of time or of bytes held), partial_speedup,
+        The row, with whole (the parts that F is a share of), fraction (F, of time or of bytes held), partial_speedup,
         ceiling, predicted, error (predicted / measured - 1), needed_partial_speedup (the S_partial with which Equation
         (5) gives what was measured, `inf` at or above the ceiling), above_ceiling.
     """
@@ -282,7 +282,7 @@ def bandwidth(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
-    """Tests the law alone: S_partial is learned on every other model, and S_total of the models in between predicted.
+    """A test of Equation (5) with a fitted S_partial: S_partial of some models predicts S_total of the others.
 
     Unlike `predict` this fits a constant. For each device, system and format, the models are sorted by size; the median
     `needed_partial_speedup` of every other one predicts the rest, and then the other way round. The rival does not use
@@ -313,7 +313,7 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
 
 
 def realised(table: pd.DataFrame) -> pd.DataFrame:
-    """The S_partial that each system reached: in a whole decode step of one sequence, or in a kernel alone.
+    """The S_partial that each system reached: in a whole decode step of one sequence, or in a single kernel.
 
     For a whole step it is `needed_partial_speedup` of `predict`; for a kernel it is the printed speedup, with both ends
     of a range.
@@ -350,7 +350,7 @@ def energy(table: pd.DataFrame, context_length: int = 512) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, node, whole (of which F is a share), fraction, partial_speedup, ceiling, total_speedup.
+        model, node, whole (the parts that F is a share of), fraction, partial_speedup, ceiling, total_speedup.
     """
     _table("table", table, "read_speedups", "unpredicted")
     rows = table[(table.system == "BitNet") & (table.quantity == "energy") & (table.baseline == "FP16")]
