@@ -1,6 +1,6 @@
 """A projection in floating point, and its replacements with INT8, INT4 and ternary weights.
 
-The replacements are what the law is tested with: each makes the projections faster and leaves attention as it is. They
+The law is tested with these replacements: each makes the projections faster and leaves attention as it is. They
 use the kernels that PyTorch and ONNX Runtime ship, except where neither has one (`ternary.py`).
 """
 
@@ -200,7 +200,7 @@ class TritonProduct:
 class OnnxProduct:
     """The ternary product on a CPU, by ONNX Runtime's `MatMulNBits` at two bits.
 
-    It gives each block of up to 128 activations a scale of its own, where BitNet has one per token.
+    It has one scale per block of up to 128 activations, where BitNet has one per token.
     """
 
     def __init__(self, values: Tensor, scale: float, dtype: torch.dtype):
@@ -229,7 +229,7 @@ def _packed_blocks(values: Tensor, scale: float) -> tuple[np.ndarray, np.ndarray
     ((1, 1, 8), '11111001', '10101010', [[0.5]])
     """
     rows, columns = values.shape
-    # the largest block that divides k: fewer scales to read, for weights and activations alike
+    # the largest block that divides k: fewer scales to read, for weights and for activations
     block = next(size for size in (128, 64, 32) if columns % size == 0)
     # two bits hold 0 ... 3 and the operator subtracts its default zero point, 2; the first weight is in the lowest bits
     fours = (values + 2).to(torch.uint8).unflatten(1, (-1, 4))

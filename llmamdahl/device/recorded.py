@@ -68,7 +68,7 @@ part
 attention
     One of `FORMS`; empty where the part has no attention.
 copies
-    Number of blocks whose buffers take turns, so that no cache holds them.
+    Number of blocks with separate buffers that are used in turn, so that no cache holds them.
 kilobytes
     1000 bytes: the weights with their scales, and K and V, that one block must read.
 error
@@ -229,7 +229,7 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
-    """S_total predicted from bytes alone, next to the measured one of `predictions`; no timing enters the prediction.
+    """S_total predicted only from bytes, next to the measured one of `predictions`; no timing enters the prediction.
 
     F is the projections' share of the bytes that a block must read; S_partial is the ratio of the bytes of the
     projections before and after.

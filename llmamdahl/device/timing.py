@@ -16,10 +16,10 @@ together occupy at least `COLD` times the last-level cache. One pass runs every 
 number of copies, is one sample. "Other" reads neither weights nor a KV cache and has one copy.
 
 **Correctness.** Each output is first compared with a float64 reference that uses the same rounded weights. A kernel
-whose relative error (L2) is above `recorded.TOLERANCE` is not timed.
+with a relative error (L2) above `recorded.TOLERANCE` is not timed.
 
 **Schedule.** All timings of a case (model, context length, batch, type of numbers) take turns, one pass each, so that a
-change of clock frequency or of background load affects all of them alike. A first pass of each warms up and is not
+change of clock frequency or of background load affects all of them equally. A first pass of each warms up and is not
 timed. At least `MIN_PASSES` passes follow, until the 95% confidence interval of every median is within 1% of it or the
 time budget is spent. The median and the 10th and 90th percentiles are recorded.
 
@@ -234,7 +234,7 @@ class Bench:
     def _step(self, context_length: int) -> Step:
         model = self.model
         shape = (2, self.batch, model.num_heads, context_length, model.head_dim)
-        # K and V, their float64 version and its temporaries; and the copies, whose last may exceed COLD caches
+        # K and V, their float64 version and its temporaries; and the copies, the last of which may exceed COLD caches
         self._require(16 * math.prod(shape) + 2 * COLD * self.host.cache)
         first = self._random(*shape)
         return Step(
@@ -479,7 +479,7 @@ def measure(
 
 
 def _measurable(model: str | Decoder) -> Decoder:
-    """A model whose block `block.Block` computes: GPT-2's, OPT's or LLaMA's, told by its name."""
+    """A model that `block.Block` can compute (GPT-2, OPT or LLaMA), by its name; any other is rejected."""
     decoder = get_model(model) if isinstance(model, str) else model
     if decoder.name.removesuffix(PRINTED) not in model_names() or not decoder.is_plain:
         raise InputError(f"model: {decoder.name!r} cannot be measured; those of Table 2 can: {', '.join(MODELS)}")

@@ -151,7 +151,7 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
     """Yield each run with its result when it has finished, and show progress.
 
     Long runs start first, so that the last ones in flight are short. A run is submitted as soon as the workers have a
-    slot and the memory for it next to those in flight; a shorter run may so overtake one that has to wait for memory.
+    slot and the memory for it next to those in flight; so a shorter run may overtake one that waits for memory.
     """
     waiting, in_flight = list(todo), dict[Future[Row], Run]()
     total = sum(run.weight for run in todo)
@@ -160,7 +160,7 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
         while waiting or in_flight:
             now = workers()  # those of a cluster come and go
             if not in_flight:
-                _check_memory(waiting, now)  # one that fits nowhere would wait for ever
+                _check_memory(waiting, now)  # a run that fits nowhere would wait indefinitely
             run = next((run for run in waiting if _fit([run, *in_flight.values()], now)), None)
             if run:
                 waiting.remove(run)

@@ -43,8 +43,9 @@ Workers = Callable[[], list[Worker]]
 def processes(jobs: int) -> Iterator[Executor]:
     """A pool of `jobs` processes of this machine, which exit at once if this process is killed or the block fails.
 
-    A process of a `ProcessPoolExecutor` whose parent is killed waits for work for ever, and keeps its memory. So each
-    one watches a pipe whose other end only this process holds: it is closed when this process ends, however it does.
+    If its parent is killed, a process of a `ProcessPoolExecutor` waits for work indefinitely, and keeps its memory. So
+    each one watches a pipe. Only this process holds the other end, which is closed when this process ends for any
+    reason.
     """
     watched, held = multiprocessing.Pipe(duplex=False)
     pool = ProcessPoolExecutor(jobs, initializer=_start_process, initargs=(watched, held))
@@ -74,7 +75,7 @@ def dask(address: str) -> Iterator[tuple[Executor, Workers]]:
     """Connect to a Dask cluster.
 
     Every worker needs this package, SCALE-Sim, and the versions of Python and Dask that this process has; a worker
-    without them fails at its first run. Dask repeats a run whose worker was lost.
+    without them fails at its first run. Dask repeats a run if its worker is lost.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def dask(address: str) -> Iterator[tuple[Executor, Workers]]:
     Raises
     ------
     InputError
-        Dask is not installed, no scheduler answers at `address`, or it has no worker.
+        Dask is not installed, `address` is malformed, no scheduler answers there, or the scheduler has no worker.
     BrokenExecutor
         Raised in the `with` block: the scheduler is gone, or a run was lost together with its worker several times.
     """

@@ -137,7 +137,7 @@ def simulate(run: Run) -> Row:
 
 
 def folds(run: Run) -> list[tuple[Run, int]]:
-    """The distinct folds (fillings of the array) of a MatMul, each as a MatMul of its own, with their number.
+    """The distinct folds (fillings of the array) of a MatMul, each as a separate MatMul, with its number.
 
     There are at most four: the full array, the remainder along the rows, along the columns, and along both.
 
@@ -214,7 +214,7 @@ def utilisations(run: Run, cycles: int) -> dict[str, float]:
     array, time = run.array, run.spatial[2]
     elements = array.rows * array.cols
     parts = folds(run)
-    # All folds last as long, so the average over folds of the elements in use gives both averages.
+    # All folds take the same number of steps, so the average over folds of the elements in use gives both averages.
     in_use = sum(fold.spatial[0] * fold.spatial[1] * count for fold, count in parts) / sum(count for _, count in parts)
     shares = run.m * run.n * run.k / (elements * cycles), in_use / elements, in_use * time / (elements * run.fold_steps)
     return {name: _ten_digits(100 * share) for name, share in zip(UTILISATIONS, shares, strict=True)}

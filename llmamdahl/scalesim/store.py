@@ -1,7 +1,7 @@
 """The store of SCALE-Sim's results (`data/scalesim/`): which runs it holds, and the MatMuls they add up to.
 
 `runs.csv` holds one line for each run of the simulator. `matmuls.csv` holds one line for each MatMul of the paper's
-models, computed from those runs alone: from the run of the whole MatMul if it is small enough to be simulated, else
+models, computed only from those runs: from the run of the whole MatMul if it is small enough to be simulated, else
 from the runs of its folds. Neither file contains a number from the closed form.
 """
 
@@ -276,7 +276,7 @@ def _made_of_runs(store: Path, runs: dict[Key, Row]) -> list[Row]:
 def recheck(rows: int = 8, store: Path = STORE) -> bool:
     """Simulate random rows of `matmuls.csv` again, and print the new counts next to the stored ones.
 
-    The rows are drawn from the MatMuls whose runs are short, so that this takes seconds. A MatMul that was simulated by
+    The rows are drawn from the MatMuls with short runs, so that this takes seconds. A MatMul that was simulated by
     folds is simulated by folds again.
 
     Parameters
@@ -295,9 +295,11 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
     ------
     TableError
         A row of `matmuls.csv`, drawn or not, that is not the sum of its runs.
+    InputError
+        A run is missing from the store, or SCALE-Sim is not installed in the version of the store.
     """
     runs, short = read_runs(store), []
-    # Also check the rows whose runs are too long to be drawn.
+    # `_made_of_runs` also checks the rows that are not drawn because their runs are too long.
     for matmul, stored in zip(paper_matmuls(), _made_of_runs(store, runs), strict=True):
         again = [matmul] if stored["obtained"] == "whole" else [fold for fold, _ in folds(matmul)]
         if sum(run.weight for run in again) <= RECHECK_WEIGHT:
@@ -320,7 +322,7 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
         )
     frame = pd.DataFrame(table)
     print(frame.to_string(index=False))
-    print(f"drawn from the {len(short)} of {len(paper_matmuls())} rows whose runs take about two seconds or less")
+    print(f"drawn from the {len(short)} of {len(paper_matmuls())} rows with runs of about two seconds or less")
     return bool(frame.equal.all())
 
 
