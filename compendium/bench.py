@@ -150,7 +150,7 @@ def main() -> None:
     ]  # fmt: skip
     timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     rows = []
-    # each in a process of its own: the peak memory of a process never goes down
+    # a new process for each: the peak memory of a process never goes down
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for lines, peak in tqdm(pool.map(with_memory, timed), total=len(timed), disable=None):
             for place, (what, value, unit, how) in enumerate(lines):

@@ -23,7 +23,7 @@ from llmamdahl.tables import OUTPUT, ROOT
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "notebooks"
 VERIFIED = ROOT / "build" / "verify"
-"""Where `--verify` writes figures and results; they stay there, to be looked at."""
+"""Where `--verify` writes figures and results; they are kept for inspection."""
 VOLATILE = "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info.version"
 """Metadata of a notebook that differs from run to run."""
 
@@ -70,7 +70,7 @@ def _python(output: Path, module: str, *arguments: str | Path) -> None:
 
 
 def execute_all(notebooks: Sequence[Path], output: Path, keep_going: bool) -> dict[str, float]:
-    """Run notebooks one after the other; the seconds of each that ran to its end, by its name.
+    """Run notebooks one after the other; return the seconds of each that finished, by name.
 
     A notebook that fails ends the program, unless `keep_going`.
     """

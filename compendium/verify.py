@@ -25,7 +25,7 @@ SHOWN = 5
 
 
 def committed(root: Path = ROOT) -> tuple[str, dict[Path, bytes]]:
-    """The files to compare with, after their name: git's last commit or, if git has none, the files on disk."""
+    """The files to compare with, and a name for them: git's last commit or, if there is none, the files on disk."""
     command = ["git", "-C", str(root), "archive", "HEAD", *FOLDERS]
     done = subprocess.run(command, capture_output=True) if shutil.which("git") else None
     if not done or done.returncode:
@@ -53,7 +53,7 @@ def moved(old: dict[Path, bytes], new: dict[Path, bytes]) -> list[str]:
             found.append(f"{path}: {'is missing' if path in old else 'is new'}")
         elif old[path] != new[path]:
             changes = list(_changes(path, old[path].decode(errors="replace"), new[path].decode(errors="replace")))
-            # such as another line ending, or the newline at the end
+            # such as a different line ending, or a missing newline at the end
             changes = changes or ["differs in bytes that are in no cell and no line"]
             found += [f"{path}, {change}" for change in changes[:SHOWN]]
             found += [f"{path}: and {len(changes) - SHOWN} more"] * (len(changes) > SHOWN)
