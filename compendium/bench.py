@@ -65,7 +65,10 @@ def design_space() -> Lines:
     took = seconds(lambda: sweep(zoo_names(), lengths, arrays))
     points = len(zoo_names()) * len(lengths) * len(arrays)
     what = f"`sweep` of {len(zoo_names())} models x {len(lengths)} lengths x {len(sizes)} arrays x 3 dataflows"
-    return [(what, took, "s", "measured"), ("… designs (F of both metrics) a second", points / took, "", "measured")]
+    return [
+        (what, took, "s", "measured"),
+        ("… combinations a second, F of cycles and accesses each", points / took, "", "measured"),
+    ]
 
 
 def million_over_bare() -> Lines:
@@ -80,7 +83,7 @@ def million_over_bare() -> Lines:
     alone = best(bare)
     counted = best(lambda: gemm_cost(m, n, k, EDGE_TPU)) / alone
     with_dram = best(lambda: gemm_cost(m, n, k, EDGE_TPU).ifmap_dram_reads) / alone
-    what = "`gemm_cost` on 10^6 MatMuls, over the bare NumPy formula for cycles and SRAM"
+    what = "run time of `gemm_cost` / the bare NumPy formula: cycles and SRAM of 10^6 MatMuls"
     return [(what, counted, "x", "measured"), ("… with DRAM counts", with_dram, "x", "measured")]
 
 
@@ -95,10 +98,10 @@ def simulator_over_closed_form() -> Lines:
     store_whole, store_runs = (sum(run.weight for run in runs) for runs in (matmuls, needed_runs(matmuls)))
     name = " x ".join(map(str, dims))
     return [
-        (f"SCALE-Sim over `gemm_cost`, {name}, edge array", whole / cost, "x", "measured"),
+        (f"run time of SCALE-Sim / `gemm_cost`: {name}, edge array", whole / cost, "x", "measured"),
         ("… with DRAM counts", whole / with_dram, "x", "measured"),
-        ("SCALE-Sim whole over its distinct folds, the same MatMul", whole / by_folds, "x", "measured"),
-        ("… the store: 828 whole MatMuls over its 678 runs", store_whole / store_runs, "x", "extrapolated"),
+        ("run time of SCALE-Sim, whole MatMul / its distinct folds: the same", whole / by_folds, "x", "measured"),
+        ("… all 828 whole MatMuls / the 678 runs of the store", store_whole / store_runs, "x", "extrapolated"),
         ("… hours of the 828 whole, on one core", whole / WHOLE.weight * store_whole / 3600, "h", "extrapolated"),
     ]
 
@@ -119,7 +122,7 @@ def reports_over_scalesim() -> Lines:
             run.run_scale(top_path=folder)
 
         ratio = seconds(theirs) / best(ours)
-    return [("SCALE-Sim over `llmamdahl scalesim`, its test.csv on its scale.cfg", ratio, "x", "measured")]
+    return [("run time of SCALE-Sim / `llmamdahl scalesim`: its test.csv on its scale.cfg", ratio, "x", "measured")]
 
 
 def notebook(path: Path) -> Lines:

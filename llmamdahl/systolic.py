@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -188,7 +188,7 @@ def _dimension(name: str, value: ArrayLike) -> Count:
     return values.astype(np.int64, copy=False)
 
 
-def _reject_overflow(counts: Sequence[Any]) -> None:
+def _reject_overflow(counts: Sequence[Count]) -> None:
     for name, count in zip((*SRAM_COUNTS, "memory_accesses"), [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:
             raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")

@@ -15,6 +15,7 @@ from llmamdahl.paper import figures, speedups
 from llmamdahl.paper.checks import agreement
 from llmamdahl.paper.miscounts import correction_shift, dataflow_cycles
 from llmamdahl.paper.published import as_printed
+from llmamdahl.tables import ROOT
 
 OPT = model_names("opt")
 
@@ -246,3 +247,10 @@ def test_devices_are_drawn_as_arrays_are():
     assert len(plots.heat_maps(frame[frame.metric == "bytes"], "H200").axes) == 2  # the map and its colour bar
     both = plots.crossover_bars(crossovers(["gpt2", "opt-350m"], ["H200", "cloud"]), "both")
     assert [axis.get_title() for axis in both.axes] == [*plots.PANELS.values()]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
+def test_every_committed_table_of_a_figure_says_what_f_is_a_share_of(path):
+    frame = pd.read_csv(path)
+    if "fraction" in frame:
+        assert "projection + attention" in plots.whole(frame)

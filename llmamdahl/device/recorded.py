@@ -198,7 +198,7 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted, measured, error (predicted /
+        `CASE`, attention, weights, whole, fraction, partial_speedup, ceiling, predicted, measured, error (predicted /
         measured - 1), spread (half the distance between the lowest and highest S_total that 10th and 90th percentiles
         give, over measured), surplus (block / sum of its parts timed alone - 1, before the change).
     """
@@ -215,6 +215,7 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
     measured = pairs.median_us_before / pairs.median_us
     predicted = amdahl.total_speedup(fraction.to_numpy(), partial.to_numpy())
     table = pairs[[*CASE, "attention", "weights"]].assign(
+        whole="block: projection + attention + other",
         fraction=fraction,
         partial_speedup=partial,
         ceiling=amdahl.ceiling(fraction.to_numpy()),
@@ -237,7 +238,7 @@ def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CASE`, attention, weights, fraction, partial_speedup, ceiling, predicted (all from bytes), partial_measured
+        `CASE`, attention, weights, whole, fraction, partial_speedup, ceiling, predicted (all from bytes), partial_measured
         (S_partial of the projections timed alone), measured, spread (as in `predictions`), error (predicted / measured
         - 1).
     """
@@ -250,6 +251,7 @@ def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
     fraction = before / blocks.loc[pd.MultiIndex.from_frame(measured[[*CASE, "attention"]])].to_numpy()
     predicted = amdahl.total_speedup(fraction, before / after)
     return measured[[*CASE, "attention", "weights"]].assign(
+        whole="projection + attention",
         fraction=fraction,
         partial_speedup=before / after,
         ceiling=amdahl.ceiling(fraction),

@@ -40,7 +40,7 @@ NAMES = [*model_names(), *zoo_names()]
 )
 def test_get_model(name):
     model = answer(lambda: get_model(name), "model num_heads")
-    text = name.lower() if isinstance(name, str) else ""
+    text = name.strip().lower() if isinstance(name, str) else ""
     base = text.removesuffix("-printed")
     printed = text != base and base in TABLES["true"]
     if (not printed and text not in {**TABLES["true"], **TABLES["zoo"]}) or text == "opt-66b-printed":
