@@ -238,9 +238,9 @@ def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CASE`, attention, weights, whole, fraction, partial_speedup, ceiling, predicted (all from bytes), partial_measured
-        (S_partial of the projections timed alone), measured, spread (as in `predictions`), error (predicted / measured
-        - 1).
+        `CASE`, attention, weights, whole, fraction, partial_speedup, ceiling, predicted (all from bytes),
+        partial_measured (S_partial of the projections timed alone), measured, spread (as in `predictions`), error
+        (predicted / measured - 1).
     """
     whole, alone = (timings[timings.part == part] for part in ("block", "projection"))
     blocks = whole[whole.weights == whole.dtype].set_index([*CASE, "attention"]).kilobytes

@@ -64,7 +64,7 @@ def test_find_model(model):
     found = answer(lambda: find_model(model), "model:")
     if isinstance(model, Decoder):
         assert found is model
-    elif isinstance(model, str) and model in NAMES:
+    elif isinstance(model, str) and model.strip().lower() in NAMES:
         assert found == get_model(model)
     else:
         assert found is REJECTED
