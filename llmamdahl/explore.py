@@ -124,7 +124,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         rows = {
             "S of projections": f"{values['projection']:.6g}",
             "S of attention": f"{values['attention']:.6g}",
-            "F of cycles, projections": f"{now.fraction:.4f}",
+            "F of cycles, LM head left out": f"{now.fraction:.4f}",
             "S_total, model": f"{now.total_speedup:.4f}",
             "ceiling, projections alone": f"{now.ceiling:.4f}",
             "ceiling, attention alone": f"{now.attention_ceiling:.4f}",
