@@ -22,7 +22,7 @@ from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_h
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.roofline import FP16, Gain, Precision, bytes_moved, gain, seconds
 from llmamdahl.systolic import Counting, gemm_cost
-from llmamdahl.workload import MatMul, Part, Phase, matmuls, whole
+from llmamdahl.workload import Heads, MatMul, Part, Phase, matmuls, whole
 
 Metric: TypeAlias = Literal["cycles", "memory_accesses", "bytes", "seconds"]
 """What a part costs: on an array cycles or SRAM accesses (exact whole numbers), on a device seconds, on both bytes."""
@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
 
     batch: int
     phase: Phase
+    heads: Heads
     metric: Metric | None
     counting: Counting
     precision: Precision | None
@@ -74,6 +75,7 @@ class Share:
     batch: int
     phase: str
     """`decode` or `prefill`; `generation` for both, from `generation_cost`."""
+    heads: Heads
     hardware: str
     """Label of the array or device; empty for bytes without either."""
     dataflow: str
@@ -111,6 +113,7 @@ def share(
     *,
     batch: int = 1,
     phase: Phase = "decode",
+    heads: Heads = "per_head",
     metric: Metric | None = None,
     counting: Counting = "reported",
     precision: Precision | None = None,
@@ -132,6 +135,10 @@ def share(
         Sequences computed together.
     phase
         `"decode"` (one new token for each sequence) or `"prefill"` (a prompt for each).
+    heads
+        `"per_head"`, the paper's reading: one attention MatMul per query head. `"grouped"`: one for all query heads
+        that share a K and V (`decode_step`). It changes cycles and accesses of an array; bytes and seconds read a
+        shared K and V once either way.
     metric
         On an array `"cycles"` (default), `"memory_accesses"` or `"bytes"`; on a device `"seconds"` (default) or
         `"bytes"`. Bytes and seconds are those of `roofline.matmul_traffic`.
@@ -149,10 +156,10 @@ def share(
     Returns
     -------
     Share
-        model, context_length, batch, phase, hardware, dataflow, metric; projection, attention, unquantized (the cost of
-        each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling = 1 / (1 - F); for a
-        change of precision partial_speedup (S_partial: the projections before over after) and total_speedup (S_total:
-        the whole before over after, Equation 5); bound (on a device, by part: `memory` or `arithmetic`).
+        model, context_length, batch, phase, heads, hardware, dataflow, metric; projection, attention, unquantized (the
+        cost of each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling = 1 / (1 - F).
+        For a change of precision partial_speedup (S_partial: the projections before over after) and total_speedup
+        (S_total: the whole before over after, Equation 5). On a device bound: `memory` or `arithmetic`, by part.
 
     Notes
     -----
@@ -175,7 +182,7 @@ def share(
     (0.923, 7.98, 5.2, {'projection': 'memory', 'attention': 'memory'})
     """
     case = _Case.of(
-        model, hardware, batch=batch, phase=phase, metric=metric, counting=counting, precision=precision,
+        model, hardware, batch=batch, phase=phase, heads=heads, metric=metric, counting=counting, precision=precision,
         baseline=baseline, unquantized=unquantized,
     )  # fmt: skip
     return case.share(context_length)
@@ -280,7 +287,7 @@ def generation_cost(
     def costs(precision: Precision) -> _Costs:
         found = _Costs()
         replace(case, phase="prefill").add(found, precision, prompt)
-        for matmul in matmuls(case.model, prompt + new, batch=case.batch):
+        for matmul in case.matmuls(prompt + new):
             if matmul.part is Part.ATTENTION:  # the only part that depends on the context length
                 case.add_matmul(found, precision, case.over_lengths(matmul, prompt + 1, prompt + new))
             else:
@@ -523,6 +530,7 @@ class _Case:
     metric: Metric
     batch: int = 1
     phase: Phase = "decode"
+    heads: Heads = "per_head"
     counting: Counting = "reported"
     precision: Precision | None = None
     baseline: Precision = FP16
@@ -542,6 +550,7 @@ class _Case:
         if not isinstance(case.metric, str) or case.metric not in known_metrics:
             raise InputError(f"metric: {label} has no {shown(case.metric)}; it has {', '.join(known_metrics)}")
         one_of("phase", case.phase, get_args(Phase))
+        one_of("heads", case.heads, get_args(Heads))
         one_of("counting", case.counting, get_args(Counting))
         if case.counting != "reported" and not isinstance(place, SystolicArray):
             raise InputError(f"counting: {case.counting!r} is given, but {label} is not an array; leave it out")
@@ -574,9 +583,14 @@ class _Case:
         if self.precision is not None:
             raise InputError("precision: a crossover has one set of bit widths; give it as baseline")
 
+    def matmuls(self, context_length: int) -> tuple[MatMul, ...]:
+        """The MatMuls of the phase; bytes read a shared K and V once, and are defined per query head."""
+        heads = self.heads if self.metric in METRICS else "per_head"
+        return matmuls(self.model, context_length, batch=self.batch, phase=self.phase, heads=heads)
+
     def add(self, costs: _Costs, precision: Precision, context_length: int) -> None:
         """Add all MatMuls of a decode step, or of a prefill."""
-        for matmul in matmuls(self.model, context_length, batch=self.batch, phase=self.phase):
+        for matmul in self.matmuls(context_length):
             self.add_matmul(costs, precision, matmul)
 
     def add_matmul(self, costs: _Costs, precision: Precision, matmul: MatMul) -> None:
@@ -627,6 +641,7 @@ class _Case:
             context_length=context_length,
             batch=self.batch,
             phase=self.phase,
+            heads=self.heads,
             hardware=self.hardware.label if self.hardware else "",
             dataflow=str(self.hardware.dataflow) if isinstance(self.hardware, SystolicArray) else "",
             metric=self.metric,
@@ -666,7 +681,7 @@ class _Workload:
         steps = [
             (len(parts) * place + parts.index(mm.part), mm)
             for place, (model, length) in enumerate(cases)
-            for mm in matmuls(model, length, batch=case.batch, phase=case.phase)
+            for mm in replace(case, model=model).matmuls(length)
             if mm.part in parts
         ]
         try:

@@ -21,7 +21,7 @@ from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.systolic import Counting
-from llmamdahl.workload import Phase, num_weights
+from llmamdahl.workload import Heads, Phase, num_weights
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -66,6 +66,8 @@ SETTINGS = (
     click.option("--batch", type=int, default=1, show_default=True, help="Sequences computed together."),
     click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
+    click.option("--heads", type=click.Choice(get_args(Heads)), default="per_head", show_default=True,
+                 help="Attention as one MatMul per query head, or one for all heads that share a K and V."),
     click.option("--metric", type=click.Choice(get_args(Metric)),
                  help="What the parts cost: on an array cycles, memory_accesses (to its SRAM) or bytes, on a device "
                  "seconds or bytes. By default the first; sweep prints all but the bytes of an array."),
@@ -150,7 +152,9 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     longest = find_model(model).max_position
     beyond = f" (trained for {longest})" if context_length > longest else ""
     place = ", ".join(filter(None, (found.hardware, found.dataflow)))
-    click.echo(f"{found.model} on {place}: {found.phase}, l = {context_length}{beyond}, batch {found.batch}")
+    click.echo(
+        f"{found.model} on {place}: {found.phase}, l = {context_length}{beyond}, batch {found.batch}{_grouped(found)}"
+    )
     for part in ("projection", "attention", "unquantized"):
         left_out = "" if part in found.whole else "  not in the whole"
         bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
@@ -192,14 +196,16 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
         found = analysis.crossover_batch(model, context_length, place, **asked.settings)
         fixed, what, bound = {"context_length": context_length}, "batch", "2**16"
     if asked.as_json:
-        names = ("model", "hardware", "dataflow", "phase", "metric", "whole")
+        names = ("model", "hardware", "dataflow", "phase", "heads", "metric", "whole")
         click.echo(_json({**{name: getattr(case, name) for name in names}, **fixed, what: found}))
         return
     place_name = ", ".join(filter(None, (case.hardware, case.dataflow)))
     bits = "" if precision is None else f", {_bits(precision)}"
     at = ", ".join(f"{key} {value}" for key, value in fixed.items())
     reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
-    click.echo(f"{case.model} on {place_name}: {case.phase}, {at}{bits}, F of {case.metric}".replace("_", " "))
+    click.echo(
+        f"{case.model} on {place_name}: {case.phase}, {at}{_grouped(case)}{bits}, F of {case.metric}".replace("_", " ")
+    )
     click.echo(f"{reached}, F = projection / ({case.whole})".replace("_", " "))
 
 
@@ -309,6 +315,11 @@ def _print(frame: pd.DataFrame, as_json: bool, as_csv: bool = False) -> None:
 
 def _cost(value: float) -> str:
     return f"{value:>20,}" if isinstance(value, int) else f"{value:>20.6g}"
+
+
+def _grouped(found: Share) -> str:
+    """Names the reading of attention's heads if it is not the paper's."""
+    return "" if found.heads == "per_head" else ", heads grouped"
 
 
 def _bits(precision: Precision) -> str:

@@ -14,6 +14,9 @@ from llmamdahl.models import Decoder, Experts, Latent, find_model
 Phase: TypeAlias = Literal["decode", "prefill"]
 """One new token for each sequence, or a whole prompt for each."""
 
+Heads: TypeAlias = Literal["per_head", "grouped"]
+"""Attention as one MatMul per query head, or one for all query heads that share a K and V (`decode_step`)."""
+
 
 class Part(StrEnum):
     """The part of the model that a MatMul belongs to.
@@ -60,6 +63,7 @@ class _Pass:
     length: int
     batch: int
     absorbed: bool  # latent attention on the cached latents
+    heads: Heads
     layers: int = 1  # of one kind, listed together
 
     @property
@@ -68,14 +72,16 @@ class _Pass:
 
 
 def matmuls(
-    model: str | Decoder, context_length: int, *, batch: int = 1, phase: Phase = "decode"
+    model: str | Decoder, context_length: int, *, batch: int = 1, phase: Phase = "decode", heads: Heads = "per_head"
 ) -> tuple[MatMul, ...]:
     """`decode_step` at this context length or, in the phase `"prefill"`, `prefill` of that many tokens."""
     one_of("phase", phase, get_args(Phase))
-    return (decode_step if phase == "decode" else prefill)(model, context_length, batch)
+    return (decode_step if phase == "decode" else prefill)(model, context_length, batch, heads=heads)
 
 
-def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
+def decode_step(
+    model: str | Decoder, context_length: int, batch: int = 1, *, heads: Heads = "per_head"
+) -> tuple[MatMul, ...]:
     """The MatMuls of one decode step of the whole model: one new token for each sequence of the batch.
 
     Table 1, per decoder block: four projections of d x d, the two of the FFN (three with a gate), and per head Q·Kᵀ
@@ -84,8 +90,9 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
 
     What Table 1 does not cover:
 
-    - Grouped-query attention narrows W_K and W_V. Q·Kᵀ and scores·V stay one MatMul per query head and sequence, as
-      the paper counts: the heads of a group share K and V in memory, but not a MatMul.
+    - Grouped-query attention narrows W_K and W_V. With `heads="per_head"` Q·Kᵀ and scores·V stay one MatMul per query
+      head and sequence, as the paper counts: the heads of a group share K and V in memory, but not a MatMul. With
+      `heads="grouped"` they are one MatMul per K and V head and sequence, whose rows are the group's queries.
     - A layer with a window attends to min(l, window) tokens.
     - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
     - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text, so the
@@ -95,7 +102,7 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
     - Latent attention (DeepSeek) in its absorbed form, which uses the cached latents directly (arXiv 2405.04434,
       Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
       v_head_dim) maps results out of it, one MatMul per head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V has
-      n = kv_rank.
+      n = kv_rank. All heads share the latents, so that with `heads="grouped"` they are one MatMul with m = h.
 
     Parameters
     ----------
@@ -105,11 +112,14 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
         l, tokens attended to, the current one included; may be above the model's `max_position`.
     batch
         Sequences decoded together.
+    heads
+        `"per_head"`, the paper's reading, or `"grouped"`. The same for multi-head attention, where no head shares K
+        and V.
 
     Raises
     ------
     InputError
-        A context length or batch that is not a positive whole number; an unknown model.
+        A context length or batch that is not a positive whole number; an unknown model or `heads`.
 
     >>> for matmul in decode_step("opt-6.7b", context_length=2048)[:8]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
@@ -122,10 +132,12 @@ def decode_step(model: str | Decoder, context_length: int, batch: int = 1) -> tu
     Q·Kᵀ attention 1 2048 128 1024
     scores·V attention 1 128 2048 1024
     """
-    return _whole(find_model(model), _decode(context_length, batch))
+    return _whole(find_model(model), _decode(context_length, batch, heads))
 
 
-def decode_layer(model: str | Decoder, layer: int, context_length: int, batch: int = 1) -> tuple[MatMul, ...]:
+def decode_layer(
+    model: str | Decoder, layer: int, context_length: int, *, batch: int = 1, heads: Heads = "per_head"
+) -> tuple[MatMul, ...]:
     """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Otherwise as `decode_step`.
 
     >>> [matmul.count for matmul in decode_layer("opt-6.7b", 31, context_length=2048)]
@@ -134,16 +146,17 @@ def decode_layer(model: str | Decoder, layer: int, context_length: int, batch: i
     decoder = find_model(model)
     if whole_number("layer", layer) >= decoder.num_layers:
         raise InputError(f"layer: {layer!r} is not a layer of {decoder.name}; they are 0 to {decoder.num_layers - 1}")
-    return tuple(_block(decoder, _decode(context_length, batch), *_kind(decoder, layer)))
+    return tuple(_block(decoder, _decode(context_length, batch, heads), *_kind(decoder, layer)))
 
 
-def prefill(model: str | Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, ...]:
+def prefill(model: str | Decoder, tokens: int, batch: int = 1, *, heads: Heads = "per_head") -> tuple[MatMul, ...]:
     """The MatMuls of a prefill of the whole model: a prompt of `tokens` for each sequence of the batch.
 
     As `decode_step`, with these differences. Projections have m = batch x tokens, and that many tokens are spread over
     the experts. Attention has m = n = tokens per head and sequence; the causal mask saves nothing. In a layer with a
     window each query sees min(tokens, window) keys. Latent attention is not absorbed: `W_UK` and `W_UV` compute K and
-    V of all heads from the latents. Only the last position goes through the LM head (m = batch).
+    V of all heads from the latents, so that no heads share them. Only the last position goes through the LM head
+    (m = batch).
 
     Raises
     ------
@@ -160,7 +173,8 @@ def prefill(model: str | Decoder, tokens: int, batch: int = 1) -> tuple[MatMul, 
     LM head unquantized 1 50272 4096 1
     """
     tokens, batch = positive_int("tokens", tokens), positive_int("batch", batch)
-    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False))
+    one_of("heads", heads, get_args(Heads))
+    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False, heads=heads))
 
 
 def num_weights(model: str | Decoder) -> int:
@@ -186,9 +200,10 @@ def weights_by_part(model: str | Decoder) -> dict[Part, int]:
     return weights
 
 
-def _decode(context_length: int, batch: int) -> _Pass:
+def _decode(context_length: int, batch: int, heads: Heads) -> _Pass:
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
-    return _Pass(1, length, batch, absorbed=True)
+    one_of("heads", heads, get_args(Heads))
+    return _Pass(1, length, batch, absorbed=True, heads=heads)
 
 
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
@@ -237,9 +252,12 @@ def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Ite
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
     elif latent:
         n = latent.v_head_dim
-    heads = step.layers * model.num_heads * step.batch
-    yield MatMul("Q·Kᵀ", Part.ATTENTION, m=step.queries, n=keys, k=k, count=heads)
-    yield MatMul("scores·V", Part.ATTENTION, m=step.queries, n=n, k=keys, count=heads)
+    shared = 1  # query heads that share a K and V, and with them a MatMul
+    if step.heads == "grouped":
+        shared = model.num_heads if latent and step.absorbed else model.num_heads // model.num_kv_heads
+    m, count = step.queries * shared, step.layers * step.batch * model.num_heads // shared
+    yield MatMul("Q·Kᵀ", Part.ATTENTION, m=m, n=keys, k=k, count=count)
+    yield MatMul("scores·V", Part.ATTENTION, m=m, n=n, k=keys, count=count)
 
 
 def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:

@@ -219,9 +219,7 @@ def test_bad_arguments_are_named():
         sweep(["gpt2"], [128], ["H200"], ifmap="weights")
     with pytest.raises(InputError, match="counting: 'corrected' is given, but H200 is not an array"):
         share("gpt2", 128, "H200", counting="corrected")
-    with pytest.raises(
-        TypeError, match="unexpected keyword precison; known: batch, phase, metric, counting, precision"
-    ):
+    with pytest.raises(TypeError, match="unexpected keyword precison; known: batch, phase, heads, metric, counting"):
         crossover_batch("gpt2", 128, "edge", precison=2)
     with pytest.raises(InputError, match="new_tokens: 100000000 is too many; at most 16777216"):
         generation_cost("gpt2", 1, "edge", new_tokens=10**8)
@@ -289,3 +287,40 @@ def test_sizes_of_numpy_become_plain():
     found = share("gpt2", np.int64(128), "edge", batch=np.int32(2), precision=Precision(weights=np.int64(4)))
     assert type(found.context_length) is type(found.batch) is type(found.precision.weights) is int
     assert Precision(weights=np.float32(1.5)) == Precision(weights=1.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "heads", "fraction", "length", "batch"),
+    [
+        ("llama-3.1-8b", "per_head", 0.793, 8193, 4),
+        ("llama-3.1-8b", "grouped", 0.939, 33_281, 16),
+        ("deepseek-v3", "per_head", 0.611, 3280, 5),
+        ("deepseek-v3", "grouped", 0.995, 444_673, 5499),
+    ],
+)
+def test_heads_that_share_k_and_v_in_one_matmul_turn_the_conclusion(model, heads, fraction, length, batch):
+    assert round(share(model, 2048, "cloud", heads=heads).fraction, 3) == fraction
+    for at, below in ((length - 1, False), (length, True)):
+        assert (share(model, at, "cloud", heads=heads).fraction <= 0.5) == below
+    assert crossover_context_length(model, "cloud", heads=heads) == length
+    assert crossover_batch(model, 2048, "cloud", heads=heads) == batch
+
+
+def test_the_array_takes_as_long_for_four_rows_as_for_one():
+    assert gemm_cost(1, 2048, 128, "cloud").cycles == gemm_cost(4, 2048, 128, "cloud").cycles == 5103
+
+
+def test_heads_reach_every_question():
+    model, asked = "llama-3.1-8b", {"heads": "grouped"}
+    found = share(model, 500, "edge", **asked)
+    assert sweep([model], [500], ["edge"], metric="cycles", **asked).fraction.item() == found.fraction
+    assert fraction_by_batch([model], 500, "edge", batches=[1], **asked).fraction.item() == found.fraction
+    parts = [share(model, 500, "edge", phase="prefill", **asked), share(model, 501, "edge", **asked)]
+    generated = generation_cost(model, 500, "edge", new_tokens=1, **asked)
+    assert generated.attention == sum(part.attention for part in parts)
+    assert crossovers([model], ["cloud"], metric="cycles", **asked).context_length.item() == 33_281
+    for metric in ("bytes", "seconds"):  # which read a shared K and V once either way
+        per_head, grouped = (share(model, 500, "H200", metric=metric, heads=heads) for heads in ("per_head", "grouped"))
+        assert replace(grouped, heads="per_head") == per_head
+    with pytest.raises(InputError, match="heads: 'all' is unknown; known: per_head, grouped"):
+        share(model, 500, "edge", heads="all")

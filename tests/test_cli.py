@@ -168,3 +168,10 @@ def test_python_m_llmamdahl():
         [sys.executable, "-m", "llmamdahl", "share", "gpt2"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout.startswith("gpt2 on cloud, os: decode, l = 2048 (trained for 1024), batch 1\n")
+
+
+def test_heads_are_named_where_they_are_not_the_paper_s():
+    assert "heads" not in run("share", "llama-3.1-8b")
+    text = run("share", "llama-3.1-8b", "--heads", "grouped")
+    assert ", batch 1, heads grouped\n" in text and "F            0.9387 = " in text
+    assert "heads grouped" in run("crossover", "llama-3.1-8b", "--heads", "grouped")

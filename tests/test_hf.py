@@ -189,7 +189,7 @@ def differences(case):
     batch = model.experts.num_experts if model.experts else 1
     differ, compared = Counter(), 0
     for layer in range(model.num_layers):
-        ours = listed(decode_layer(model, layer, 7, batch))
+        ours = listed(decode_layer(model, layer, 7, batch=batch))
         compared += ours.total()
         differ += (ours - found[layer]) + (found[layer] - ours)
     whole = sum((found[layer] for layer in found), Counter())

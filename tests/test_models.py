@@ -471,3 +471,38 @@ def test_an_unknown_array_or_dataflow_is_named():
 def test_a_bad_array_size_is_named(field, bad):
     with pytest.raises(InputError, match=rf"{field}: {re.escape(repr(bad))} is not a positive whole number"):
         replace(EDGE_TPU, **{field: bad})
+
+
+def attention(step):
+    return [(mm.m, mm.n, mm.k, mm.count) for mm in step if mm.part is Part.ATTENTION]
+
+
+def test_grouped_heads_are_the_rows_of_one_matmul():
+    llama, deepseek = get_model("llama-3.1-8b"), get_model("deepseek-v3")
+    # 32 query heads on 8 K and V heads, 32 layers, 3 sequences
+    assert attention(decode_step(llama, 100, 3, heads="grouped")) == [
+        (4, 100, 128, 32 * 8 * 3),
+        (4, 128, 100, 32 * 8 * 3),
+    ]
+    assert attention(prefill(llama, 50, heads="grouped")) == [(200, 50, 128, 32 * 8), (200, 128, 50, 32 * 8)]
+    # absorbed: all 128 heads on one latent of 512 + 64; in a prefill each head has its own K and V
+    assert attention(decode_step(deepseek, 100, heads="grouped")) == [(128, 100, 576, 61), (128, 512, 100, 61)]
+    assert prefill(deepseek, 50, heads="grouped") == prefill(deepseek, 50)
+    with pytest.raises(InputError, match="heads: 'stacked' is unknown; known: per_head, grouped"):
+        decode_step(llama, 100, heads="stacked")
+    with pytest.raises(InputError, match="heads: None is unknown"):
+        prefill(llama, 100, heads=None)
+
+
+@pytest.mark.parametrize("name", [*model_names(), *zoo_names()])
+def test_grouping_moves_no_work_and_changes_no_multi_head_model(name):
+    model = get_model(name)
+    for step in (decode_step, prefill):
+        per_head, grouped = step(model, 40, 2), step(model, 40, 2, heads="grouped")
+        work = [sum(m * n * k * count for m, n, k, count in attention(each)) for each in (per_head, grouped)]
+        assert work[0] == work[1]
+        assert [mm for mm in per_head if mm.part is not Part.ATTENTION] == [
+            mm for mm in grouped if mm.part is not Part.ATTENTION
+        ]
+        if model.num_kv_heads == model.num_heads and not model.latent:
+            assert per_head == grouped
