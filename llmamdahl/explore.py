@@ -6,7 +6,7 @@ import io
 import shlex
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import ipywidgets as widgets
 import numpy as np
@@ -18,6 +18,7 @@ from llmamdahl.analysis import share
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, find_model, model_names, zoo_names
+from llmamdahl.workload import Heads
 
 SPEEDUPS = np.geomspace(1, 100, 60)
 
@@ -35,10 +36,17 @@ class Answer:
 
 
 def answer(
-    model: Decoder, array: SystolicArray, context_length: int, batch: int, projection: float, attention: float
+    model: Decoder,
+    array: SystolicArray,
+    context_length: int,
+    batch: int,
+    projection: float,
+    attention: float,
+    *,
+    heads: Heads = "per_head",
 ) -> Answer:
     """The panel's numbers in reported cycles, if the parts run `projection` and `attention` times as fast."""
-    found = share(model, context_length, array, batch=batch)
+    found = share(model, context_length, array, batch=batch, heads=heads)
     total = amdahl.combined_speedup([found.fraction, 1 - found.fraction], [projection, attention])
     return Answer(
         found.projection,
@@ -67,6 +75,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
                 context_length, min=1, max=2**30, step=128, description="context length", **wide
             ),
             "batch": widgets.BoundedIntText(1, min=1, max=2**20, description="batch", **wide),
+            "heads": widgets.Dropdown(options=get_args(Heads), value="per_head", description="heads", **wide),
             "projection": widgets.FloatLogSlider(10, min=0, max=2, step=0.02, description="S projections", **wide),
             "attention": widgets.FloatLogSlider(1, min=0, max=2, step=0.02, description="S attention", **wide),
         }
@@ -110,7 +119,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             model = find_model(values["model"])
             array = SystolicArray(values["rows"], values["cols"], values["dataflow"])
             speedups = (values["projection"], values["attention"])
-            now = answer(model, array, values["context_length"], values["batch"], *speedups)
+            now = answer(model, array, values["context_length"], values["batch"], *speedups, heads=values["heads"])
             beyond = values["context_length"] > model.max_position
             self.note = f"beyond the {model.max_position} tokens it was trained for" if beyond else ""
         except InputError as error:
@@ -132,7 +141,7 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             "cycles, attention": f"{now.attention:,}",
         }
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
-        order = ("model", "rows", "cols", "dataflow", "context_length", "batch")
+        order = ("model", "rows", "cols", "dataflow", "context_length", "batch", "heads")
         line = escape(" ".join(f"-p {name} {shlex.quote(str(values[name]))}" for name in order), quote=False)
         below = f"{self.note}<br>For notebook 08: <code>{line}</code>"
         self.text.value = f"<div style='line-height: 1.4'><table>{cells}</table>{below}</div>"

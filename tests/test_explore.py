@@ -42,9 +42,10 @@ def test_a_change_is_redrawn_within_100_ms():
 def test_the_line_to_copy_has_notebook_08_s_parameters():
     panel = Panel("opt-1.3b")
     panel.controls["batch"].value = 8
-    assert (
-        "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p context_length 2048 -p batch 8" in panel.text.value
+    line = (
+        "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p context_length 2048 -p batch 8 -p heads per_head"
     )
+    assert line in panel.text.value
 
 
 def test_a_config_and_a_context_beyond_training():
@@ -70,3 +71,11 @@ def test_bad_input_is_reported_and_the_numbers_stay():
     assert find_model("bitnet-7b-dummy") == get_model("bitnet-7b-dummy")
     with pytest.raises(InputError, match="num_heads: 76 does not divide hidden_size 9216"):
         find_model("opt-66b-printed")
+
+
+def test_heads_that_share_k_and_v_can_be_grouped():
+    panel = Panel("llama-3.1-8b", CLOUD_TPU, 2048)
+    assert round(panel.answer.fraction, 3) == 0.793
+    panel.controls["heads"].value = "grouped"
+    assert round(panel.answer.fraction, 3) == 0.939
+    assert "-p heads grouped" in panel.text.value

@@ -101,7 +101,7 @@ GOOD = "conv, 8, 9, 3, 2, 4, 5, 2, 3,"
         ("conv, 8, 9, 3, 2, 4, 5,", "Stride height is missing: the line has 7 before its last comma, and a conv"),
         ("conv, 8, 9, 3, 2, 4, 5, 2", r"Stride height is missing.* \('2' after it is not read: end the line with a"),
         ("conv", r"the name is missing: the line has 0 before its last comma \('conv' after it"),
-        ("q, 1, 768, 768,", "Filter width is missing: .* a GEMM topology is read with kind='gemm'"),
+        ("q, 1, 768, 768,", "Filter width is missing: .* read a GEMM topology with kind='gemm'"),
         (",,,,,,,,", "IFMAP height: '' is not a whole number"),
         ("conv, 8, nine, 3, 2, 4, 5, 2,", "IFMAP width: 'nine' is not a whole number"),
         ("conv, 8, 9, 3.0, 2, 4, 5, 2,", "Filter height: '3.0' is not a whole number"),

@@ -160,7 +160,7 @@ def _text(path: Path) -> str:
 
 def _conv_layers(row: str) -> Iterator[ConvLayer]:
     """The layer of a line, or one layer per channel if it is depth-wise."""
-    cells = _cells(row, CONV_COLUMNS, 8, "convolution has 8 or 9; a GEMM topology is read with kind='gemm'")
+    cells = _cells(row, CONV_COLUMNS, 8, "convolution has 8 or 9; read a GEMM topology with kind='gemm' (--gemm)")
     if len(cells) == 8:
         cells.append(cells[7])
     for place, cell in enumerate(cells[9:], start=10):

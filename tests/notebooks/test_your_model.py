@@ -17,7 +17,23 @@ def test_notebook_08_on_a_config(name, tmp_path):
     config = ROOT / "tests" / "data" / "hf_configs" / f"{name}.json"
     copy = tmp_path / "executed.ipynb"
     command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "08-your-model.ipynb", copy, "--cwd", tmp_path]
-    command += ["-p", "model", config, "-p", "rows", "64", "-p", "cols", "64", "-p", "batch", "2"]
+    command += [
+        "-p",
+        "model",
+        config,
+        "-p",
+        "rows",
+        "64",
+        "-p",
+        "cols",
+        "64",
+        "-p",
+        "batch",
+        "2",
+        "-p",
+        "heads",
+        "grouped",
+    ]
     environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(tmp_path)}
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
