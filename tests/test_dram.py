@@ -13,7 +13,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from compendium.bench import best
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
@@ -266,6 +265,8 @@ def test_overflow_is_rejected():
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
 def test_a_prefill_takes_less_than_a_second(dataflow):
+    from compendium.bench import best  # here, because the script needs no compendium
+
     array = replace(CLOUD_TPU, dataflow=dataflow)
     assert best(lambda: gemm_cost(2048, 4096, 4096, array).filter_dram_reads, 1) < 1
 

@@ -3,9 +3,12 @@
 import importlib
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -70,3 +73,10 @@ def test_extras_are_there_where_they_are_required():
     if os.environ.get("REQUIRE_EXTRAS"):
         for name in ("distributed", "onnx", "onnxruntime", "playwright", "torch", "transformers", "triton"):
             importlib.import_module(name)
+
+
+@pytest.mark.parametrize("script", ["test_dram.py", "test_reports.py"])
+def test_a_check_against_scale_sim_runs_as_a_script(script, tmp_path):
+    command = [sys.executable, str(ROOT / "tests" / script), "4"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
