@@ -151,10 +151,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
         return
     longest = find_model(model).max_position
     beyond = f" (trained for {longest})" if context_length > longest else ""
-    place = ", ".join(filter(None, (found.hardware, found.dataflow)))
-    click.echo(
-        f"{found.model} on {place}: {found.phase}, l = {context_length}{beyond}, batch {found.batch}{_grouped(found)}"
-    )
+    click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_grouped(found)}")
     for part in ("projection", "attention", "unquantized"):
         left_out = "" if part in found.whole else "  not in the whole"
         bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
@@ -164,8 +161,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     if found.precision:
         click.echo(f"{'S_partial':<12} {found.partial_speedup:.4g} for {_bits(found.precision)}, from 16 bits")
         click.echo(f"{'S_total':<12} {found.total_speedup:.4g}")
-        if found.metric in analysis.METRICS:
-            click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
+        _hint_at_bytes(found)
 
 
 @main.command()
@@ -188,25 +184,24 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
     case = analysis.share(model, context_length or 1, place, **asked.settings)  # for its labels
     if context_length is None:
         found = analysis.crossover_context_length(model, place, **asked.settings)
-        fixed, what, bound = {"batch": batch}, "context_length", "2**30"
+        fixed, value, what, bound = "batch", batch, "context_length", "2**30"
     else:
         if batch != 1:
             raise InputError(f"batch: {batch} is given, but with -l it is searched; leave one out")
         del asked.settings["batch"]
         found = analysis.crossover_batch(model, context_length, place, **asked.settings)
-        fixed, what, bound = {"context_length": context_length}, "batch", "2**16"
+        fixed, value, what, bound = "context_length", context_length, "batch", "2**16"
     if asked.as_json:
         names = ("model", "hardware", "dataflow", "phase", "heads", "metric", "whole")
-        click.echo(_json({**{name: getattr(case, name) for name in names}, **fixed, what: found}))
+        click.echo(_json({**{name: getattr(case, name) for name in names}, fixed: value, what: found}))
         return
-    place_name = ", ".join(filter(None, (case.hardware, case.dataflow)))
+    fixed, what = fixed.replace("_", " "), what.replace("_", " ")
     bits = "" if precision is None else f", {_bits(precision)}"
-    at = ", ".join(f"{key} {value}" for key, value in fixed.items())
     reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
-    click.echo(
-        f"{case.model} on {place_name}: {case.phase}, {at}{_grouped(case)}{bits}, F of {case.metric}".replace("_", " ")
-    )
-    click.echo(f"{reached}, F = projection / ({case.whole})".replace("_", " "))
+    click.echo(f"{_place(case)}, {fixed} {value}{_grouped(case)}{bits}, F of {case.metric}")
+    click.echo(f"{reached}, F = projection / ({case.whole})")
+    if precision is not None:
+        _hint_at_bytes(case)
 
 
 @main.command()
@@ -315,6 +310,17 @@ def _print(frame: pd.DataFrame, as_json: bool, as_csv: bool = False) -> None:
 
 def _cost(value: float) -> str:
     return f"{value:>20,}" if isinstance(value, int) else f"{value:>20.6g}"
+
+
+def _place(found: Share) -> str:
+    """Model, hardware and phase."""
+    return f"{found.model} on {', '.join(filter(None, (found.hardware, found.dataflow)))}: {found.phase}"
+
+
+def _hint_at_bytes(found: Share) -> None:
+    """Say that a change of bits cannot change what an array counts."""
+    if found.metric in analysis.METRICS:
+        click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 
 def _grouped(found: Share) -> str:

@@ -175,3 +175,10 @@ def test_heads_are_named_where_they_are_not_the_paper_s():
     text = run("share", "llama-3.1-8b", "--heads", "grouped")
     assert ", batch 1, heads grouped\n" in text and "F            0.9387 = " in text
     assert "heads grouped" in run("crossover", "llama-3.1-8b", "--heads", "grouped")
+
+
+def test_a_crossover_keeps_the_name_of_its_model_and_says_where_bits_do_not_matter():
+    text = run("crossover", "bitnet_b1_58-large", "--weights", 2)
+    assert text.startswith("bitnet_b1_58-large on cloud, os: decode, batch 1, W2 A16 KV16, F of cycles\n")
+    assert text.endswith("cycles of an array do not depend on bits; try --metric bytes\n")
+    assert "depend on bits" not in run("crossover", "bitnet_b1_58-large", "--weights", 2, "--on", "H200")
