@@ -67,7 +67,17 @@ class SystolicArray:
     """A systolic array of `rows` x `cols` processing elements with its three SRAMs.
 
     `ifmap`, `filter` and `ofmap` are SCALE-Sim's names for the paper's input, weight and output memory. Sizes are in
-    kB of 1024 bytes; SCALE-Sim's word is one byte. `name` is a label and takes no part in comparisons.
+    kB of 1024 bytes; SCALE-Sim's word is one byte. No count depends on the clock or the DRAM: they turn cycles and
+    bytes into seconds (`roofline.array_seconds`).
+
+    Attributes
+    ----------
+    clock_mhz
+        10^6 cycles a second. None, as in the paper: cycles are not turned into seconds.
+    dram_gb_s
+        Bandwidth of the DRAM, 10^9 bytes a second; needs a clock. None, as in the paper: never waited for.
+    name
+        A label; takes no part in comparisons.
 
     >>> SystolicArray(rows=64, cols=128, dataflow="ws").label
     '64x128'
@@ -80,13 +90,21 @@ class SystolicArray:
     filter_sram_kb: int = 4096
     ofmap_sram_kb: int = 2048
     name: str = field(default="", compare=False)
+    clock_mhz: float | None = None
+    dram_gb_s: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             if item.type == "int":
                 object.__setattr__(self, item.name, positive_int(item.name, getattr(self, item.name)))
+            elif item.type == "float | None":
+                object.__setattr__(self, item.name, _rate(item.name, getattr(self, item.name)))
         object.__setattr__(self, "dataflow", Dataflow(one_of("dataflow", self.dataflow, tuple(Dataflow))))
         instance("name", self.name, str)
+        if self.dram_gb_s is not None and self.clock_mhz is None:
+            raise InputError(
+                f"clock_mhz: missing; a dram_gb_s of {self.dram_gb_s:g} needs one, to compare cycles with bytes"
+            )
 
     @property
     def label(self) -> str:
@@ -97,7 +115,8 @@ class SystolicArray:
     def from_scalesim_cfg(cls, path: str | Path) -> SystolicArray:
         """Read the array that a SCALE-Sim `.cfg` describes; its run name becomes `name`.
 
-        Address offsets and the bandwidth are not kept, because no count of the stall-free mode depends on them.
+        Address offsets and the bandwidth are not kept, because no count of the stall-free mode depends on them; a
+        `.cfg` has no clock.
 
         Raises
         ------
@@ -239,12 +258,9 @@ class Device:
             raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
         for item in fields(self)[1:]:
             given = getattr(self, item.name)
-            if given is None and item.name != "bandwidth_gb_s":
-                continue
-            value = real_number(given)
-            if value is None or value <= 0:
-                raise InputError(f"{self.name}: {item.name}: {shown(given)} is not a number above 0")
-            object.__setattr__(self, item.name, value)
+            if given is None and item.name == "bandwidth_gb_s":
+                raise InputError(f"{self.name}: bandwidth_gb_s: None is not a number above 0")
+            object.__setattr__(self, item.name, _rate(f"{self.name}: {item.name}", given))
 
     @property
     def label(self) -> str:
@@ -253,6 +269,14 @@ class Device:
 
 
 Hardware: TypeAlias = SystolicArray | Device
+
+
+def _rate(name: str, given: object) -> float | None:
+    """A clock, bandwidth or peak: a number above 0, or None if there is none."""
+    value = None if given is None else real_number(given)
+    if given is not None and (value is None or value <= 0):
+        raise InputError(f"{name}: {shown(given)} is not a number above 0")
+    return value
 
 
 @cache

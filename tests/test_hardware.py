@@ -227,3 +227,17 @@ def test_a_missing_folder_is_created(tmp_path):
     path = tmp_path / "new" / "folder" / "array.cfg"
     EDGE_TPU.to_scalesim_cfg(path)
     assert SystolicArray.from_scalesim_cfg(path) == EDGE_TPU
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dram_gb_s": 34}, "clock_mhz: missing; a dram_gb_s of 34 needs one"),
+        ({"clock_mhz": 0}, "clock_mhz: 0 is not a number above 0"),
+        ({"clock_mhz": 700, "dram_gb_s": -1}, "dram_gb_s: -1 is not a number above 0"),
+        ({"clock_mhz": "fast"}, "clock_mhz: 'fast' is not a number above 0"),
+    ],
+)
+def test_a_bad_clock_or_memory_is_named(given, message):
+    with pytest.raises(InputError, match=message):
+        SystolicArray(32, 32, **given)

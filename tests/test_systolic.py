@@ -57,6 +57,38 @@ def test_arrays_are_the_ints_elementwise(array, seed):
                 assert getattr(whole, count)[i, j] == getattr(one, count)
 
 
+@settings(max_examples=20, deadline=None)
+@given(designs=st.lists(arrays, min_size=1, max_size=7), seed=st.integers(0, 2**32 - 1))
+def test_a_list_of_arrays_is_each_array_alone(designs, seed):
+    m, n, k = np.random.default_rng(seed).integers(1, 200, (3, 4, 1))
+    for counting, reading in (("reported", "serial"), ("corrected", "pipelined")):
+        together = gemm_cost(m, n, k, designs, counting=counting, folds=reading)
+        for place, array in enumerate(designs):
+            alone = gemm_cost(m[:, 0], n[:, 0], k[:, 0], array, counting=counting, folds=reading)
+            for count in SRAM_COUNTS:
+                assert (getattr(together, count)[:, place] == getattr(alone, count)).all()
+
+
+def test_a_list_of_arrays_pairs_with_the_last_axis():
+    designs = [EDGE_TPU, CLOUD_TPU, replace(EDGE_TPU, dataflow="is", filter_sram_kb=64)]
+    k = np.array([100, 70_000, 3000])
+    paired = gemm_cost(40, 50, k, designs)
+    for count in (*SRAM_COUNTS, "ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes"):
+        each = [getattr(gemm_cost(40, 50, int(one), array), count) for one, array in zip(k, designs, strict=True)]
+        assert getattr(paired, count).tolist() == each
+    with pytest.raises(InputError, match=r"array: shapes .*\(2,\), \(3,\) do not broadcast"):
+        gemm_cost(1, 1, k[:2], designs)
+    with pytest.raises(InputError, match="array: nothing is listed"):
+        gemm_cost(1, 1, 1, [])
+
+
+def test_a_list_of_arrays_never_wraps():
+    big = 2**61
+    assert gemm_cost(1, 1, big, ["edge", "cloud"]).cycles.tolist() == [big + 61, big + 509]
+    with pytest.raises(CountOverflowError):
+        gemm_cost(1, 4, big, ["cloud", "1x1"])
+
+
 @pytest.mark.parametrize("dataflow", list(Dataflow))
 def test_corrected_counts_by_hand(dataflow):
     # 1 x 100 times 100 x 70 on 32 x 16. OS: 5 folds of 2*32 + 16 + 100 - 2 cycles; WS: 4 x 5 folds of
