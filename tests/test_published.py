@@ -1,11 +1,14 @@
 """Our values equal the printed ones, with no tolerance."""
 
+from decimal import Decimal
+
 import pandas as pd
 import pytest
 
 from llmamdahl.analysis import sweep
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU, SystolicArray
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
+from llmamdahl.models import CONTEXT_LENGTHS, model_names
 from llmamdahl.paper.checks import (
     CELLS,
     accounted_for,
@@ -14,6 +17,7 @@ from llmamdahl.paper.checks import (
     opt_66b_heads,
     unaccounted,
 )
+from llmamdahl.paper.miscounts import correction_shift
 from llmamdahl.paper.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
 from llmamdahl.scalesim.against_store import trace
 from llmamdahl.tables import ROOT
@@ -60,6 +64,8 @@ def test_a_disagreement_that_no_erratum_lists_fails():
 def test_cells_that_agree_under_each_assumption():
     worth = figure6_assumptions().set_index("assumption")[["cycles", "memory_accesses"]]
     assert worth.iloc[0].tolist() == [42, 42]
+    assert worth.loc["the same in decimal, half up"].tolist() == [40, 42]
+    assert worth.loc["the same in decimal, half to even"].tolist() == [41, 40]
     assert worth.loc["rounded once, to three decimals"].tolist() == [41, 39]
     assert worth.loc["last cycle counted"].tolist() == [41, 42]
     assert worth.loc["last cycle counted, rounded once"].tolist() == [42, 39]
@@ -76,6 +82,31 @@ def test_as_printed_rounds_as_the_paper_does():
     # the paper prints F = 0.80554 as 0.805 and F = 0.99146 as 0.992
     assert (as_printed(0.80554), as_printed(0.99146)) == ("0.805", "0.992")
     assert (f"{0.80554:.3f}", f"{0.99146:.3f}") == ("0.806", "0.991")
+
+
+def test_seven_cells_of_figure_6_depend_on_the_binary_float():
+    ours = sweep(model_names("opt"), CONTEXT_LENGTHS, [EDGE_TPU]).set_index(["metric", "context_length", "model"])
+    printed = figure6().set_index(["metric", "context_length", "model"]).printed
+    four = ours.fraction.map("{:.4f}".format)
+    ties = printed[four.str.endswith("5")]
+    assert len(ties) == 7
+    down = ties[ties == four[ties.index].str[:5]].index.tolist()
+    assert down == [("cycles", 1024, "opt-350m"), ("cycles", 4096, "opt-350m")]
+    assert all((Decimal(float(four[cell])) < Decimal(four[cell])) == (cell in down) for cell in ties.index)
+
+
+def test_corrected_counts_lower_f_of_cycles_and_raise_f_of_accesses():
+    shift = correction_shift(model_names("opt"), CONTEXT_LENGTHS, [CLOUD_TPU, EDGE_TPU])
+    by = {key: rows for key, rows in shift.groupby(["array", "metric"])["shift"]}
+    assert {len(rows) for rows in by.values()} == {42}
+    extremes = {key: (round(rows.min(), 4), round(rows.max(), 4)) for key, rows in by.items()}
+    assert extremes == {
+        ("cloud", "cycles"): (-0.0517, -0.0078),
+        ("edge", "cycles"): (-0.0337, -0.0006),
+        ("cloud", "memory_accesses"): (0.0001, 0.0035),
+        ("edge", "memory_accesses"): (0.0000, 0.0033),
+    }
+    assert (by["edge", "memory_accesses"] > 0).all()
 
 
 def test_trace_adds_up_to_the_fraction():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -67,8 +68,10 @@ def figure6_assumptions() -> pd.DataFrame:
     projection = counted.projection + counted.model.map(lambda model: _number_of_matmuls(model, Part.PROJECTION))
     attention = counted.attention + counted.model.map(lambda model: _number_of_matmuls(model, Part.ATTENTION))
     last_cycle = reported[Dataflow.OS] | dict(zip(_cells(counted), projection / (projection + attention), strict=True))
-    trials = [
+    trials: list[tuple[str, dict[tuple[str, int, str], float], Callable[[float], str]]] = [
         ("as reported by SCALE-Sim, OS, four decimals then three", reported[Dataflow.OS], as_printed),
+        ("the same in decimal, half up", reported[Dataflow.OS], partial(_in_decimal, rounding=ROUND_HALF_UP)),
+        ("the same in decimal, half to even", reported[Dataflow.OS], partial(_in_decimal, rounding=ROUND_HALF_EVEN)),
         ("rounded once, to three decimals", reported[Dataflow.OS], plain),
         ("last cycle counted", last_cycle, as_printed),
         ("last cycle counted, rounded once", last_cycle, plain),
@@ -101,6 +104,11 @@ def opt_66b_heads(candidates: tuple[int, ...] = (48, 64, 72, 96, 128)) -> pd.Dat
         agrees = [as_printed(fractions[cell[:3]]) == cell[3] for cell in cells.itertuples(index=False, name=None)]
         rows.append({"num_heads": heads, "cells_agreeing": sum(agrees), "of": len(agrees)})
     return pd.DataFrame(rows)
+
+
+def _in_decimal(fraction: float, rounding: str) -> str:
+    """`as_printed` in decimal arithmetic, in which a fourth decimal of 5 is a tie."""
+    return str(Decimal(fraction).quantize(Decimal("0.0001"), rounding).quantize(Decimal("0.001"), rounding))
 
 
 def _rows_of(table: pd.DataFrame, item: str) -> list[Row]:

@@ -15,9 +15,11 @@ COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "ag
 
 
 def as_printed(fraction: float) -> str:
-    """F as Figure 6 prints it: rounded to four decimals, then to three.
+    """F as Figure 6 prints it: rounded to four decimals, then to three, as a binary float.
 
-    This rule gives all 84 printed cells; rounding once gives 80 (notebook 03).
+    This rule gives all 84 printed cells. In seven of them the fourth decimal is a 5, and whether the float is below it
+    (0.8055) or above it (0.9915) decides. In decimal arithmetic, where these are ties, rounding half up gives 82 cells
+    and half to even 81; rounding once gives 80 (notebook 03).
 
     >>> as_printed(0.80554)
     '0.805'
