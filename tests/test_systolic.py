@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from compendium.bench import million_over_bare
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.models import get_model
 from llmamdahl.scalesim.against_store import closed_form_against_store
 from llmamdahl.scalesim.simulator import COUNTS, Run, add_up, folds, simulate
 from llmamdahl.systolic import SRAM_COUNTS, GemmCost, gemm_cost
+from llmamdahl.workload import Part, decode_step
 
 sizes = st.integers(1, 24)
 srams = st.sampled_from([1, 2, 64])
@@ -98,7 +100,7 @@ def test_corrected_counts_by_hand(dataflow):
     assert cost.ofmap_sram_writes == {"os": 70, "ws": 4 * 70, "is": 4 * 70}[dataflow]
 
 
-def test_corrections_are_the_three_of_the_docstring():
+def test_corrections_are_the_four_of_the_docstring():
     m, n, k = np.random.default_rng(1).integers(1, 300, (3, 50))
     for dataflow in Dataflow:
         array = SystolicArray(9, 7, dataflow)
@@ -108,6 +110,40 @@ def test_corrections_are_the_three_of_the_docstring():
         assert (reported.ofmap_sram_writes - corrected.ofmap_sram_writes == (9 + 7) * os_folds).all()
         assert (reported.ifmap_sram_reads == corrected.ifmap_sram_reads).all()
         assert (reported.filter_sram_reads == corrected.filter_sram_reads).all()
+        # 1 x 2000 in lines of 256 words, drained by 512: a padded line becomes part of the second drain (`dram.py`)
+        array = SystolicArray(9, 256, dataflow, ofmap_sram_kb=1)
+        writes = [gemm_cost(1, 2000, 1, array, counting=each).ofmap_dram_writes for each in ("reported", "corrected")]
+        assert writes == [2000 + 255, 2000]
+
+
+@pytest.mark.parametrize(
+    "model, array, shares, projection",
+    [
+        ("opt-350m", CLOUD_TPU, [14, 21, 64], 73),
+        ("opt-6.7b", CLOUD_TPU, [27, 13, 60], 91),
+        ("opt-350m", EDGE_TPU, [67, 0, 33], 96),
+        ("opt-6.7b", EDGE_TPU, [80, 0, 20], 99),
+    ],
+)
+def test_what_cycles_of_attention_are_spent_on(model, array, shares, projection):
+    """At l = 2048, per head, serial, reported: percent for products in full columns, for empty columns, for fill.
+
+    One token works in one row of the array, so `cols` products a cycle are the most. The rest of a MatMul's cycles go
+    to columns beyond n in its last fold, and to filling and skewing each fold.
+    """
+    spent = {}
+    for matmul in decode_step(get_model(model), 2048):
+        cycles = gemm_cost(1, matmul.n, matmul.k, array).cycles + 1  # the last one included
+        products = matmul.n * matmul.k / array.cols
+        empty = -matmul.n % array.cols * matmul.k / array.cols
+        spent.setdefault(matmul.part, []).append(np.array([products, empty, cycles - products - empty]) * matmul.count)
+    attention, projections = (sum(spent[part]) for part in (Part.ATTENTION, Part.PROJECTION))
+    assert (100 * attention / attention.sum()).round().tolist() == shares
+    assert round(100 * projections[0] / projections.sum()) == projection
+    if (model, array) == ("opt-6.7b", CLOUD_TPU):
+        _, empty, fill = attention
+        of_scores = spent[Part.ATTENTION][0][2]  # Q·Kᵀ: eight folds of the nine of a head
+        assert [round(100 * part / (empty + fill)) for part in (empty, fill, of_scores)] == [18, 82, 73]
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.0, 1.5, float("nan"), "3", None, True, np.float64(4)])
