@@ -185,3 +185,20 @@ def test_the_law_predicts_the_recorded_speedups():
     assert table.context_length.nunique() >= 4
     assert table.error.abs().median() < 0.05
     assert table.error.notna().all()
+
+
+def test_how_the_errors_of_the_law_lie():
+    # the sentences of notebook 04
+    table = predictions(TIMINGS[TIMINGS.device == "AMD EPYC AVX512"])
+    assert len(table) == 1224
+    assert round((table.error < 0).mean(), 2) == 0.63
+    assert table.error.quantile([0.25, 0.5, 0.75]).round(3).tolist() == [-0.051, -0.014, 0.015]
+    narrow = table[table.weights.isin(["int4", "ternary"])]
+    group = narrow.groupby(["model", "dtype", "weights", "attention"]).error.agg(["size", "min", "max"])
+    assert len(group) == 136 and (group["size"] == 6).all()
+    low = group[group["max"] < 0]
+    assert (len(low), round(low["min"].min(), 2), (group["min"] > 0).sum()) == (27, -0.27, 2)
+    large = low.index.get_level_values("model").isin(
+        ["opt-6.7b", "opt-13b", "opt-30b", "opt-66b", "llama-7b", "llama-13b"]
+    )
+    assert large.sum() == 1
