@@ -1,6 +1,8 @@
 """Our values equal the printed ones, with no tolerance."""
 
+from dataclasses import replace
 from decimal import Decimal
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from llmamdahl.analysis import sweep
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
-from llmamdahl.models import CONTEXT_LENGTHS, model_names
+from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.paper.checks import (
     CELLS,
     accounted_for,
@@ -20,7 +22,9 @@ from llmamdahl.paper.checks import (
 from llmamdahl.paper.miscounts import correction_shift
 from llmamdahl.paper.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
 from llmamdahl.scalesim.against_store import trace
+from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import ROOT
+from llmamdahl.workload import Part, decode_step
 
 MAP = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]
 ITEMS = [item for item in MAP if item in CELLS or item in set(statements().item)]
@@ -72,6 +76,21 @@ def test_cells_that_agree_under_each_assumption():
     assert worth.loc["WS instead of OS", "cycles"] == worth.loc["IS instead of OS", "cycles"] == 0
 
 
+def test_os_does_not_tie_with_is_if_folds_are_pipelined():
+    leads: dict[int, list[float]] = {length: [] for length in CONTEXT_LENGTHS}
+    for model, length in product(model_names("opt"), CONTEXT_LENGTHS):
+        steps = [step for step in decode_step(get_model(model), length) if step.part is not Part.UNQUANTIZED]
+        totals = []
+        for dataflow in ("os", "is"):
+            array = replace(CLOUD_TPU, dataflow=dataflow)
+            counted = {"counting": "corrected", "folds": "pipelined"}
+            totals.append(sum(step.count * gemm_cost(1, step.n, step.k, array, **counted).cycles for step in steps))
+        leads[length].append(totals[1] / totals[0] - 1)
+    assert leads[128] == leads[256] == [0] * 7
+    from_512 = [lead for length in CONTEXT_LENGTHS[2:] for lead in leads[length]]
+    assert min(from_512) > 0 and round(max(from_512), 2) == 0.29
+
+
 def test_only_72_heads_give_opt_66b():
     heads = opt_66b_heads().set_index("num_heads").cells_agreeing
     assert heads[72] == 12
@@ -107,6 +126,26 @@ def test_corrected_counts_lower_f_of_cycles_and_raise_f_of_accesses():
         ("edge", "memory_accesses"): (0.0000, 0.0033),
     }
     assert (by["edge", "memory_accesses"] > 0).all()
+
+
+def test_pipelined_folds_raise_f_of_cycles_where_attention_has_several():
+    shifts = {}
+    for array in (CLOUD_TPU, EDGE_TPU):
+        for model, length in product(model_names("opt"), CONTEXT_LENGTHS):
+            steps = [step for step in decode_step(get_model(model), length) if step.part is not Part.UNQUANTIZED]
+            fractions = []
+            for reading in ("serial", "pipelined"):
+                cycles = [step.count * gemm_cost(1, step.n, step.k, array, folds=reading).cycles for step in steps]
+                projection = sum(of for of, step in zip(cycles, steps, strict=True) if step.part is Part.PROJECTION)
+                fractions.append(projection / sum(cycles))
+            several = any(step.n > array.cols for step in steps if step.part is Part.ATTENTION)
+            shifts.setdefault((array.name, several), []).append(fractions[1] - fractions[0])
+    extremes = {key: (len(found), round(min(found), 3), round(max(found), 3)) for key, found in shifts.items()}
+    assert extremes == {
+        ("cloud", False): (14, -0.050, -0.001),  # l = 128 and 256
+        ("cloud", True): (28, 0.003, 0.163),
+        ("edge", True): (42, 0.001, 0.086),
+    }
 
 
 def test_trace_adds_up_to_the_fraction():
