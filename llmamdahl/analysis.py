@@ -20,12 +20,25 @@ from llmamdahl import amdahl
 from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, listed, one_of, positive_int, shown
 from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import Decoder, find_model
-from llmamdahl.roofline import FP16, Gain, Precision, bytes_moved, gain, seconds
-from llmamdahl.systolic import Counting, gemm_cost
-from llmamdahl.workload import Heads, MatMul, Part, Phase, matmuls, whole
+from llmamdahl.roofline import (
+    BYTE,
+    FP16,
+    Gain,
+    Precision,
+    Seconds,
+    array_seconds,
+    bytes_fetched_again,
+    bytes_moved,
+    device_seconds,
+    gain,
+)
+from llmamdahl.systolic import Counting, Folds, gemm_cost
+from llmamdahl.workload import Heads, MatMul, Part, Phase, Routing, matmuls, whole
 
 Metric: TypeAlias = Literal["cycles", "memory_accesses", "bytes", "seconds"]
-"""What a part costs: on an array cycles or SRAM accesses (exact whole numbers), on a device seconds, on both bytes."""
+"""What a part costs: on an array cycles or SRAM accesses (exact whole numbers); on a device, or an array with a clock,
+seconds; on all of them bytes.
+"""
 
 METRICS: tuple[Metric, ...] = ("cycles", "memory_accesses")
 """The metrics of an array: the two panels of Figures 4, 6, 9 and 10."""
@@ -52,10 +65,13 @@ class Settings(TypedDict, total=False):
     batch: int
     phase: Phase
     heads: Heads
+    experts: Routing
     metric: Metric | None
     counting: Counting
+    folds: Folds
+    refetches: bool
     precision: Precision | None
-    baseline: Precision
+    baseline: Precision | None
     unquantized: bool
 
 
@@ -97,7 +113,21 @@ class Share:
     total_speedup: float = 1.0
     """S_total of the whole for that change."""
     bound: dict[str, str] = field(default_factory=dict)
-    """On a device: whether `memory` or `arithmetic` bounds most of each part's seconds, before the change."""
+    """For seconds: whether `memory` or `arithmetic` bounds most of each part's, before the change."""
+    baseline: Precision = FP16
+    """The bit widths before the change."""
+    experts: Routing = "even"
+    counting: Counting = "reported"
+    folds: Folds = "serial"
+    refetches: bool = False
+
+    @property
+    def readings(self) -> str:
+        """The readings that are not the paper's, as in `heads grouped, folds pipelined`; empty if there is none."""
+        usual = _Case.__dataclass_fields__
+        names = ("heads", "experts", "counting", "folds", "refetches")
+        others = [name for name in names if getattr(self, name) != usual[name].default]
+        return ", ".join(name if name == "refetches" else f"{name} {getattr(self, name)}" for name in others)
 
     def row(self) -> dict[str, str | float]:
         """A row as `sweep` has it."""
@@ -114,10 +144,13 @@ def share(
     batch: int = 1,
     phase: Phase = "decode",
     heads: Heads = "per_head",
+    experts: Routing = "even",
     metric: Metric | None = None,
     counting: Counting = "reported",
+    folds: Folds = "serial",
+    refetches: bool = False,
     precision: Precision | None = None,
-    baseline: Precision = FP16,
+    baseline: Precision | None = None,
     unquantized: bool = False,
 ) -> Share:
     """The parts of one decode step (or prefill) of the whole model, F, the ceiling, and S_partial and S_total.
@@ -137,18 +170,27 @@ def share(
         `"decode"` (one new token for each sequence) or `"prefill"` (a prompt for each).
     heads
         `"per_head"`, the paper's reading: one attention MatMul per query head. `"grouped"`: one for all query heads
-        that share a K and V (`decode_step`). It changes cycles and accesses of an array; bytes and seconds read a
-        shared K and V once either way.
+        that share a K and V (`decode_step`). It changes cycles and accesses of an array; bytes read a shared K and V
+        once either way.
+    experts
+        `"even"` or `"expected"`: how a batch is spread over the experts of a mixture (`decode_step`).
     metric
-        On an array `"cycles"` (default), `"memory_accesses"` or `"bytes"`; on a device `"seconds"` (default) or
-        `"bytes"`. Bytes and seconds are those of `roofline.matmul_traffic`.
-    counting
-        Of an array: `"reported"` or `"corrected"`, as in `gemm_cost`.
+        On an array `"cycles"`, `"memory_accesses"`, `"bytes"` or, if it has a clock, `"seconds"`, which is then the
+        default (without a clock `"cycles"` is); on a device `"seconds"` (default) or `"bytes"`. Bytes are those of
+        `roofline.matmul_traffic`; seconds are those of `roofline.device_seconds` and `roofline.array_seconds`, the
+        larger of two bounds for each MatMul.
+    counting, folds
+        Of an array, as in `gemm_cost`: counts `"reported"` by SCALE-Sim or `"corrected"`; folds `"serial"`, the paper's
+        reading, or `"pipelined"`.
+    refetches
+        Of an array's bytes and seconds. False: each MatMul fetches an operand once. True: as often as its SRAMs make
+        SCALE-Sim fetch it (`roofline.bytes_fetched_again`).
     precision
-        What the bit widths change to, as `Precision(weights=4, activations=16, cache=8)`; widths that are not given are
-        16. Cycles and accesses of an array do not depend on bits (SCALE-Sim's word is one byte): there S_partial is 1.
+        What the bit widths change to, as `Precision(weights=4, activations=16, cache=8)`; widths that are not given
+        stay as they are. Cycles and accesses of an array do not depend on bits: there S_partial is 1.
     baseline
-        Bit widths before the change, 16 unless given. Parts, F and the ceiling are of the baseline.
+        Bit widths before the change. Those that are not given are 16, or on an array 8, since SCALE-Sim's word is one
+        byte. Parts, F and the ceiling are of the baseline.
     unquantized
         False: F = projection / (projection + attention), the paper's. True: the weights that stay in high precision
         (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized).
@@ -159,31 +201,36 @@ def share(
         model, context_length, batch, phase, heads, hardware, dataflow, metric; projection, attention, unquantized (the
         cost of each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling = 1 / (1 - F).
         For a change of precision partial_speedup (S_partial: the projections before over after) and total_speedup
-        (S_total: the whole before over after, Equation 5). On a device bound: `memory` or `arithmetic`, by part.
+        (S_total: the whole before over after, Equation 5). For seconds bound: `memory` or `arithmetic`, by part.
 
     Notes
     -----
-    One MatMul per query head, folds one after the other and no memory limit, as the paper counts; on a device each
-    MatMul takes the larger of operations / peak and bytes / bandwidth. Whether the model fits into the device's
-    memory is not checked (`roofline.footprint` gives its bytes).
+    The defaults are the paper's reading: one MatMul per query head, folds one after the other, counts as SCALE-Sim
+    reports them, one byte a word, and no limit by memory. An array with a `clock_mhz` and a `dram_gb_s` has a limit:
+    each MatMul takes the larger of cycles / clock and bytes / bandwidth; on a device, of operations / peak and bytes /
+    bandwidth. Whether the model fits into the memory is not checked (`roofline.footprint` gives its bytes).
 
     Raises
     ------
     InputError
-        An unknown model, hardware, phase, metric or counting; a metric that the hardware does not have; a context
-        length or batch that is not a positive whole number.
+        An unknown model, hardware, phase, metric or reading; a metric or reading that the hardware does not have; a
+        context length or batch that is not a positive whole number.
 
     >>> round(share("opt-350m", 2048, "cloud").fraction, 3)  # Figure 4
     0.371
     >>> round(share("opt-350m", 2048, "cloud", unquantized=True).fraction, 3)
     0.354
+    >>> array = SystolicArray(256, 256, clock_mhz=700, dram_gb_s=34)  # TPU v1's clock and memory
+    >>> found = share("opt-350m", 2048, array)
+    >>> round(found.fraction, 3), found.metric, found.bound
+    (0.69, 'seconds', {'projection': 'memory', 'attention': 'arithmetic'})
     >>> found = share("llama-7b", 2048, "A100 80GB", precision=Precision(weights=2, activations=8))
     >>> round(found.fraction, 3), round(found.partial_speedup, 2), round(found.total_speedup, 2), found.bound
     (0.923, 7.98, 5.2, {'projection': 'memory', 'attention': 'memory'})
     """
     case = _Case.of(
-        model, hardware, batch=batch, phase=phase, heads=heads, metric=metric, counting=counting, precision=precision,
-        baseline=baseline, unquantized=unquantized,
+        model, hardware, batch=batch, phase=phase, heads=heads, experts=experts, metric=metric, counting=counting,
+        folds=folds, refetches=refetches, precision=precision, baseline=baseline, unquantized=unquantized,
     )  # fmt: skip
     return case.share(context_length)
 
@@ -291,7 +338,7 @@ def generation_cost(
             if matmul.part is Part.ATTENTION:  # the only part that depends on the context length
                 case.add_matmul(found, precision, case.over_lengths(matmul, prompt + 1, prompt + new))
             else:
-                case.add_matmul(found, precision, replace(matmul, count=matmul.count * new))
+                case.add_matmul(found, precision, matmul.times(new))
         return found
 
     return replace(case.share_of(prompt + new, costs), phase="generation")
@@ -531,7 +578,10 @@ class _Case:
     batch: int = 1
     phase: Phase = "decode"
     heads: Heads = "per_head"
+    experts: Routing = "even"
     counting: Counting = "reported"
+    folds: Folds = "serial"
+    refetches: bool = False
     precision: Precision | None = None
     baseline: Precision = FP16
     unquantized: bool = False
@@ -542,23 +592,50 @@ class _Case:
             known = ", ".join(Settings.__annotations__)
             raise TypeError(f"unexpected keyword {', '.join(sorted(misspelt))}; known: {known}")
         place = None if hardware is None else find_hardware(hardware)
-        if settings.get("metric") is None:
-            settings = {**settings, "metric": _metrics(place)[0]}
-        case = cls(find_model(model), place, **settings)  # type: ignore[arg-type]  # the metric is not None now
-        label = place.label if place else "no hardware"
-        known_metrics = (*_metrics(place), *(["bytes"] if isinstance(place, SystolicArray) else []))
-        if not isinstance(case.metric, str) or case.metric not in known_metrics:
-            raise InputError(f"metric: {label} has no {shown(case.metric)}; it has {', '.join(known_metrics)}")
-        one_of("phase", case.phase, get_args(Phase))
-        one_of("heads", case.heads, get_args(Heads))
-        one_of("counting", case.counting, get_args(Counting))
-        if case.counting != "reported" and not isinstance(place, SystolicArray):
-            raise InputError(f"counting: {case.counting!r} is given, but {label} is not an array; leave it out")
+        word = BYTE if isinstance(place, SystolicArray) else FP16
+        given = {name: value for name, value in settings.items() if name not in ("metric", "baseline")}
+        metric, before = settings.get("metric"), settings.get("baseline")
+        if before is not None:
+            instance("baseline", before, Precision)
+        given |= {
+            "metric": _metrics(place)[0] if metric is None else metric,
+            "baseline": word if before is None else before.over(word),
+        }
+        case = cls(find_model(model), place, **given)  # type: ignore[arg-type]  # checked below
+        case._reject_metric()
+        case._reject_readings()
         if case.precision is not None:
             instance("precision", case.precision, Precision)
-        instance("baseline", case.baseline, Precision)
+            case = replace(case, precision=case.precision.over(case.baseline))
         instance("unquantized", case.unquantized, bool)
         return replace(case, batch=positive_int("batch", case.batch))
+
+    def _reject_metric(self) -> None:
+        label, known = self.label, [*_metrics(self.hardware)]
+        if isinstance(self.hardware, SystolicArray):
+            known += ["bytes"]
+        if not isinstance(self.metric, str) or self.metric not in known:
+            clock = "; give it a clock_mhz" if self.metric == "seconds" else ""
+            raise InputError(f"metric: {label} has no {shown(self.metric)}; it has {', '.join(known)}{clock}")
+
+    def _reject_readings(self) -> None:
+        one_of("phase", self.phase, get_args(Phase))
+        one_of("heads", self.heads, get_args(Heads))
+        one_of("experts", self.experts, get_args(Routing))
+        one_of("counting", self.counting, get_args(Counting))
+        one_of("folds", self.folds, get_args(Folds))
+        instance("refetches", self.refetches, bool)
+        of_arrays = {"counting": "reported", "folds": "serial", "refetches": False}
+        for name, usual in of_arrays.items():
+            if getattr(self, name) != usual and not isinstance(self.hardware, SystolicArray):
+                raise InputError(
+                    f"{name}: {getattr(self, name)!r} is given, but {self.label} is not an array; leave it out"
+                )
+
+    @property
+    def label(self) -> str:
+        """What the case runs on, for messages."""
+        return self.hardware.label if self.hardware else "no hardware"
 
     def share(self, context_length: int) -> Share:
         """`analysis.share` at a context length."""
@@ -584,9 +661,11 @@ class _Case:
             raise InputError("precision: a crossover has one set of bit widths; give it as baseline")
 
     def matmuls(self, context_length: int) -> tuple[MatMul, ...]:
-        """The MatMuls of the phase; bytes read a shared K and V once, and are defined per query head."""
-        heads = self.heads if self.metric in METRICS else "per_head"
-        return matmuls(self.model, context_length, batch=self.batch, phase=self.phase, heads=heads)
+        """The MatMuls of the phase; on a device one for each query head, whose peak one sequence does not need."""
+        heads = self.heads if isinstance(self.hardware, SystolicArray) else "per_head"
+        return matmuls(
+            self.model, context_length, batch=self.batch, phase=self.phase, heads=heads, experts=self.experts
+        )
 
     def add(self, costs: _Costs, precision: Precision, context_length: int) -> None:
         """Add all MatMuls of a decode step, or of a prefill."""
@@ -596,23 +675,40 @@ class _Case:
     def add_matmul(self, costs: _Costs, precision: Precision, matmul: MatMul) -> None:
         """Add a MatMul, or several: n or k can be an array of sizes."""
         part = matmul.part
-        if isinstance(self.hardware, SystolicArray) and self.metric in METRICS:
-            cost = gemm_cost(matmul.m, matmul.n, matmul.k, self.hardware, counting=self.counting)
-            costs.parts[part] += _total(getattr(cost, self.metric)) * matmul.count
-        elif isinstance(self.hardware, Device) and self.metric == "seconds":
-            arithmetic, memory = seconds(matmul, self.model, precision, self.phase, self.hardware)
+        if self.metric == "bytes":
+            costs.parts[part] += _total(self.bytes(matmul, precision))
+        elif self.metric == "seconds":
+            arithmetic, memory = self.seconds(matmul, precision)
             slower = np.maximum(arithmetic, memory)
             costs.parts[part] += _total(slower)
             costs.memory_bound[part] += _total(np.where(memory >= arithmetic, slower, 0))
         else:
-            costs.parts[part] += _total(bytes_moved(matmul, self.model, precision, self.phase))
+            assert isinstance(self.hardware, SystolicArray)
+            m, n, k = matmul.m, matmul.n, matmul.k
+            cost = gemm_cost(m, n, k, self.hardware, counting=self.counting, folds=self.folds)
+            costs.parts[part] += _total(getattr(cost, self.metric)) * matmul.count
+
+    def bytes(self, matmul: MatMul, precision: Precision) -> float:
+        """Bytes that the MatMul moves, with what an array fetches again if that is asked for."""
+        moved = bytes_moved(matmul, precision)
+        if self.refetches and isinstance(self.hardware, SystolicArray):
+            moved = moved + bytes_fetched_again(matmul, precision, self.hardware)
+        return moved
+
+    def seconds(self, matmul: MatMul, precision: Precision) -> Seconds:
+        """Seconds of the MatMul by each of its two bounds."""
+        if isinstance(self.hardware, Device):
+            return device_seconds(matmul, precision, self.phase, self.hardware)
+        assert isinstance(self.hardware, SystolicArray)
+        return array_seconds(
+            matmul, precision, self.hardware, counting=self.counting, folds=self.folds, refetches=self.refetches
+        )
 
     def over_lengths(self, matmul: MatMul, first: int, last: int) -> MatMul:
         """One attention MatMul for all context lengths from `first` to `last`, with an array as its context dimension.
 
         `matmul` is that of `last`: its context dimension is `last`, or the layer's window if that is smaller. At any
-        other length the dimension is the smaller of that length and the one of `matmul`. For bytes and seconds the
-        array holds floats, which cannot overflow; for counts it holds ints, which `gemm_cost` checks.
+        other length the dimension is the smaller of that length and the one of `matmul`.
         """
         if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
             raise InputError(
@@ -621,8 +717,7 @@ class _Case:
         if last > INT64_MAX:
             raise CountOverflowError(f"prompt_tokens: {last} tokens in all do not fit into a signed 64-bit integer")
         lengths = np.minimum(np.arange(first, last + 1), min(getattr(matmul, axis), INT64_MAX))
-        sizes = lengths if self.metric in METRICS else lengths.astype(float)
-        return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
+        return replace(matmul, **{axis: lengths})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
 
     def share_of(self, context_length: int, costs: Callable[[Precision], _Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
@@ -642,6 +737,11 @@ class _Case:
             batch=self.batch,
             phase=self.phase,
             heads=self.heads,
+            experts=self.experts,
+            counting=self.counting,
+            folds=self.folds,
+            refetches=self.refetches,
+            baseline=self.baseline,
             hardware=self.hardware.label if self.hardware else "",
             dataflow=str(self.hardware.dataflow) if isinstance(self.hardware, SystolicArray) else "",
             metric=self.metric,
@@ -756,7 +856,9 @@ def _metrics(place: Hardware | None) -> tuple[Metric, ...]:
     """The metrics that a sweep of this hardware has; the first is the default of `share`."""
     if place is None:
         return ("bytes",)
-    return METRICS if isinstance(place, SystolicArray) else ("seconds", "bytes")
+    if isinstance(place, Device):
+        return ("seconds", "bytes")
+    return METRICS if place.clock_mhz is None else ("seconds", *METRICS)
 
 
 def _by_metric(case: _Case, settings: Settings) -> list[_Case]:

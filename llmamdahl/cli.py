@@ -20,8 +20,8 @@ from llmamdahl.models import benchmarked, find_model, table2_true, zoo
 from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
-from llmamdahl.systolic import Counting
-from llmamdahl.workload import Heads, Phase, num_weights
+from llmamdahl.systolic import Counting, Folds
+from llmamdahl.workload import Heads, Phase, Routing, num_weights
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,15 +68,25 @@ SETTINGS = (
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
     click.option("--heads", type=click.Choice(get_args(Heads)), default="per_head", show_default=True,
                  help="Attention as one MatMul per query head, or one for all heads that share a K and V."),
+    click.option("--experts", type=click.Choice(get_args(Routing)), default="even", show_default=True,
+                 help="A batch spread evenly over the experts of a mixture, or as a random choice expects."),
     click.option("--metric", type=click.Choice(get_args(Metric)),
-                 help="What the parts cost: on an array cycles, memory_accesses (to its SRAM) or bytes, on a device "
-                 "seconds or bytes. By default the first; sweep prints all but the bytes of an array."),
+                 help="What the parts cost: on an array cycles, memory_accesses (to its SRAM), bytes or, with a clock, "
+                 "seconds; on a device seconds or bytes. By default seconds if there are any, else cycles; sweep "
+                 "prints all but the bytes of an array."),
     click.option("--counting", type=click.Choice(get_args(Counting)), default="reported", show_default=True,
-                 help="Counts of an array as SCALE-Sim 2.0.2 reports them, or without its miscounts."),
+                 help="Counts of an array as SCALE-Sim 2.0.2 reports them, or without its miscounts (F is lower)."),
+    click.option("--folds", type=click.Choice(get_args(Folds)), default="serial", show_default=True,
+                 help="Folds of an array one after the other, as in SCALE-Sim, or overlapped."),
+    click.option("--clock", type=float, metavar="MHZ", help="Clock of an array; its cycles then become seconds."),
+    click.option("--dram", type=float, metavar="GB/S", help="Bandwidth of an array's DRAM, 10^9 bytes a second."),
+    click.option("--refetches/--no-refetches", default=False, show_default=True,
+                 help="Whether an array's bytes count what its SRAMs make it fetch again."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
     click.option("--weights", type=float, metavar="BITS",
-                 help="Change the projections' weights from 16 to this many bits; matters for seconds and bytes."),
+                 help="Change the projections' weights from 16 (on an array 8) to this many bits; matters for seconds "
+                 "and bytes."),
     click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
     click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
     click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),
@@ -84,7 +94,7 @@ SETTINGS = (
                  help="Whether LM head and router, which 1-bit models keep in high precision, are in the whole."),
     AS_JSON,
 )  # fmt: skip
-"""Options of every command that asks about a model; bits are 16 before the change."""
+"""Options of every command that asks about a model."""
 
 
 def settings(command: Command) -> Command:
@@ -99,13 +109,14 @@ class _Asked:
     """The options of a command in the terms of `analysis`."""
 
     settings: Settings
-    dataflow: str | None
+    of_array: dict[str, Any]
+    """Fields of a `SystolicArray` that were given."""
     as_json: bool
 
     @classmethod
     def of(
         cls, weights: float | None, activations: float | None, kv: float | None, lm_head: float | None,
-        dataflow: str | None, as_json: bool, **others: Any,
+        dataflow: str | None, clock: float | None, dram: float | None, as_json: bool, **others: Any,
     ) -> _Asked:  # fmt: skip
         options = {"weights": weights, "activations": activations, "kv": kv, "lm-head": lm_head}
         given = {name: value for name, value in options.items() if value is not None}
@@ -116,16 +127,19 @@ class _Asked:
             raise InputError(f"lm-head: {lm_head:g} bits are given, but it is not in the whole; add --unquantized")
         fields = {"kv": "cache", "lm-head": "unquantized"}
         precision = Precision(**{fields.get(name, name): value for name, value in given.items()}) if given else None
-        return cls({**others, "precision": precision}, dataflow, as_json)  # type: ignore[typeddict-item]
+        of_array = {"dataflow": dataflow, "clock_mhz": clock, "dram_gb_s": dram}
+        of_array = {name: value for name, value in of_array.items() if value is not None}
+        return cls({**others, "precision": precision}, of_array, as_json)  # type: ignore[typeddict-item]
 
     def place(self, name: str) -> Hardware:
-        """The hardware of this name, in the dataflow that was asked for."""
+        """The hardware of this name, with the dataflow, clock and DRAM that were asked for."""
         hardware = find_hardware(name)
-        if self.dataflow is None:
+        if not self.of_array:
             return hardware
         if not isinstance(hardware, SystolicArray):
-            raise InputError(f"dataflow: {self.dataflow} is given, but {hardware.label} is not an array; leave it out")
-        return replace(hardware, dataflow=self.dataflow)
+            option, value = next(iter(self.of_array.items()))
+            raise InputError(f"{option}: {value} is given, but {hardware.label} is not an array; leave it out")
+        return replace(hardware, **self.of_array)
 
 
 ON = click.option("--on", metavar="HARDWARE", default="cloud", show_default=True, help="Where the model runs.")
@@ -151,7 +165,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
         return
     longest = find_model(model).max_position
     beyond = f" (trained for {longest})" if context_length > longest else ""
-    click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_grouped(found)}")
+    click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_readings(found)}")
     for part in ("projection", "attention", "unquantized"):
         left_out = "" if part in found.whole else "  not in the whole"
         bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
@@ -159,7 +173,10 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     click.echo(f"{'F':<12} {found.fraction:.4f} = projection / ({found.whole})")
     click.echo(f"{'ceiling':<12} {found.ceiling:.4g} = 1 / (1 - F)")
     if found.precision:
-        click.echo(f"{'S_partial':<12} {found.partial_speedup:.4g} for {_bits(found.precision)}, from 16 bits")
+        word = "8" if found.dataflow else "16"
+        click.echo(
+            f"{'S_partial':<12} {found.partial_speedup:.4g} for {_bits(found.precision, word)}, from {word} bits"
+        )
         click.echo(f"{'S_total':<12} {found.total_speedup:.4g}")
         _hint_at_bytes(found)
 
@@ -192,13 +209,13 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
         found = analysis.crossover_batch(model, context_length, place, **asked.settings)
         fixed, value, what, bound = "context_length", context_length, "batch", "2**16"
     if asked.as_json:
-        names = ("model", "hardware", "dataflow", "phase", "heads", "metric", "whole")
+        names = ("model", "hardware", "dataflow", "phase", "heads", "experts", "counting", "folds", "metric", "whole")
         click.echo(_json({**{name: getattr(case, name) for name in names}, fixed: value, what: found}))
         return
     fixed, what = fixed.replace("_", " "), what.replace("_", " ")
-    bits = "" if precision is None else f", {_bits(precision)}"
+    bits = "" if precision is None else f", {_bits(case.baseline, '8' if case.dataflow else '16')}"
     reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
-    click.echo(f"{_place(case)}, {fixed} {value}{_grouped(case)}{bits}, F of {case.metric}")
+    click.echo(f"{_place(case)}, {fixed} {value}{_readings(case)}{bits}, F of {case.metric}")
     click.echo(f"{reached}, F = projection / ({case.whole})")
     if precision is not None:
         _hint_at_bytes(case)
@@ -282,7 +299,7 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
 
 def _answer(found: Share) -> dict[str, Any]:
     """A share as JSON has it, under the names of its fields."""
-    return {**asdict(found), "precision": asdict(found.precision) if found.precision else None}
+    return asdict(found)
 
 
 def _json(value: Any) -> str:
@@ -323,12 +340,13 @@ def _hint_at_bytes(found: Share) -> None:
         click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 
-def _grouped(found: Share) -> str:
-    """Names the reading of attention's heads if it is not the paper's."""
-    return "" if found.heads == "per_head" else ", heads grouped"
+def _readings(found: Share) -> str:
+    """Names the readings that are not the paper's."""
+    return f", {found.readings}" if found.readings else ""
 
 
-def _bits(precision: Precision) -> str:
-    """`W2 A8 KV16`, and the LM head's bits where they change too."""
+def _bits(precision: Precision, word: str) -> str:
+    """`W2 A8 KV16`, and the LM head's bits where they are not those of a word."""
     text = f"W{precision.weights:g} A{precision.activations:g} KV{precision.cache:g}"
-    return text if precision.unquantized == 16 else f"{text} LM head {precision.unquantized:g}"
+    head = f"{precision.unquantized:g}"
+    return text if head == word else f"{text} LM head {head}"

@@ -7,24 +7,28 @@ S_partial and S_total of quantization follow without a fitted constant.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from llmamdahl import amdahl
 from llmamdahl.errors import CountOverflowError, InputError, instance, positive_int, real_number, shown
-from llmamdahl.hardware import Device, get_device
+from llmamdahl.hardware import Device, SystolicArray, get_device
 from llmamdahl.models import Decoder, find_model
+from llmamdahl.systolic import Counting, Folds, gemm_cost
 from llmamdahl.workload import MatMul, Part, Phase, decode_step, matmuls, weights_by_part, whole
 
 WIDE = 16
-"""Bit width of tensors that stay in 16 bits: attention's activations, and every result as it is written."""
+"""Bit width of a tensor whose width is not given."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Precision:
     """Bit widths of each kind of tensor; they need not be whole (1.58 is log2 3, 1.67 packs three weights in 5 bits).
+
+    A width that is not given stays what it is before the change; where nothing comes before, it is 16.
 
     Attributes
     ----------
@@ -36,32 +40,64 @@ class Precision:
         Of K and V.
     unquantized
         Of the weights that 1-bit models keep in high precision: LM head, token embedding, routers.
+    results
+        Of attention's activations, of the inputs of unquantized weights, and of every result as it is written.
 
     >>> Precision(weights=2, activations=8)
-    Precision(weights=2, activations=8, cache=16, unquantized=16)
+    Precision(weights=2, activations=8)
     """
 
-    weights: float = 16
-    activations: float = 16
-    cache: float = 16
-    unquantized: float = 16
+    weights: float | None = None
+    activations: float | None = None
+    cache: float | None = None
+    unquantized: float | None = None
+    results: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             given = getattr(self, item.name)
             bits = real_number(given)
-            if bits is None or not 0 < bits <= 64:
+            if given is not None and (bits is None or not 0 < bits <= 64):
                 raise InputError(
                     f"{item.name}: {shown(given)} is not a number of bits; it must be above 0 and at most 64"
                 )
             object.__setattr__(self, item.name, bits)
 
+    def __repr__(self) -> str:
+        given = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return f"Precision({', '.join(f'{name}={bits}' for name, bits in given if bits is not None)})"
+
+    def over(self, before: Precision) -> Precision:
+        """This precision, with the widths of `before` where none is given.
+
+        >>> Precision(weights=2).over(BYTE)
+        Precision(weights=2, activations=8, cache=8, unquantized=8, results=8)
+        """
+        if self is before:
+            return self
+        widths = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Precision(**{name: getattr(before, name) if bits is None else bits for name, bits in widths.items()})
+
     def of(self, part: Part) -> float:
         """Bits of the `k x n` operand of a part's MatMuls: weights, or K and V."""
-        return {Part.PROJECTION: self.weights, Part.ATTENTION: self.cache, Part.UNQUANTIZED: self.unquantized}[part]
+        bits = {Part.PROJECTION: self.weights, Part.ATTENTION: self.cache, Part.UNQUANTIZED: self.unquantized}[part]
+        return WIDE if bits is None else bits
+
+    def of_inputs(self, part: Part) -> float:
+        """Bits of the `m x k` operand of a part's MatMuls."""
+        bits = self.activations if part is Part.PROJECTION else self.results
+        return WIDE if bits is None else bits
+
+    def of_results(self) -> float:
+        """Bits of every `m x n`."""
+        return WIDE if self.results is None else self.results
 
 
-FP16 = Precision()
+FP16 = Precision(16, 16, 16, 16, 16)
+"""Two bytes a word: the baseline on a device."""
+
+BYTE = Precision(8, 8, 8, 8, 8)
+"""One byte a word, as SCALE-Sim has it: the baseline on an array."""
 
 
 class Seconds(NamedTuple):
@@ -85,20 +121,40 @@ class Gain:
     """S_total: Equation (5), for several parts if more than the projections changed."""
 
 
-def operations(matmul: MatMul) -> int:
+def operations(matmul: MatMul) -> float:
     """Operations of all `count` products; a multiply-accumulate is two."""
     return 2 * matmul.m * matmul.n * matmul.k * matmul.count
 
 
-def bytes_moved(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase) -> float:
+def bytes_moved(matmul: MatMul, precision: Precision) -> float:
     """The fewest bytes that all `count` products can move; `matmul_traffic` says what is read and written."""
+    matmul = _with_floats(matmul)
     try:
-        return (_operands(matmul, model, phase) * precision.of(matmul.part) + _activation_bits(matmul, precision)) / 8
+        operands = matmul.n * matmul.k * matmul.distinct * precision.of(matmul.part)
+        return (operands + _activation_bits(matmul, precision)) / 8
     except OverflowError:
         raise _too_large(matmul) from None
 
 
-def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, device: Device) -> Seconds:
+def bytes_fetched_again(matmul: MatMul, precision: Precision, array: SystolicArray) -> float:
+    """Bytes that all `count` products move in addition, because operands do not fit into the array's SRAMs.
+
+    From SCALE-Sim's exact DRAM counts: words of an operand beyond the first fetch of each, and words of the result
+    beyond one write of each (the partial sums of WS and IS, which SCALE-Sim writes one after the other). Null addresses
+    that SCALE-Sim counts as writes are left out. 0 where every operand of a MatMul is fetched once.
+    """
+    m, n, k = matmul.m, matmul.n, matmul.k
+    cost = gemm_cost(m, n, k, array, counting="corrected")
+    bits = (
+        (cost.ifmap_dram_reads - m * k) * precision.of_inputs(matmul.part)
+        + (cost.filter_dram_reads - n * k) * precision.of(matmul.part)
+        + (cost.ofmap_dram_writes - m * n) * precision.of_results()
+    )
+    total: float = bits * matmul.count / 8  # type: ignore[assignment]  # or an array, of sizes in an array
+    return total
+
+
+def device_seconds(matmul: MatMul, precision: Precision, phase: Phase, device: Device) -> Seconds:
     """Seconds of all `count` products on a device: operations over the peak, bytes over the bandwidth.
 
     Raises
@@ -109,13 +165,54 @@ def seconds(matmul: MatMul, model: Decoder, precision: Precision, phase: Phase, 
     CountOverflowError
         Bytes or operations that are too large for a float.
     """
-    narrow = matmul.part is Part.PROJECTION and precision.activations <= 8
+    matmul = _with_floats(matmul)
+    narrow = matmul.part is Part.PROJECTION and precision.of_inputs(matmul.part) <= 8
     peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=phase == "decode" and matmul.m == 1)
-    memory = bytes_moved(matmul, model, precision, phase) / 1e9 / device.bandwidth_gb_s
+    memory = bytes_moved(matmul, precision) / 1e9 / device.bandwidth_gb_s
     try:
         return Seconds(operations(matmul) / 1e12 / peak, memory)
     except OverflowError:
         raise _too_large(matmul) from None
+
+
+def array_seconds(
+    matmul: MatMul,
+    precision: Precision,
+    array: SystolicArray,
+    *,
+    counting: Counting = "reported",
+    folds: Folds = "serial",
+    refetches: bool = False,
+) -> Seconds:
+    """Seconds of all `count` products on an array: cycles over the clock, bytes over the DRAM's bandwidth.
+
+    Parameters
+    ----------
+    counting, folds
+        Of the cycles, as in `gemm_cost`; they do not depend on bits.
+    refetches
+        False: the fewest bytes (`bytes_moved`). True: also those of `bytes_fetched_again`.
+
+    Raises
+    ------
+    InputError
+        An array without a clock.
+
+    >>> from llmamdahl.hardware import SystolicArray
+    >>> array = SystolicArray(256, 256, clock_mhz=700, dram_gb_s=34)  # TPU v1's
+    >>> max(array_seconds(MatMul("W_Q", Part.PROJECTION, 1, 1024, 1024, count=1), BYTE, array))  # 1 MB over 34 GB/s
+    3.090070588235294e-05
+    """
+    if array.clock_mhz is None:
+        raise InputError(f"hardware: {array.label} has no clock, so cycles have no seconds; give it a clock_mhz")
+    cycles = gemm_cost(matmul.m, matmul.n, matmul.k, array, counting=counting, folds=folds).cycles
+    memory: float = 0
+    if array.dram_gb_s is not None:
+        memory = bytes_moved(matmul, precision) / 1e9 / array.dram_gb_s
+        if refetches:
+            memory = memory + bytes_fetched_again(matmul, precision, array) / 1e9 / array.dram_gb_s
+    arithmetic: float = cycles * matmul.count / 1e6 / array.clock_mhz  # type: ignore[assignment]  # or an array
+    return Seconds(arithmetic, memory)
 
 
 def matmul_traffic(
@@ -171,10 +268,10 @@ def matmul_traffic(
             "name": matmul.name,
             "part": str(matmul.part),
             "operations": operations(matmul),
-            "bytes": bytes_moved(matmul, decoder, precision, phase),
+            "bytes": bytes_moved(matmul, precision),
         }
         if where is not None:
-            row["seconds"] = max(seconds(matmul, decoder, precision, phase, where))
+            row["seconds"] = max(device_seconds(matmul, precision, phase, where))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -195,8 +292,8 @@ def footprint(
         raise InputError(f"batch: {batch} without a cache is the same as 1; give context_length")
     if context_length is not None:
         step = decode_step(decoder, context_length, batch)
-        cached = (_operands(matmul, decoder, "decode") for matmul in step if matmul.part is Part.ATTENTION)
-        elements[Part.ATTENTION] = sum(cached)
+        attention = (matmul for matmul in step if matmul.part is Part.ATTENTION)
+        elements[Part.ATTENTION] = sum(matmul.n * matmul.k * int(matmul.distinct) for matmul in attention)
     return {part: number * precision.of(part) / 8 for part, number in elements.items()}
 
 
@@ -225,11 +322,14 @@ def saving(
     >>> round(gain.partial_speedup, 2), round(gain.total_speedup, 2), round(gain.ceiling, 1)
     (10.13, 7.9, 32.5)
     """
+    instance("precision", precision, Precision)
     instance("baseline", baseline, Precision)
     other = real_number(other_bytes)
     if other is None or other < 0:
         raise InputError(f"other_bytes: {shown(other_bytes)} is not a number of bytes >= 0")
-    before, after = (footprint(model, bits, context_length, batch=batch) for bits in (baseline, precision))
+    before, after = (
+        footprint(model, bits, context_length, batch=batch) for bits in (baseline, precision.over(baseline))
+    )
     parts = [part for part in whole(unquantized) if before[part]]
     return gain(
         [before[part] for part in parts] + [other] * (other > 0),
@@ -245,26 +345,23 @@ def gain(before: list[float], after: list[float]) -> Gain:
     return Gain(fractions[0], speedups[0], float(amdahl.ceiling(fractions[0])), float(total))
 
 
+def _with_floats(matmul: MatMul) -> MatMul:
+    """The MatMul with floats where n or k is an array of sizes: products of floats cannot wrap."""
+    sizes = {axis: size.astype(float) for axis in ("n", "k") if isinstance(size := getattr(matmul, axis), np.ndarray)}
+    return replace(matmul, **sizes) if sizes else matmul  # type: ignore[arg-type]  # only `analysis` has such MatMuls
+
+
 def _too_large(matmul: MatMul) -> CountOverflowError:
     return CountOverflowError(f"{matmul.name}: its bytes or operations are too large for a float; use smaller sizes")
 
 
-def _operands(matmul: MatMul, model: Decoder, phase: Phase) -> int:
-    """Elements of the distinct `k x n` operands of a MatMul: weights, or K or V, which a group's query heads share."""
-    elements = matmul.n * matmul.k * matmul.count
-    if matmul.part is not Part.ATTENTION:
-        return elements
-    if model.latent and phase == "decode":  # all heads share one latent, which contains V
-        return elements // model.num_heads if matmul.name == "Q·Kᵀ" else 0
-    return elements * model.num_kv_heads // model.num_heads
-
-
 def _activation_bits(matmul: MatMul, precision: Precision) -> float:
     """Bits of the `m x k` read and the `m x n` written, without attention's scores, which stay on the chip."""
-    read, written = matmul.m * matmul.k * matmul.count, matmul.m * matmul.n * matmul.count
+    read = matmul.m * matmul.k * matmul.count * precision.of_inputs(matmul.part)
+    written = matmul.m * matmul.n * matmul.count * precision.of_results()
     if matmul.part is Part.ATTENTION:
-        return WIDE * (read if matmul.name == "Q·Kᵀ" else written)
-    return read * (precision.activations if matmul.part is Part.PROJECTION else WIDE) + written * WIDE
+        return read if matmul.name == "Q·Kᵀ" else written
+    return read + written
 
 
 def _peak(device: Device, name: str, *, optional: bool) -> float:

@@ -108,8 +108,9 @@ def gemm_cost(
         line of the ofmap buffer, are counted as DRAM writes (`dram.py` says when).
     folds
         `"serial"`: SCALE-Sim fills, streams and drains one fold before the next. `"pipelined"`: a double-buffered array
-        starts a fold every I cycles, and only the first fill and the last drain show. It gains most on short folds, so
-        it raises F. See Notes.
+        starts a fold every I cycles, and only the first fill and the last drain show. MatMuls of many short folds gain
+        most and those of one fold nothing, so that F mostly rises, but falls where attention is one fold a head (a
+        context up to `cols`). See Notes.
 
     Returns
     -------

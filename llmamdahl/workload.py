@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias, get_args
+
+import numpy as np
 
 from llmamdahl.errors import InputError, instance, one_of, positive_int, whole_number
 from llmamdahl.models import Decoder, Experts, Latent, find_model
@@ -16,6 +19,9 @@ Phase: TypeAlias = Literal["decode", "prefill"]
 
 Heads: TypeAlias = Literal["per_head", "grouped"]
 """Attention as one MatMul per query head, or one for all query heads that share a K and V (`decode_step`)."""
+
+Routing: TypeAlias = Literal["even", "expected"]
+"""Tokens spread over the experts as evenly as possible, or what a random choice of experts expects (`decode_step`)."""
 
 
 class Part(StrEnum):
@@ -45,14 +51,28 @@ def whole(unquantized: bool) -> tuple[Part, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MatMul:
-    """`count` products of activations `m x k` with an operand `k x n` (weights, or K or V of one head)."""
+    """`count` products of activations `m x k` with an operand `k x n` (weights, or K or V of one head).
+
+    An expected count, of `experts="expected"`, need not be whole. `distinct` is the number of different `k x n`
+    operands: fewer than `count` where query heads share a K or V, and 0 for the V of absorbed latents, which is part of
+    their K.
+    """
 
     name: str
     part: Part
     m: int
     n: int
     k: int
-    count: int
+    count: float
+    distinct: float = field(default=None, compare=False)  # type: ignore[assignment]  # never None: `count` if not given
+
+    def __post_init__(self) -> None:
+        if self.distinct is None:
+            object.__setattr__(self, "distinct", self.count)
+
+    def times(self, factor: float) -> MatMul:
+        """The same MatMul, `factor` times as often."""
+        return replace(self, count=self.count * factor, distinct=self.distinct * factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,7 @@ class _Pass:
     batch: int
     absorbed: bool  # latent attention on the cached latents
     heads: Heads
+    experts: Routing = "even"
     layers: int = 1  # of one kind, listed together
 
     @property
@@ -72,15 +93,27 @@ class _Pass:
 
 
 def matmuls(
-    model: str | Decoder, context_length: int, *, batch: int = 1, phase: Phase = "decode", heads: Heads = "per_head"
+    model: str | Decoder,
+    context_length: int,
+    *,
+    batch: int = 1,
+    phase: Phase = "decode",
+    heads: Heads = "per_head",
+    experts: Routing = "even",
 ) -> tuple[MatMul, ...]:
     """`decode_step` at this context length or, in the phase `"prefill"`, `prefill` of that many tokens."""
     one_of("phase", phase, get_args(Phase))
-    return (decode_step if phase == "decode" else prefill)(model, context_length, batch, heads=heads)
+    step = decode_step if phase == "decode" else prefill
+    return step(model, context_length, batch, heads=heads, experts=experts)
 
 
 def decode_step(
-    model: str | Decoder, context_length: int, batch: int = 1, *, heads: Heads = "per_head"
+    model: str | Decoder,
+    context_length: int,
+    batch: int = 1,
+    *,
+    heads: Heads = "per_head",
+    experts: Routing = "even",
 ) -> tuple[MatMul, ...]:
     """The MatMuls of one decode step of the whole model: one new token for each sequence of the batch.
 
@@ -95,10 +128,14 @@ def decode_step(
       `heads="grouped"` they are one MatMul per K and V head and sequence, whose rows are the group's queries.
     - A layer with a window attends to min(l, window) tokens.
     - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
-    - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text, so the
-      batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each pair has its own
-      expert (`expert W_I` etc., m = 1); beyond that every expert is used, and their m differ by at most one. Shared
-      experts are dense (`shared W_I` etc., m = batch); their gate, if there is one, is not quantized.
+    - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text. With
+      `experts="even"` the batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each
+      pair has its own expert (`expert W_I` etc., m = 1); beyond that every expert is used, and their m differ by at
+      most one. With `experts="expected"` each token visits top-k experts at random, independently of the others, and
+      counts are the expected numbers of experts with m = 1, 2, ... tokens: E times the binomial probability of m
+      successes in `batch` trials of probability top-k / E (expected numbers below 10^-12 are left out). Costs that add
+      up over MatMuls are then expected costs. The two are equal at batch 1. Shared experts are dense (`shared W_I`
+      etc., m = batch); their gate, if there is one, is not quantized.
     - Latent attention (DeepSeek) in its absorbed form, which uses the cached latents directly (arXiv 2405.04434,
       Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
       v_head_dim) maps results out of it, one MatMul per head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V has
@@ -115,11 +152,13 @@ def decode_step(
     heads
         `"per_head"`, the paper's reading, or `"grouped"`. The same for multi-head attention, where no head shares K
         and V.
+    experts
+        `"even"` or `"expected"`; only for mixtures of experts in a batch.
 
     Raises
     ------
     InputError
-        A context length or batch that is not a positive whole number; an unknown model or `heads`.
+        A context length or batch that is not a positive whole number; an unknown model, `heads` or `experts`.
 
     >>> for matmul in decode_step("opt-6.7b", context_length=2048)[:8]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
@@ -132,11 +171,17 @@ def decode_step(
     Q·Kᵀ attention 1 2048 128 1024
     scores·V attention 1 128 2048 1024
     """
-    return _whole(find_model(model), _decode(context_length, batch, heads))
+    return _whole(find_model(model), _decode(context_length, batch, heads, experts))
 
 
 def decode_layer(
-    model: str | Decoder, layer: int, context_length: int, *, batch: int = 1, heads: Heads = "per_head"
+    model: str | Decoder,
+    layer: int,
+    context_length: int,
+    *,
+    batch: int = 1,
+    heads: Heads = "per_head",
+    experts: Routing = "even",
 ) -> tuple[MatMul, ...]:
     """The MatMuls of one decoder block in a decode step; `layer` counts from 0. Otherwise as `decode_step`.
 
@@ -146,10 +191,12 @@ def decode_layer(
     decoder = find_model(model)
     if whole_number("layer", layer) >= decoder.num_layers:
         raise InputError(f"layer: {layer!r} is not a layer of {decoder.name}; they are 0 to {decoder.num_layers - 1}")
-    return tuple(_block(decoder, _decode(context_length, batch, heads), *_kind(decoder, layer)))
+    return tuple(_block(decoder, _decode(context_length, batch, heads, experts), *_kind(decoder, layer)))
 
 
-def prefill(model: str | Decoder, tokens: int, batch: int = 1, *, heads: Heads = "per_head") -> tuple[MatMul, ...]:
+def prefill(
+    model: str | Decoder, tokens: int, batch: int = 1, *, heads: Heads = "per_head", experts: Routing = "even"
+) -> tuple[MatMul, ...]:
     """The MatMuls of a prefill of the whole model: a prompt of `tokens` for each sequence of the batch.
 
     As `decode_step`, with these differences. Projections have m = batch x tokens, and that many tokens are spread over
@@ -161,7 +208,7 @@ def prefill(model: str | Decoder, tokens: int, batch: int = 1, *, heads: Heads =
     Raises
     ------
     InputError
-        Tokens or a batch that is not a positive whole number; an unknown model.
+        Tokens or a batch that is not a positive whole number; an unknown model, `heads` or `experts`.
 
     >>> for matmul in prefill("opt-6.7b", tokens=512)[3:]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
@@ -174,7 +221,8 @@ def prefill(model: str | Decoder, tokens: int, batch: int = 1, *, heads: Heads =
     """
     tokens, batch = positive_int("tokens", tokens), positive_int("batch", batch)
     one_of("heads", heads, get_args(Heads))
-    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False, heads=heads))
+    one_of("experts", experts, get_args(Routing))
+    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False, heads=heads, experts=experts))
 
 
 def num_weights(model: str | Decoder) -> int:
@@ -194,16 +242,17 @@ def weights_by_part(model: str | Decoder) -> dict[Part, int]:
     weights = {Part.PROJECTION: 0, Part.UNQUANTIZED: 0}
     for matmul in prefill(decoder, decoder.experts.num_experts if decoder.experts else 1):  # uses every expert
         if matmul.part is not Part.ATTENTION:
-            weights[matmul.part] += matmul.n * matmul.k * matmul.count
+            weights[matmul.part] += matmul.n * matmul.k * int(matmul.count)  # whole: spread evenly
     if not decoder.tied_embeddings:
         weights[Part.UNQUANTIZED] += decoder.vocab_size * decoder.embedding_size
     return weights
 
 
-def _decode(context_length: int, batch: int, heads: Heads) -> _Pass:
+def _decode(context_length: int, batch: int, heads: Heads, experts: Routing) -> _Pass:
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
     one_of("heads", heads, get_args(Heads))
-    return _Pass(1, length, batch, absorbed=True, heads=heads)
+    one_of("experts", experts, get_args(Routing))
+    return _Pass(1, length, batch, absorbed=True, heads=heads, experts=experts)
 
 
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
@@ -212,8 +261,10 @@ def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
     for (window, sparse), layers in _kinds(model).items():
         for matmul in _block(model, replace(step, layers=layers), window, sparse):
             key = matmul.name, matmul.m, matmul.n, matmul.k
-            known = found.get(key)
-            found[key] = replace(matmul, count=known.count + matmul.count) if known else matmul
+            if known := found.get(key):
+                count, distinct = known.count + matmul.count, known.distinct + matmul.distinct
+                matmul = replace(matmul, count=count, distinct=distinct)
+            found[key] = matmul
     around, d, width = [], model.hidden_size, model.embedding_size
     if width != d:
         around += [
@@ -252,12 +303,15 @@ def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Ite
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
     elif latent:
         n = latent.v_head_dim
-    shared = 1  # query heads that share a K and V, and with them a MatMul
-    if step.heads == "grouped":
-        shared = model.num_heads if latent and step.absorbed else model.num_heads // model.num_kv_heads
-    m, count = step.queries * shared, step.layers * step.batch * model.num_heads // shared
-    yield MatMul("Q·Kᵀ", Part.ATTENTION, m=m, n=keys, k=k, count=count)
-    yield MatMul("scores·V", Part.ATTENTION, m=m, n=n, k=keys, count=count)
+    # All heads share absorbed latents, which contain V; otherwise the heads of a group share a K and V.
+    shared = model.num_heads if latent and step.absorbed else model.num_heads // model.num_kv_heads
+    rows = shared if step.heads == "grouped" else 1
+    m, count = step.queries * rows, step.layers * step.batch * model.num_heads // rows
+    distinct = count * rows // shared
+    yield MatMul("Q·Kᵀ", Part.ATTENTION, m, n=keys, k=k, count=count, distinct=distinct)
+    yield MatMul(
+        "scores·V", Part.ATTENTION, m, n, k=keys, count=count, distinct=0 if step.absorbed and latent else distinct
+    )
 
 
 def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:
@@ -285,7 +339,7 @@ def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator
     yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=step.layers)
 
 
-def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int) -> Iterator[MatMul]:
+def _ffn(model: Decoder, prefix: str, width: int, m: int, count: float) -> Iterator[MatMul]:
     """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens."""
     d = model.hidden_size
     if model.fused_gate_up:
@@ -299,11 +353,32 @@ def _ffn(model: Decoder, prefix: str, width: int, m: int, count: int) -> Iterato
 def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
     d = model.hidden_size
     yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=step.layers)
-    each, more = divmod(step.tokens * experts.experts_per_token, experts.num_experts)
-    for m, count in ((each + 1, more), (each, experts.num_experts - more)):
-        if m and count:
-            yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count)
+    for m, count in (_even if step.experts == "even" else _expected)(experts, step.tokens):
+        yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count)
     if experts.shared_intermediate_size:
         yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens, step.layers)
     if experts.shared_gate:
         yield MatMul("shared gate", Part.UNQUANTIZED, step.tokens, n=1, k=d, count=step.layers)
+
+
+def _even(experts: Experts, tokens: int) -> list[tuple[int, int]]:
+    """Tokens of an expert, and the number of experts with so many, spread as evenly as possible."""
+    each, more = divmod(tokens * experts.experts_per_token, experts.num_experts)
+    loads = [(each + 1, more), (each, experts.num_experts - more)]
+    return [(m, count) for m, count in loads if m and count]
+
+
+def _expected(experts: Experts, tokens: int) -> list[tuple[int, float]]:
+    """Tokens of an expert, and the expected number of experts with so many, if each token chooses at random."""
+    if experts.experts_per_token == experts.num_experts:
+        return [(tokens, experts.num_experts)]
+    chance = experts.experts_per_token / experts.num_experts
+    # Beyond 10 standard deviations, and 50 tokens for small means, a binomial probability is far below 10^-12.
+    mean, width = tokens * chance, 10 * math.sqrt(tokens * chance * (1 - chance)) + 50
+    m = np.arange(max(0, int(mean - width)), min(tokens, int(mean + width)) + 1)
+    # P(m) / P(m - 1) = (tokens - m + 1) / m * chance / (1 - chance); as logarithms, which cannot overflow
+    steps = np.log((tokens - m[1:] + 1) / m[1:] * (chance / (1 - chance)))
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    weights = np.exp(logs - logs.max())
+    counts = experts.num_experts * weights / weights.sum()
+    return [(int(load), float(count)) for load, count in zip(m, counts, strict=True) if load and count >= 1e-12]

@@ -45,7 +45,7 @@ def test_share_on_an_array():
     text = run("share", "opt-350m", "--weights", 2, "-l", 4096)
     assert "cycles of an array do not depend on bits" in text and "(trained for 2048)" in text
     longer = share("opt-350m", 4096, "cloud")
-    assert f"F            {longer.fraction:.4f} = " in text and "S_partial    1 for W2 A16 KV16" in text
+    assert f"F            {longer.fraction:.4f} = " in text and "S_partial    1 for W2 A8 KV8, from 8 bits" in text
 
 
 def test_a_config_gives_the_numbers_of_its_model():
@@ -179,6 +179,6 @@ def test_heads_are_named_where_they_are_not_the_paper_s():
 
 def test_a_crossover_keeps_the_name_of_its_model_and_says_where_bits_do_not_matter():
     text = run("crossover", "bitnet_b1_58-large", "--weights", 2)
-    assert text.startswith("bitnet_b1_58-large on cloud, os: decode, batch 1, W2 A16 KV16, F of cycles\n")
+    assert text.startswith("bitnet_b1_58-large on cloud, os: decode, batch 1, W2 A8 KV8, F of cycles\n")
     assert text.endswith("cycles of an array do not depend on bits; try --metric bytes\n")
     assert "depend on bits" not in run("crossover", "bitnet_b1_58-large", "--weights", 2, "--on", "H200")

@@ -115,7 +115,7 @@ def _rows_of(table: pd.DataFrame, item: str) -> list[Row]:
     return [{str(name): cell for name, cell in row.items()} for row in table[table["item"] == item].to_dict("records")]
 
 
-def _number_of_matmuls(model: str, part: Part) -> int:
+def _number_of_matmuls(model: str, part: Part) -> float:
     """MatMuls of a part in a decode step; their number does not depend on the context length."""
     return sum(matmul.count for matmul in decode_step(get_model(model), CONTEXT_LENGTHS[0]) if matmul.part is part)
 
