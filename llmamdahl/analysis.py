@@ -5,18 +5,19 @@ Every function takes the same keywords with the same defaults, which are the pap
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
+from itertools import chain, groupby, product
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl import amdahl
+from llmamdahl.designs import Placed, Workload
 from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, listed, one_of, positive_int, shown
 from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import Decoder, find_model
@@ -331,12 +332,15 @@ def generation_cost(
     if new > LONGEST_GENERATION:
         raise InputError(f"new_tokens: {new} is too many; at most {LONGEST_GENERATION}")
 
+    if prompt + new > INT64_MAX:
+        raise CountOverflowError(f"prompt_tokens: {prompt + new} tokens in all do not fit into a signed 64-bit integer")
+
     def costs(precision: Precision) -> _Costs:
         found = _Costs()
         replace(case, phase="prefill").add(found, precision, prompt)
         for matmul in case.matmuls(prompt + new):
             if matmul.part is Part.ATTENTION:  # the only part that depends on the context length
-                case.add_matmul(found, precision, case.over_lengths(matmul, prompt + 1, prompt + new))
+                case.add_matmul(found, precision, _at_lengths(matmul, np.arange(prompt + 1, prompt + new + 1)))
             else:
                 case.add_matmul(found, precision, matmul.times(new))
         return found
@@ -389,20 +393,24 @@ def sweep(
     one_of("ifmap", ifmap, ("activations", "weights"))
     decoders, places = _models(models), _places(arrays)
     lengths = [positive_int("context_length", length) for length in listed("context_lengths", context_lengths)]
-    workload: _Workload | None = None
-    tables: list[dict[str, Column]] = []
-    for place in places:
-        cases = _by_metric(_Case.of(decoders[0], place, **settings), settings)
-        if isinstance(place, SystolicArray) and cases[0].metric in METRICS:
-            workload = workload or _Workload.of(decoders, lengths, cases[0], ifmap)  # the same for every array
-            tables += workload.tables(cases)
-        elif ifmap != "activations":
-            raise InputError(f"ifmap: {ifmap!r} is given, but {cases[0].metric} of {place.label} do not depend on it")
+    workloads: list[Workload] = []
+    tables = []
+    for (_, metrics), those in groupby(places, key=lambda place: (type(place), _asked(place, settings))):
+        hardware = list(those)
+        cases = [_Case.of(decoders[0], hardware[0], **_with(settings, metric)) for metric in metrics]
+        if ifmap != "activations" and not {*metrics} <= {*METRICS}:
+            other = next(metric for metric in metrics if metric not in METRICS)
+            raise InputError(f"ifmap: {ifmap!r} is given, but {other} of {cases[0].label} do not depend on it")
+        designs = [place for place in hardware if isinstance(place, SystolicArray)]
+        if designs and not cases[0].refetches:
+            workloads = workloads or _workloads(decoders, lengths, cases[0], ifmap)  # the same for every array
+            tables.append(_on_arrays(workloads, decoders, lengths, cases, designs))
         else:
-            each = [replace(case, model=model) for case in cases for model in decoders]
-            shares = pd.DataFrame([case.share(length).row() for case in each for length in lengths])
-            tables.append({str(name): column.tolist() for name, column in shares.items()})
-    return pd.DataFrame({name: _joined([table[name] for table in tables]) for name in tables[0]})
+            each = [
+                replace(case, model=model, hardware=place) for place, case, model in product(hardware, cases, decoders)
+            ]
+            tables.append(pd.DataFrame([case.share(length).row() for case in each for length in lengths]))
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
 
 def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: ArrayLike) -> pd.DataFrame:
@@ -467,7 +475,8 @@ def crossovers(
     """
     decoders, rows = _models(models), []
     for place in _places(arrays):
-        for case in _by_metric(_Case.of(decoders[0], place, **settings), settings):
+        for metric in _asked(place, settings):
+            case = _Case.of(decoders[0], place, **_with(settings, metric))
             for model in decoders:
                 rows.append(
                     {
@@ -704,21 +713,6 @@ class _Case:
             matmul, precision, self.hardware, counting=self.counting, folds=self.folds, refetches=self.refetches
         )
 
-    def over_lengths(self, matmul: MatMul, first: int, last: int) -> MatMul:
-        """One attention MatMul for all context lengths from `first` to `last`, with an array as its context dimension.
-
-        `matmul` is that of `last`: its context dimension is `last`, or the layer's window if that is smaller. At any
-        other length the dimension is the smaller of that length and the one of `matmul`.
-        """
-        if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
-            raise InputError(
-                f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}"
-            )
-        if last > INT64_MAX:
-            raise CountOverflowError(f"prompt_tokens: {last} tokens in all do not fit into a signed 64-bit integer")
-        lengths = np.minimum(np.arange(first, last + 1), min(getattr(matmul, axis), INT64_MAX))
-        return replace(matmul, **{axis: lengths})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
-
     def share_of(self, context_length: int, costs: Callable[[Precision], _Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
         before, parts = costs(self.baseline), whole(self.unquantized)
@@ -762,69 +756,106 @@ class _Case:
         return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
 
 
-Column: TypeAlias = "list[str] | list[int] | list[float] | NDArray[np.int64] | NDArray[np.float64]"
+def _workloads(models: list[Decoder], lengths: list[int], case: _Case, ifmap: str) -> list[Workload]:
+    """The MatMuls of a sweep: those that are the same at every context length, and those that are not."""
+    parts = whole(case.unquantized)
+    fixed: list[Placed] = []
+    varying: list[Placed] = []
+    for row, model in enumerate(models):
+        of_model = replace(case, model=model)
+        if case.phase == "decode":
+            for mm in of_model.matmuls(max(lengths)):
+                if mm.part is Part.ATTENTION:
+                    varying.append((row, range(len(lengths)), 1, _at_lengths(mm, lengths)))
+                elif mm.part in parts:
+                    fixed.append((row, 0, parts.index(mm.part), mm))
+        else:
+            steps = enumerate(map(of_model.matmuls, lengths))
+            varying += [
+                (row, place, parts.index(mm.part), mm) for place, step in steps for mm in step if mm.part in parts
+            ]
+    return [
+        Workload.of((len(models), width, len(parts)), placed, swapped=ifmap == "weights")
+        for width, placed in ((1, fixed), (len(lengths), varying))
+        if placed
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Workload:
-    """The MatMuls of every model at every context length, as arrays, so that an array's costs are computed at once."""
+def _on_arrays(
+    workloads: list[Workload],
+    models: list[Decoder],
+    lengths: list[int],
+    cases: list[_Case],
+    arrays: list[SystolicArray],
+) -> pd.DataFrame:
+    """The rows of a sweep on these arrays, all of which have the metrics of `cases`."""
+    case, metrics = cases[0], [case.metric for case in cases]
 
-    cases: list[tuple[str, int]]
-    parts: tuple[Part, ...]
-    dims: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-    count: NDArray[np.int64]
-    cell: NDArray[np.int64]  # place of each MatMul's part in the flattened (case, part) table
+    parts = whole(case.unquantized)
 
-    @classmethod
-    def of(cls, models: list[Decoder], lengths: list[int], case: _Case, ifmap: str) -> _Workload:
-        cases, parts = [(model, length) for model in models for length in lengths], whole(case.unquantized)
-        steps = [
-            (len(parts) * place + parts.index(mm.part), mm)
-            for place, (model, length) in enumerate(cases)
-            for mm in replace(case, model=model).matmuls(length)
-            if mm.part in parts
+    def costs_at(precision: Precision) -> NDArray[Any]:
+        each = [
+            workload.costs(arrays, metrics, precision, counting=case.counting, folds=case.folds)
+            for workload in workloads
         ]
-        try:
-            m, n, k, count = np.array([(mm.m, mm.n, mm.k, mm.count) for _, mm in steps], dtype=np.int64).T
-        except OverflowError:
-            raise CountOverflowError("sweep: a dimension or a number of MatMuls is above 2**63 - 1") from None
-        dims = (m, n, k) if ifmap == "activations" else (n, m, k)
-        cell = np.array([cell for cell, _ in steps])
-        return cls([(model.name, length) for model, length in cases], parts, dims, count, cell)
+        kind = np.result_type(*chain.from_iterable(each))
+        costs = np.empty((len(parts), len(arrays), len(metrics), len(models), len(lengths)), kind)
+        for number, found in enumerate(zip(*each, strict=True)):
+            costs[:, :, number] = found[0]
+            for more in found[1:]:
+                costs[:, :, number] += more
+        return costs
 
-    def tables(self, cases: list[_Case]) -> list[dict[str, Column]]:
-        """The columns of a sweep on one array, a table for each case's metric."""
-        array = cases[0].hardware
-        assert isinstance(array, SystolicArray)
-        cost = gemm_cost(*self.dims, array, counting=cases[0].counting)
-        models, lengths = zip(*self.cases, strict=True)
-        tables: list[dict[str, Column]] = []
-        for case in cases:
-            sums = self._sums(getattr(cost, case.metric))
-            if not sums.any(axis=1).all():  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
-                raise InputError(
-                    f"arrays: SCALE-Sim reports 0 {case.metric} on {array.label!r} with dataflow {array.dataflow} for "
-                    "every part, so F is not defined"
-                )
-            labels = {**_labels(array), "metric": str(case.metric)}
-            table: dict[str, Column] = {"model": list(models), "context_length": list(lengths)}
-            table |= {name: [text] * len(models) for name, text in labels.items()}
-            table |= {str(part): sums[:, place] for place, part in enumerate(self.parts)}
-            table["fraction"] = sums[:, 0] / sums.sum(axis=1)
-            if case.precision:  # counts do not depend on bits
-                table |= {name: np.ones(len(models)) for name in ("partial_speedup", "total_speedup")}
-            tables.append(table)
-        return tables
+    before = costs_at(case.baseline)
+    total = before.sum(axis=0)
+    if not total.all():  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
+        place, metric = np.argwhere(total == 0)[0][:2]
+        raise InputError(
+            f"arrays: SCALE-Sim reports 0 {metrics[metric]} on {arrays[place].label!r} with dataflow "
+            f"{_labels(arrays[place])['dataflow']} for every part, so F is not defined"
+        )
+    # The axes of a column, as it is flattened: arrays, metrics, models, lengths.
+    labels = [_labels(array) for array in arrays]
+    names: dict[str, tuple[list[str], int]] = {
+        "model": ([model.name for model in models], 2),
+        "array": ([label["array"] for label in labels], 0),
+        "dataflow": ([label["dataflow"] for label in labels], 0),
+        "metric": ([str(metric) for metric in metrics], 1),
+    }
+    places = np.indices(total.shape, dtype=np.intp, sparse=True)
+    columns: dict[str, Any] = {
+        name: pd.array(texts, dtype="str").take(np.broadcast_to(places[axis], total.shape).ravel())
+        for name, (texts, axis) in names.items()
+    }
+    columns["context_length"] = np.broadcast_to(lengths, total.shape).ravel()
+    columns |= {str(part): before[number].ravel() for number, part in enumerate(parts)}
+    columns["fraction"] = (before[0] / total).ravel()
+    if case.precision:
+        after = costs_at(case.precision)
+        gained = [
+            np.where(part == 0, 1, part / np.where(later == 0, 1, later))
+            for part, later in zip(before, after, strict=True)
+        ]
+        columns["partial_speedup"] = gained[0].ravel()
+        speedup = amdahl.combined_speedup(np.stack(before / total, axis=-1), np.stack(gained, axis=-1))
+        columns["total_speedup"] = np.asarray(speedup).ravel()
+    order = [*COLUMNS[:-1], *map(str, parts[2:]), "fraction", *[name for name in columns if "speedup" in name]]
+    return pd.DataFrame({name: columns[name] for name in order}, copy=False)
 
-    def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sum of values x count of each part of each case, of shape (cases, parts)."""
-        shape = len(self.cases), len(self.parts)
-        rough = np.bincount(self.cell, weights=values.astype(float) * self.count, minlength=math.prod(shape))
-        if (rough.reshape(shape).sum(axis=1) > 0.999 * 2**63).any():
-            raise CountOverflowError("sweep: the counts of a whole decode step add up to more than 2**63 - 1")
-        sums = np.zeros(math.prod(shape), dtype=np.int64)
-        np.add.at(sums, self.cell, values * self.count)
-        return sums.reshape(shape)
+
+def _at_lengths(matmul: MatMul, lengths: ArrayLike) -> MatMul:
+    """One attention MatMul of a decode step for many context lengths, with an array as its context dimension.
+
+    `matmul` is that of the longest: its context dimension is that length, or the layer's window if that is smaller. At
+    any other length the dimension is the smaller of that length and the one of `matmul`.
+    """
+    if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
+        raise InputError(f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}")
+    try:
+        sizes = np.minimum(np.asarray(lengths, dtype=np.int64), min(getattr(matmul, axis), INT64_MAX))
+    except OverflowError:
+        raise CountOverflowError("context_length: above 2**63 - 1") from None
+    return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
 
 
 def _reject_batch(settings: Settings) -> None:
@@ -841,15 +872,24 @@ def _models(models: Iterable[str | Decoder]) -> list[Decoder]:
 def _places(arrays: Iterable[str | Hardware]) -> list[Hardware]:
     """Arrays and devices that a table can tell apart."""
     places = [find_hardware(array) for array in listed("arrays", arrays, distinct=False)]
-    labels = [", ".join(filter(None, _labels(place).values())) for place in places]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"arrays: {label!r} is listed {labels.count(label)} times; give each its own `name`")
+    labels = Counter(", ".join(filter(None, _labels(place).values())) for place in places)
+    if (repeated := labels.most_common(1)[0])[1] > 1:
+        raise InputError(f"arrays: {repeated[0]!r} is listed {repeated[1]} times; give each its own `name`")
     return places
 
 
 def _labels(place: Hardware) -> dict[str, str]:
     return {"array": place.label, "dataflow": str(place.dataflow) if isinstance(place, SystolicArray) else ""}
+
+
+def _asked(place: Hardware, settings: Settings) -> tuple[Metric, ...]:
+    """The metric that was asked for, or every metric that a sweep of this hardware has."""
+    metric = settings.get("metric")
+    return _metrics(place) if metric is None else (metric,)
+
+
+def _with(settings: Settings, metric: Metric) -> Settings:
+    return {**settings, "metric": metric}
 
 
 def _metrics(place: Hardware | None) -> tuple[Metric, ...]:
@@ -859,12 +899,6 @@ def _metrics(place: Hardware | None) -> tuple[Metric, ...]:
     if isinstance(place, Device):
         return ("seconds", "bytes")
     return METRICS if place.clock_mhz is None else ("seconds", *METRICS)
-
-
-def _by_metric(case: _Case, settings: Settings) -> list[_Case]:
-    """The case with the metric that was asked for, or with every metric of its hardware."""
-    metrics = _metrics(case.hardware) if settings.get("metric") is None else (case.metric,)
-    return [replace(case, metric=metric) for metric in metrics]
 
 
 def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
@@ -902,10 +936,3 @@ def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if vector.ndim > 1:
         raise InputError(f"{name}: an array of {vector.ndim} dimensions is not a list of numbers")
     return vector
-
-
-def _joined(parts: list[Column]) -> Column:
-    """Arrays as one array, lists as one list: an array of strings would drop null characters at their ends."""
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return list(chain.from_iterable(parts))

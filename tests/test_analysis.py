@@ -219,7 +219,9 @@ def test_bad_arguments_are_named():
         sweep(["gpt2"], [128], ["H200"], ifmap="weights")
     with pytest.raises(InputError, match="counting: 'corrected' is given, but H200 is not an array"):
         share("gpt2", 128, "H200", counting="corrected")
-    with pytest.raises(TypeError, match="unexpected keyword precison; known: batch, phase, heads, experts, metric, counting"):
+    with pytest.raises(
+        TypeError, match="unexpected keyword precison; known: batch, phase, heads, experts, metric, counting"
+    ):
         crossover_batch("gpt2", 128, "edge", precison=2)
     with pytest.raises(InputError, match="new_tokens: 100000000 is too many; at most 16777216"):
         generation_cost("gpt2", 1, "edge", new_tokens=10**8)
