@@ -131,13 +131,13 @@ def gemm_cost(
     A fold streams k (OS), m (WS) or n (IS) vectors through R x C PEs, and takes as many cycles, its fill and its drain
     in addition. If folds start every I cycles, F of them take (F - 1) I cycles and those of the last one:
 
-    - OS: I = max(k, min(m, R)); reported I = k. Operands follow each other without a gap. A second result register in
-      each PE holds a fold's results while the next one accumulates; they leave a column through one port, one a cycle,
-      which takes min(m, R) cycles. SCALE-Sim 2.0.2 counts no cycles for results that leave, so reported counts do not
-      either.
-    - WS: I = max(m, R). A second weight register in each PE takes the next fold's weights, which shift in row by row,
-      R cycles in all, behind the wave that puts the current ones to use.
-    - IS: I = max(n, R), as WS with the activations in the registers.
+    - OS: I = max(k, min(m, R)); reported I = k. Operands follow each other without a gap. Results go down their column
+      in two more registers of each PE, one PE every two cycles, while the next fold accumulates; so the min(m, R) of a
+      column leave through one port, one a cycle. SCALE-Sim 2.0.2 counts no cycles for results that leave, so reported
+      counts do not either.
+    - WS: I = max(m, min(k, R)). The next fold's weights come in through one port a column, one row a cycle, into a
+      second weight register of each PE, behind the wave that puts the current ones to use.
+    - IS: I = max(n, min(k, R)), as WS with the activations in the registers.
 
     Serial folds have I = all cycles of a fold. SRAM and DRAM counts are the same under both readings.
     `tests/array_model.py` has such arrays, register by register.
@@ -188,11 +188,11 @@ def _counts(
             fill, start, writes = fill + r, _least(m, r), m * n
     elif dataflow == Dataflow.WS:
         across_rows, across_cols = -(-k // r), -(-n // c)
-        number, stream, fill, start = across_rows * across_cols, m, 2 * r + c - 2, r
+        number, stream, fill, start = across_rows * across_cols, m, 2 * r + c - 2, _least(k, r)
         reads, writes = (across_cols * (m * k), k * n), across_rows * (m * n)
     else:
         across_rows, across_cols = -(-k // r), -(-m // c)
-        number, stream, fill, start = across_rows * across_cols, n, 2 * r + c - 2, r
+        number, stream, fill, start = across_rows * across_cols, n, 2 * r + c - 2, _least(k, r)
         reads, writes = (m * k, across_cols * (k * n)), across_rows * (m * n)
 
     if folds == "serial":
