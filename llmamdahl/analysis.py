@@ -662,7 +662,27 @@ class _Case:
         self.reject_precision()
         if self.phase != "decode":
             raise InputError(f"phase: {self.phase!r} is given, but this crossover is of decode only; leave it out")
-        return _overtaking(self.share, LONGEST_CONTEXT)
+        fixed, attention = _Costs(), []
+        for matmul in self.matmuls(LONGEST_CONTEXT):
+            if matmul.part is Part.ATTENTION:
+                attention.append(matmul)
+            else:
+                self.add_matmul(fixed, self.baseline, matmul)
+        missing = fixed.parts[Part.PROJECTION] - sum(fixed.parts[part] for part in whole(self.unquantized)[2:])
+
+        def overtaken(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+            costs = [self.cost(_at_lengths(matmul, lengths), self.baseline) for matmul in attention]
+            return np.broadcast_to(sum(costs) >= missing, lengths.shape)
+
+        # F > 1/2 at `low` and F <= 1/2 at `high`, unless it never is; 64 lengths between them at a time.
+        low, high = 0, LONGEST_CONTEXT
+        if not overtaken(np.array([high]))[0]:
+            return None
+        while high - low > 1:
+            lengths = np.unique(np.linspace(low + 1, high, 64, dtype=np.int64))
+            found = int(np.argmax(overtaken(lengths)))
+            low, high = int(lengths[found - 1]) if found else low, int(lengths[found])
+        return high
 
     def reject_precision(self) -> None:
         """Reject a change of precision: a crossover is that of the baseline's F."""
@@ -683,19 +703,23 @@ class _Case:
 
     def add_matmul(self, costs: _Costs, precision: Precision, matmul: MatMul) -> None:
         """Add a MatMul, or several: n or k can be an array of sizes."""
-        part = matmul.part
-        if self.metric == "bytes":
-            costs.parts[part] += _total(self.bytes(matmul, precision))
-        elif self.metric == "seconds":
+        costs.parts[matmul.part] += _total(self.cost(matmul, precision))
+        if self.metric == "seconds":
             arithmetic, memory = self.seconds(matmul, precision)
-            slower = np.maximum(arithmetic, memory)
-            costs.parts[part] += _total(slower)
-            costs.memory_bound[part] += _total(np.where(memory >= arithmetic, slower, 0))
-        else:
-            assert isinstance(self.hardware, SystolicArray)
-            m, n, k = matmul.m, matmul.n, matmul.k
-            cost = gemm_cost(m, n, k, self.hardware, counting=self.counting, folds=self.folds)
-            costs.parts[part] += _total(getattr(cost, self.metric)) * matmul.count
+            costs.memory_bound[matmul.part] += _total(np.where(memory >= arithmetic, memory, 0))
+
+    def cost(self, matmul: MatMul, precision: Precision) -> Any:
+        """Cost of all products of the MatMul: a number, or an array of them if n or k is one."""
+        if self.metric == "bytes":
+            return self.bytes(matmul, precision)
+        if self.metric == "seconds":
+            return np.maximum(*self.seconds(matmul, precision))
+        assert isinstance(self.hardware, SystolicArray)
+        m, n, k = matmul.m, matmul.n, matmul.k
+        cost = getattr(gemm_cost(m, n, k, self.hardware, counting=self.counting, folds=self.folds), self.metric)
+        if isinstance(cost, np.ndarray) and int(cost.max()) * matmul.count > INT64_MAX:
+            cost = cost.astype(object)  # Python's ints, which cannot overflow
+        return cost * matmul.count
 
     def bytes(self, matmul: MatMul, precision: Precision) -> float:
         """Bytes that the MatMul moves, with what an array fetches again if that is asked for."""
@@ -917,10 +941,10 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     return x if x <= bound else None
 
 
-def _total(values: float | NDArray[np.int64] | NDArray[np.float64]) -> float:
+def _total(values: ArrayLike) -> float:
     """The sum of a number or an array, exact for ints of any size."""
     array = np.atleast_1d(values)
-    if array.dtype.kind == "f" or int(array.max()) * array.size <= INT64_MAX:
+    if array.dtype.kind == "f" or (array.dtype.kind == "i" and int(array.max()) * array.size <= INT64_MAX):
         total: float = array.sum().item()
     else:
         total = sum(array.tolist())
