@@ -398,11 +398,13 @@ def sweep(
     for (_, metrics), those in groupby(places, key=lambda place: (type(place), _asked(place, settings))):
         hardware = list(those)
         cases = [_Case.of(decoders[0], hardware[0], **_with(settings, metric)) for metric in metrics]
-        if ifmap != "activations" and not {*metrics} <= {*METRICS}:
-            other = next(metric for metric in metrics if metric not in METRICS)
-            raise InputError(f"ifmap: {ifmap!r} is given, but {other} of {cases[0].label} do not depend on it")
         designs = [place for place in hardware if isinstance(place, SystolicArray)]
-        if designs and not cases[0].refetches:
+        vectorised = designs and not cases[0].refetches
+        if ifmap != "activations" and cases[0].refetches:
+            raise InputError(f"ifmap: {ifmap!r} is given, but re-fetches are those of activations; leave one out")
+        if ifmap != "activations" and (not designs or "bytes" in metrics):
+            raise InputError(f"ifmap: {ifmap!r} is given, but {metrics[0]} of {cases[0].label} do not depend on it")
+        if vectorised:
             workloads = workloads or _workloads(decoders, lengths, cases[0], ifmap)  # the same for every array
             tables.append(_on_arrays(workloads, decoders, lengths, cases, designs))
         else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 
-from llmamdahl.analysis import sweep
+from llmamdahl.analysis import Settings, sweep
 from llmamdahl.hardware import Dataflow, Hardware, find_array
 from llmamdahl.models import Decoder
 from llmamdahl.systolic import Counting
@@ -22,8 +22,11 @@ def dataflow_cycles(
     *,
     counting: Counting = "reported",
     ifmap: Literal["activations", "weights"] = "activations",
+    **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Total cycles of a decode step, whole model, in each dataflow (Figure 8), and which of them is the fastest.
+
+    Other settings are those of `analysis.share`; with `metric="seconds"` the totals are seconds.
 
     Returns
     -------
@@ -34,7 +37,8 @@ def dataflow_cycles(
     design = find_array(array)
     names = [str(dataflow) for dataflow in Dataflow]
     arrays = [replace(design, dataflow=name) for name in names]
-    frame = sweep(models, context_lengths, arrays, ifmap=ifmap, metric="cycles", counting=counting)
+    settings = {"metric": "cycles", **settings, "counting": counting}
+    frame = sweep(models, context_lengths, arrays, ifmap=ifmap, **settings)
     by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
     totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(ifmap=ifmap, counting=counting)
     for name in names:
