@@ -15,7 +15,7 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
-.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth measure bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ build/witness/.complete: requirements-witness.lock
 	@$(PYTHON) -m venv --clear build/witness
 	@build/witness/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-witness.lock
 	@touch $@
+
+bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles, words / bandwidth) on random MatMuls; MATMULS=1000
+	@$(PY) tests/user_mode.py $(or $(MATMULS),400)
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
