@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
-from functools import cache, partial
+from functools import partial
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from llmamdahl.analysis import sweep
 from llmamdahl.errors import one_of
 from llmamdahl.hardware import Dataflow, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, FAMILY, get_model, model_names, table2_printed, table2_true
-from llmamdahl.paper.miscounts import dataflow_cycles
 from llmamdahl.paper.published import COLUMNS, as_printed, errata, figure6, statements, table1, table3
+from llmamdahl.paper.statements import checked
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import Counting
 from llmamdahl.tables import Row
@@ -194,25 +193,15 @@ def _figure6_cells() -> list[Row]:
 
 
 def _check(statement: Row) -> Row:
-    """A statement of the paper, our value, and whether the statement holds."""
-    lengths = tuple(int(length) for length in statement["context_lengths"].split())
-    models = tuple(statement["models"].split())
-    statistic, relation, printed = (statement[name] for name in ("statistic", "relation", "printed"))
-    one_of(f"statement {statement['id']}: statistic", statistic, (*STATISTICS, OS_WINS))
-    if statistic == OS_WINS:
-        value = _share_os_wins(statement["array"], models, lengths)
-    else:
-        value = STATISTICS[statistic](_map(statement["array"], statement["metric"], statement["part"], models, lengths))
-    # with as many decimals as the paper prints, where the two are compared as text
-    ours = f"{value:.{len(printed.partition('.')[2])}f}" if relation in ("rounds to", "is") else f"{value:.4g}"
-    one_of(f"statement {statement['id']}: relation", relation, tuple(RELATIONS))
+    """A statement of the paper, our value in the paper's reading, and whether the statement holds."""
+    found, printed = checked(statement), statement["printed"]
     return {
         "cell": statement["id"],
         "words": statement["words"],
-        "printed": f"{relation} {printed}",
-        "ours": ours,
-        "difference": f"{value - float(printed):.4g}",
-        "agrees": RELATIONS[relation](value, ours, printed),
+        "printed": f"{statement['relation']} {printed}",
+        "ours": found["ours"],
+        "difference": f"{found['value'] - float(printed):.4g}",
+        "agrees": found["holds"],
     }
 
 
@@ -223,41 +212,3 @@ CELLS: dict[str, Callable[[], list[Row]]] = {
     "Figure 6": _figure6_cells,
 }
 """The cells of each item, printed and ours."""
-
-OS_WINS = "share of cases that OS wins"
-STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
-    "value": lambda cells: cells.item(),
-    "smallest": lambda cells: cells.min(),
-    "largest": lambda cells: cells.max(),
-    "smallest rise with model size": lambda cells: np.diff(cells, axis=1).min(),
-    "largest rise with context length": lambda cells: np.diff(cells, axis=0).max(),
-    "smallest ceiling of attention": lambda cells: (1 / cells).min(),
-    "largest ceiling of attention": lambda cells: (1 / cells).max(),
-    "smallest ceiling of projections": lambda cells: (1 / (1 - cells)).min(),
-    "largest ceiling of projections": lambda cells: (1 / (1 - cells)).max(),
-    "cells that round to 0.5": lambda cells: (cells.round(1) == 0.5).sum(),
-}
-"""Statistics of a map of shares: rows are context lengths, ascending; columns are models, from small to large."""
-
-RELATIONS: dict[str, Callable[[float, str, str], bool]] = {
-    "rounds to": lambda value, ours, printed: ours == printed,
-    "is": lambda value, ours, printed: value == float(printed),
-    "more than": lambda value, ours, printed: bool(value > float(printed)),
-    "less than": lambda value, ours, printed: bool(value < float(printed)),
-}
-
-
-@cache
-def _map(array: str, metric: str, part: str, models: tuple[str, ...], lengths: tuple[int, ...]) -> np.ndarray:
-    frame = sweep(models, lengths, [get_array(array)])
-    cells = frame[frame.metric == metric].pivot(index="context_length", columns="model", values="fraction")
-    shares = cells.loc[list(lengths), list(models)].to_numpy()
-    return shares if part == Part.PROJECTION else 1 - shares
-
-
-def _share_os_wins(array: str, models: tuple[str, ...], lengths: tuple[int, ...]) -> float:
-    wins = [
-        dataflow_cycles(models, lengths, get_array(array), ifmap=ifmap).fastest == "os"
-        for ifmap in ("activations", "weights")
-    ]
-    return float(np.mean(wins))

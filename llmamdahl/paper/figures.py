@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -31,6 +33,8 @@ from llmamdahl.plots import (
 )
 
 LATENCY = {"matmul": "(a) Latency, attention as two MatMuls", "fused": "(b) Latency, attention fused"}
+STATEMENT_COLOURS = {True: "#cfe3f1", False: "#f6b183"}
+"""Of cells in which a statement holds, and in which it does not; they differ in lightness too."""
 FORMS = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
 
 
@@ -71,6 +75,87 @@ def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
     bar = f"corrected F - reported F,\n{fraction_label(frame)}"
     style = {"vmin": -widest, "vmax": widest, "cmap": "coolwarm"}
     return maps(frame, title, PANELS, "{:+.3f}".format, value="shift", bar=bar, **style)
+
+
+def statement_matrix(frame: pd.DataFrame, title: str) -> Figure:
+    """Which statements hold under which reading: statements down, readings across, our value in each cell.
+
+    `frame` comes from `statements.under_readings`. Statements of kind stand above those of magnitude.
+    """
+    frame = frame.sort_values("asserts", kind="stable")  # kind, then magnitude
+    rows = frame.drop_duplicates("id")
+    where = rows["item"].str.replace("Figure", "Fig.").str.replace("Section", "Sec.") + ", " + rows["array"]
+    labels = [f"{text}  ({place})" for text, place in zip(rows.short, where, strict=True)]
+    holding = frame.groupby("reading", sort=False).holds.sum()
+    names = [f"{reading}: {number} of {len(rows)}" for reading, number in holding.items()]
+    figure, axis = plt.subplots(figsize=(4.6 + 0.62 * len(names), 2.3 + 0.27 * len(rows)), layout="constrained")
+    _cells(axis, frame, "id", "reading", labels, names)
+    axis.set_xticks(axis.get_xticks(), names, rotation=55, ha="left", fontsize=8)
+    kinds = int((rows.asserts == "kind").sum())
+    axis.axhline(kinds, color="black", linewidth=1.2)
+    for place, text in ((kinds / 2, "which part matters"), ((kinds + len(rows)) / 2, "a printed number")):
+        axis.text(len(names) + 0.15, place, text, rotation=270, ha="left", va="center", fontsize=9)
+    return finish(figure, title, _holds_or_not(), loc="outside lower center", ncols=2)
+
+
+def conclusion_matrix(frame: pd.DataFrame, title: str) -> Figure:
+    """The paper's conclusions: readings down, conclusions and arrays across, our value in each cell.
+
+    `frame` comes from `statements.conclusions_under`.
+    """
+    frame = frame.assign(column=frame.conclusion + "\n" + frame.checked + "\n" + frame["array"])
+    readings, columns = (list(dict.fromkeys(frame[name])) for name in ("reading", "column"))
+    figure, axis = plt.subplots(figsize=(2.2 + 1.15 * len(columns), 1.7 + 0.27 * len(readings)), layout="constrained")
+    _cells(axis, frame, "reading", "column", readings, columns)
+    return finish(figure, title, _holds_or_not(), loc="outside lower center", ncols=2)
+
+
+def _cells(axis: Axes, frame: pd.DataFrame, down: str, across: str, labels: list[str], names: list[str]) -> None:
+    """Draw `value` in a cell for each value of the columns `down` and `across`, coloured by `holds`."""
+    rows, columns = (list(dict.fromkeys(frame[name])) for name in (down, across))
+    for cell in frame.itertuples():
+        place = columns.index(getattr(cell, across)), rows.index(getattr(cell, down))
+        colour = STATEMENT_COLOURS[bool(cell.holds)]
+        axis.add_patch(Rectangle(place, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
+        axis.text(place[0] + 0.5, place[1] + 0.5, f"{cell.value:.3g}", ha="center", va="center", fontsize=7)
+    axis.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
+    axis.xaxis.tick_top()
+    axis.set_xticks([place + 0.5 for place in range(len(columns))], names, fontsize=8)
+    axis.set_yticks([place + 0.5 for place in range(len(rows))], labels, fontsize=8)
+    axis.tick_params(length=0)
+    sns.despine(ax=axis, left=True, bottom=True)
+
+
+def _holds_or_not() -> list[Rectangle]:
+    names = {True: "holds", False: "does not hold"}
+    return [Rectangle((0, 0), 1, 1, facecolor=STATEMENT_COLOURS[holds], label=names[holds]) for holds in names]
+
+
+def context_strips(frame: pd.DataFrame, title: str) -> Figure:
+    """Context lengths at which F falls to 1/2: a strip a reading, a dot a model, a bar at the median.
+
+    `frame` comes from `statements.contexts_under`; models whose F never falls to 1/2 are counted on the right.
+    """
+    readings = list(dict.fromkeys(frame.reading))
+    figure, axis = plt.subplots(figsize=(8.5, 1.6 + 0.42 * len(readings)), layout="constrained")
+    for place, reading in enumerate(readings):
+        lengths = frame[frame.reading == reading].context_length
+        found = lengths.dropna().astype(float)
+        # models side by side in the strip, in the order of the frame, so that equal lengths stay visible
+        spread = np.linspace(-0.28, 0.28, len(found))
+        axis.scatter(found, place + spread, s=14, color="C0", alpha=0.7, linewidths=0)
+        # a model that never overtakes has a longer context than any
+        median = lengths.astype(float).fillna(np.inf).median()
+        axis.plot([median, median], [place - 0.38, place + 0.38], color="black", linewidth=2)
+        never = int(lengths.isna().sum())
+        if never:
+            axis.text(1.01, place, f"{never} never", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    axis.set_yticks(range(len(readings)), readings)
+    axis.set(xscale="log", xlabel="context length at which F = 1/2, tokens", ylim=(len(readings) - 0.5, -0.5))
+    axis.grid(alpha=0.3, axis="x")
+    sns.despine(ax=axis)
+    median_line = Line2D([], [], color="black", linewidth=2, label="median of all models")
+    return finish(figure, title, [median_line], loc="outside lower center")
 
 
 def latency_maps(frame: pd.DataFrame, title: str) -> Figure:

@@ -11,7 +11,6 @@ import pandas as pd
 from llmamdahl.analysis import Settings, sweep
 from llmamdahl.hardware import Dataflow, Hardware, find_array
 from llmamdahl.models import Decoder
-from llmamdahl.systolic import Counting
 from llmamdahl.workload import whole
 
 
@@ -20,13 +19,12 @@ def dataflow_cycles(
     context_lengths: Iterable[int],
     array: str | Hardware,
     *,
-    counting: Counting = "reported",
     ifmap: Literal["activations", "weights"] = "activations",
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """Total cycles of a decode step, whole model, in each dataflow (Figure 8), and which of them is the fastest.
 
-    Other settings are those of `analysis.share`; with `metric="seconds"` the totals are seconds.
+    Settings are those of `analysis.share`; with `metric="seconds"` the totals are seconds.
 
     Returns
     -------
@@ -37,10 +35,12 @@ def dataflow_cycles(
     design = find_array(array)
     names = [str(dataflow) for dataflow in Dataflow]
     arrays = [replace(design, dataflow=name) for name in names]
-    settings = {"metric": "cycles", **settings, "counting": counting}
+    settings.setdefault("metric", "cycles")
     frame = sweep(models, context_lengths, arrays, ifmap=ifmap, **settings)
     by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
-    totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(ifmap=ifmap, counting=counting)
+    totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(
+        ifmap=ifmap, counting=settings.get("counting", "reported")
+    )
     for name in names:
         totals[name] = by_dataflow[name].projection + by_dataflow[name].attention
     least = totals[names].min(axis=1)

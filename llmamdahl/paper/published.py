@@ -50,8 +50,12 @@ def figure6() -> pd.DataFrame:
 
 
 def statements() -> pd.DataFrame:
-    """The paper's sentences that can be checked, and how each is checked."""
-    columns = "id item section words array metric part models context_lengths statistic relation printed reading"
+    """The paper's sentences that can be checked, and how each is checked.
+
+    `asserts` is `magnitude` for a printed number and `kind` for a sentence about which part matters.
+    """
+    columns = "id item section words short asserts array metric part models context_lengths statistic relation"
+    columns += " printed reading"
     return pd.DataFrame(printed_rows("statements", columns, ["id"]))
 
 

@@ -1,0 +1,90 @@
+"""The paper's statements under other readings: what holds, what does not, and the bandwidths between."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from llmamdahl.analysis import share
+from llmamdahl.hardware import CLOUD_TPU
+from llmamdahl.models import CONTEXT_LENGTHS
+from llmamdahl.paper.published import statements
+from llmamdahl.paper.statements import (
+    PAPER,
+    READINGS,
+    Reading,
+    checked,
+    conclusions_under,
+    contexts_under,
+    reversing_bandwidth,
+    smallest_changes,
+    under_readings,
+)
+
+BY_ID = {row["id"]: row for row in statements().to_dict("records")}
+
+
+@pytest.fixture(scope="module")
+def matrix() -> pd.DataFrame:
+    return under_readings()
+
+
+def test_how_many_statements_hold_under_each_reading(matrix):
+    assert len(matrix) == 32 * len(READINGS)
+    holds = matrix.groupby("reading").holds.sum()
+    expected = {"paper": 32, "heads grouped": 32, "corrected": 20, "pipelined": 21, "819 GB/s": 32, "34 GB/s": 18}
+    assert {reading: holds[reading] for reading in expected} == expected
+
+
+def test_what_the_text_of_notebook_11_says(matrix):
+    robust = matrix.groupby("id").holds.all()
+    assert robust["conclusion"] and robust["amdahl-cloud-large"] and robust["cloud-cycles-with-size"]
+    assert not robust[["conclusion-small", "conclusion-medium", "dataflow-cloud", "edge-majority"]].any()
+    lost = 32 - matrix.groupby("reading").holds.sum()
+    assert {reading for reading, number in lost.items() if number == 0} == {
+        "paper", "heads grouped", "819 GB/s", "205 GB/s"
+    }  # fmt: skip
+    assert lost[lost > 0].min() == 9
+    changes = smallest_changes().set_index(["statement", "array"])
+    small, medium = (changes.loc[(BY_ID[name]["short"], "cloud")] for name in ("conclusion-small", "conclusion-medium"))
+    assert (small.one_switch, small.bandwidth_below) == ("pipelined", 80)
+    assert (medium.one_switch, medium.bandwidth_below) == ("pipelined", 117)
+    assert math.isnan(changes.loc[(BY_ID["conclusion"]["short"], "edge")].bandwidth_below)
+
+
+def test_conclusions_on_both_arrays():
+    found = conclusions_under().set_index(["conclusion", "array", "reading"])
+    assert found.holds["(iii) large, most"].all() and found.holds["(iii) large, 99%", "edge"].all()
+    for conclusion in ("(i) small", "(ii) medium"):
+        assert found.holds[conclusion, "cloud", "paper"]
+        assert not found.holds[conclusion, "edge", "paper"]
+        assert not found.holds[conclusion, "cloud", "pipelined"]
+        assert found.holds[conclusion, "edge", "34 GB/s, W2"]
+    smallest = min(
+        share(model, length, "cloud").fraction for model in ("opt-30b", "opt-66b") for length in CONTEXT_LENGTHS
+    )
+    assert found.value["(iii) large, most", "cloud", "paper"] == smallest
+
+
+@pytest.mark.parametrize("statement", ["conclusion-small", "amdahl-cloud-medium-attention"])
+def test_a_bandwidth_that_reverses_is_where_the_statement_turns(statement):
+    row = BY_ID[statement]
+    turning = reversing_bandwidth(row)
+    assert checked(row, Reading("above", dram_gb_s=turning * 1.01))["holds"]
+    assert not checked(row, Reading("below", dram_gb_s=turning * 0.99))["holds"]
+    assert reversing_bandwidth(row, Reading("pipelined", {"folds": "pipelined"})) == math.inf
+
+
+def test_a_reading_gives_the_edge_array_an_eighth_of_the_bandwidth():
+    reading = Reading("some", dram_gb_s=80)
+    assert reading.array("cloud").dram_gb_s == 80 and reading.array("edge").dram_gb_s == 10
+    assert reading.array("cloud").clock_mhz == reading.array("edge").clock_mhz == 700
+    assert PAPER.array("cloud") == CLOUD_TPU and PAPER.metric == "cycles" and reading.metric == "seconds"
+
+
+def test_contexts_under_readings_are_the_crossovers():
+    found = contexts_under(["llama-3.1-8b", "deepseek-v3"], "cloud").pivot(
+        index="reading", columns="model", values="context_length"
+    )
+    assert found.loc["paper"].to_dict() == {"llama-3.1-8b": 8193, "deepseek-v3": 3280}
+    assert found.loc["heads grouped"].to_dict() == {"llama-3.1-8b": 33_281, "deepseek-v3": 444_673}
