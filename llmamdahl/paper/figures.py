@@ -117,7 +117,8 @@ def _cells(axis: Axes, frame: pd.DataFrame, down: str, across: str, labels: list
         place = columns.index(getattr(cell, across)), rows.index(getattr(cell, down))
         colour = STATEMENT_COLOURS[bool(cell.holds)]
         axis.add_patch(Rectangle(place, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
-        axis.text(place[0] + 0.5, place[1] + 0.5, f"{cell.value:.3g}", ha="center", va="center", fontsize=7)
+        text = f"{cell.value:.4g}" if abs(cell.value) >= 0.1 else f"{cell.value:.2g}"
+        axis.text(place[0] + 0.5, place[1] + 0.5, text, ha="center", va="center", fontsize=7)
     axis.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axis.xaxis.tick_top()
     axis.set_xticks([place + 0.5 for place in range(len(columns))], names, fontsize=8)
