@@ -15,7 +15,7 @@ from llmamdahl.errors import one_of
 from llmamdahl.hardware import Dataflow, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, FAMILY, get_model, model_names, table2_printed, table2_true
 from llmamdahl.paper.published import COLUMNS, as_printed, errata, figure6, statements, table1, table3
-from llmamdahl.paper.statements import checked
+from llmamdahl.paper.readings import checked
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import Counting
 from llmamdahl.tables import Row

@@ -80,7 +80,7 @@ def shift_maps(frame: pd.DataFrame, title: str) -> Figure:
 def statement_matrix(frame: pd.DataFrame, title: str) -> Figure:
     """Which statements hold under which reading: statements down, readings across, our value in each cell.
 
-    `frame` comes from `statements.under_readings`. Statements of kind stand above those of magnitude.
+    `frame` comes from `readings.under_readings`. Statements of kind stand above those of magnitude.
     """
     frame = frame.sort_values("asserts", kind="stable")  # kind, then magnitude
     rows = frame.drop_duplicates("id")
@@ -101,7 +101,7 @@ def statement_matrix(frame: pd.DataFrame, title: str) -> Figure:
 def conclusion_matrix(frame: pd.DataFrame, title: str) -> Figure:
     """The paper's conclusions: readings down, conclusions and arrays across, our value in each cell.
 
-    `frame` comes from `statements.conclusions_under`.
+    `frame` comes from `readings.conclusions_under`.
     """
     frame = frame.assign(column=frame.conclusion + "\n" + frame.checked + "\n" + frame["array"])
     readings, columns = (list(dict.fromkeys(frame[name])) for name in ("reading", "column"))
@@ -113,11 +113,11 @@ def conclusion_matrix(frame: pd.DataFrame, title: str) -> Figure:
 def _cells(axis: Axes, frame: pd.DataFrame, down: str, across: str, labels: list[str], names: list[str]) -> None:
     """Draw `value` in a cell for each value of the columns `down` and `across`, coloured by `holds`."""
     rows, columns = (list(dict.fromkeys(frame[name])) for name in (down, across))
-    for cell in frame.itertuples():
-        place = columns.index(getattr(cell, across)), rows.index(getattr(cell, down))
-        colour = STATEMENT_COLOURS[bool(cell.holds)]
+    for cell in frame.to_dict("records"):
+        place = columns.index(cell[across]), rows.index(cell[down])
+        colour = STATEMENT_COLOURS[cell["holds"]]
         axis.add_patch(Rectangle(place, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
-        text = f"{cell.value:.4g}" if abs(cell.value) >= 0.1 else f"{cell.value:.2g}"
+        text = f"{cell['value']:.4g}" if abs(cell["value"]) >= 0.1 else f"{cell['value']:.2g}"
         axis.text(place[0] + 0.5, place[1] + 0.5, text, ha="center", va="center", fontsize=7)
     axis.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axis.xaxis.tick_top()
@@ -135,7 +135,7 @@ def _holds_or_not() -> list[Rectangle]:
 def context_strips(frame: pd.DataFrame, title: str) -> Figure:
     """Context lengths at which F falls to 1/2: a strip a reading, a dot a model, a bar at the median.
 
-    `frame` comes from `statements.contexts_under`; models whose F never falls to 1/2 are counted on the right.
+    `frame` comes from `readings.contexts_under`; models whose F never falls to 1/2 are counted on the right.
     """
     readings = list(dict.fromkeys(frame.reading))
     figure, axis = plt.subplots(figsize=(8.5, 1.6 + 0.42 * len(readings)), layout="constrained")

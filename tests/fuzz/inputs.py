@@ -123,7 +123,7 @@ arrays = st.builds(SystolicArray, extents, extents, dataflows)
 small_arrays = st.builds(SystolicArray, st.integers(1, 300), st.integers(1, 300), dataflows)
 
 
-def counts_of(m, n, k, array, counting):
+def counts_of(m, n, k, array, counting, reading="serial"):
     """The table of SCALE-Sim's counts for one MatMul, in Python's ints: cycles, ifmap, filter, ofmap."""
     r, c, corrected = array.rows, array.cols, counting == "corrected"
 
@@ -131,13 +131,14 @@ def counts_of(m, n, k, array, counting):
         return (size + by - 1) // by
 
     if array.dataflow == "os":
-        folds = up(m, r) * up(n, c)
-        cycles = folds * (k + r + c - 2 + (r if corrected else 0))
+        folds, fold = up(m, r) * up(n, c), k + r + c - 2 + (r if corrected else 0)
+        start = max(k, min(m, r)) if corrected else k
         accesses = up(n, c) * m * k, up(m, r) * k * n, m * n + (0 if corrected else folds * (r + c))
     elif array.dataflow == "ws":
-        cycles = up(k, r) * up(n, c) * (m + 2 * r + c - 2)
+        folds, fold, start = up(k, r) * up(n, c), m + 2 * r + c - 2, max(m, min(k, r))
         accesses = up(n, c) * m * k, k * n, up(k, r) * m * n
     else:
-        cycles = up(k, r) * up(m, c) * (n + 2 * r + c - 2)
+        folds, fold, start = up(k, r) * up(m, c), n + 2 * r + c - 2, max(n, min(k, r))
         accesses = m * k, up(m, c) * k * n, up(k, r) * m * n
+    cycles = folds * fold if reading == "serial" else (folds - 1) * start + fold
     return cycles - (not corrected), *accesses

@@ -73,13 +73,15 @@ dimensions = st.one_of(
 def test_gemm_cost(m, n, k, data):
     array = data.draw(one_in(15, arrays))
     counting = data.draw(one_in(15, st.sampled_from(["reported", "corrected"])))
+    folds = data.draw(one_in(15, st.sampled_from(["serial", "pipelined"])))
     cost = answer(
-        lambda: gemm_cost(m, n, k, array, counting=counting),
-        f"m n k array hardware counting memory_accesses {' '.join(SRAM_COUNTS)}",
+        lambda: gemm_cost(m, n, k, array, counting=counting, folds=folds),
+        f"m n k array hardware counting folds memory_accesses {' '.join(SRAM_COUNTS)}",
     )
     dims = [as_dimension(value) for value in (m, n, k)]
     good = all(dim is not None for dim in dims) and isinstance(array, SystolicArray)
     good = good and isinstance(counting, str) and counting in ("reported", "corrected")
+    good = good and isinstance(folds, str) and folds in ("serial", "pipelined")
     try:
         together = np.broadcast_arrays(*dims) if good else None
     except ValueError:
@@ -87,12 +89,13 @@ def test_gemm_cost(m, n, k, data):
     if together is None:
         assert cost is REJECTED
         return
-    expected = [counts_of(*each, array, counting) for each in zip(*(dim.ravel() for dim in together), strict=True)]
+    each = zip(*(dim.ravel() for dim in together), strict=True)
+    expected = [counts_of(*sizes, array, counting, folds) for sizes in each]
     too_large = any(dim.ndim and dim.size and dim.max() > 2**63 - 1 for dim in dims)  # even next to an empty array
     if too_large or any(max(counts[0], sum(counts[1:])) > 2**63 - 1 for counts in expected):
         assert cost is REJECTED
         with pytest.raises(CountOverflowError):
-            gemm_cost(m, n, k, array, counting=counting)
+            gemm_cost(m, n, k, array, counting=counting, folds=folds)
         return
     assert cost is not REJECTED
     counts = [getattr(cost, count) for count in SRAM_COUNTS]

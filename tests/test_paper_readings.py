@@ -9,7 +9,7 @@ from llmamdahl.analysis import share
 from llmamdahl.hardware import CLOUD_TPU
 from llmamdahl.models import CONTEXT_LENGTHS
 from llmamdahl.paper.published import statements
-from llmamdahl.paper.statements import (
+from llmamdahl.paper.readings import (
     PAPER,
     READINGS,
     Reading,
