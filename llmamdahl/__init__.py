@@ -11,9 +11,11 @@ Models: `get_model`, `from_hf_config`, `model_names`, `zoo_names`, `Decoder`. Ha
 `EDGE_TPU`, `Device`, `get_device`, `devices`. Workload: `decode_step`, `prefill`, `Part`. Costs: `gemm_cost`,
 `Precision`. Questions: `share` (a `Share`), `sweep`, `curves`, `crossover_context_length`, `crossover_batch`,
 `generation_cost`. The law: `total_speedup`, `ceiling`, `required_partial_speedup`, and more in the module `amdahl`.
-Figures: the module `plots`. Readings, the choices that the paper does not state (`heads`, `folds`, `counting`, a memory,
-bits), are keywords of every question; `share` explains them. Errors: `InputError`. Memory (`footprint`, `saving`) is in `llmamdahl.roofline`, tables of
+Figures: the module `plots`. Errors: `InputError`. Memory (`footprint`, `saving`) is in `llmamdahl.roofline`, tables of
 crossovers in `llmamdahl.analysis`.
+
+Readings, the choices that the paper does not state (`heads`, `folds`, `counting`, a memory, bits), are keywords of every
+question; `help(la.share)` explains them.
 """
 
 from importlib import import_module
