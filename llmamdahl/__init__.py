@@ -14,8 +14,8 @@ Models: `get_model`, `from_hf_config`, `model_names`, `zoo_names`, `Decoder`. Ha
 Figures: the module `plots`. Errors: `InputError`. Memory (`footprint`, `saving`) is in `llmamdahl.roofline`, tables of
 crossovers in `llmamdahl.analysis`.
 
-Readings, the choices that the paper does not state (`heads`, `folds`, `counting`, a memory, bits), are keywords of every
-question; `help(la.share)` explains them.
+Readings, the choices that the paper does not state (`heads`, `folds`, `counting`, a memory, bits), are keywords of
+every question; `help(la.share)` explains them.
 """
 
 from importlib import import_module

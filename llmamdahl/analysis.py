@@ -121,14 +121,21 @@ class Share:
     counting: Counting = "reported"
     folds: Folds = "serial"
     refetches: bool = False
+    clock_mhz: float | None = None
+    """Of an array whose cycles are turned into seconds."""
+    dram_gb_s: float | None = None
+    """Bandwidth of an array's DRAM; None if it is never waited for."""
 
     @property
     def readings(self) -> str:
         """The readings that are not the paper's, as in `heads grouped, folds pipelined`; empty if there is none."""
         usual = _Case.__dataclass_fields__
-        names = ("heads", "experts", "counting", "folds", "refetches")
-        others = [name for name in names if getattr(self, name) != usual[name].default]
-        return ", ".join(name if name == "refetches" else f"{name} {getattr(self, name)}" for name in others)
+        names = [
+            name for name in ("heads", "experts", "counting", "folds") if getattr(self, name) != usual[name].default
+        ]
+        texts = [f"{name} {getattr(self, name)}" for name in names]
+        texts += [f"DRAM {self.dram_gb_s:g} GB/s at {self.clock_mhz:g} MHz"] if self.dram_gb_s else []
+        return ", ".join([*texts, "re-fetches"] if self.refetches else texts)
 
     def row(self) -> dict[str, str | float]:
         """A row as `sweep` has it."""
@@ -761,6 +768,8 @@ class _Case:
             counting=self.counting,
             folds=self.folds,
             refetches=self.refetches,
+            clock_mhz=getattr(self.hardware, "clock_mhz", None),
+            dram_gb_s=getattr(self.hardware, "dram_gb_s", None),
             baseline=self.baseline,
             hardware=self.hardware.label if self.hardware else "",
             dataflow=str(self.hardware.dataflow) if isinstance(self.hardware, SystolicArray) else "",

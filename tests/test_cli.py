@@ -38,6 +38,23 @@ def test_share_prints_what_the_library_computes():
     assert "projection" in text and "bound by memory" in text and "not in the whole" in text
 
 
+def test_readings_are_options_and_are_named():
+    readings = ["--folds", "pipelined", "--clock", 700, "--dram", 34, "--experts", "expected", "--refetches"]
+    asked = ["mixtral-8x7b-v0.1", "--on", "edge", "--batch", 300, "--heads", "grouped", "--kv", 4, *readings]
+    array = la.SystolicArray(32, 32, name="edge", clock_mhz=700, dram_gb_s=34)
+    settings = {"folds": "pipelined", "experts": "expected", "refetches": True, "heads": "grouped"}
+    ours = share("mixtral-8x7b-v0.1", 2048, array, batch=300, precision=Precision(cache=4), **settings)
+    found = json.loads(run("share", *asked, "--json"))
+    assert found["metric"] == "seconds" and found["total_speedup"] == ours.total_speedup > 1
+    text = run("share", *asked)
+    assert ours.readings in text and "W8 A8 KV4, from 8 bits" in text
+    fails = {"--folds": "folds: 'pipelined'", "--clock": "clock_mhz: 700", "--dram": "dram_gb_s: 34"}
+    for option, message in fails.items():
+        value = {"--folds": "pipelined", "--clock": 700, "--dram": 34}[option]
+        assert message in run("share", "opt-350m", "--on", "H200", option, value, fails=True)
+    assert "clock_mhz: missing" in run("share", "opt-350m", "--dram", 34, fails=True)
+
+
 def test_share_on_an_array():
     found = json.loads(run("share", "opt-350m", "--on", "32X32", "--dataflow", "ws", "--unquantized", "--json"))
     ours = share("opt-350m", 2048, la.SystolicArray(32, 32, "ws"), unquantized=True)

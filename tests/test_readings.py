@@ -190,4 +190,4 @@ def test_a_reading_that_means_nothing_is_named(asked, hardware, message):
 def test_the_readings_of_a_share_are_named():
     assert share("opt-350m", 128, "cloud").readings == ""
     found = share("opt-350m", 128, TPU_V1, heads="grouped", folds="pipelined", refetches=True)
-    assert found.readings == "heads grouped, folds pipelined, refetches"
+    assert found.readings == "heads grouped, folds pipelined, DRAM 34 GB/s at 700 MHz, re-fetches"
