@@ -5,9 +5,10 @@ Every function takes the same keywords with the same defaults, which are the pap
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, product
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmamdahl import amdahl
 from llmamdahl.designs import Placed, Workload
 from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, listed, one_of, positive_int, shown
-from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
+from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_array, find_hardware
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.roofline import (
     BYTE,
@@ -55,6 +56,9 @@ LARGEST_BATCH = 2**16
 
 LONGEST_GENERATION = 2**24
 """Most new tokens of a generation: their costs are arrays in memory."""
+
+MOST_PES = 2**40
+"""Most processing elements whose shapes are searched."""
 
 CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k"}
 """The dimension of each attention MatMul that is the number of tokens attended to (Table 1)."""
@@ -533,6 +537,8 @@ def fraction_by_array_size(
     sizes: Iterable[int],
     *,
     dataflow: Dataflow | str = Dataflow.OS,
+    clock_mhz: float | None = None,
+    dram_gb_s: float | None = None,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """F and its ceiling against the size of a square array, at one context length.
@@ -541,6 +547,8 @@ def fraction_by_array_size(
     ----------
     sizes
         Rows, and as many columns, of each array.
+    dataflow, clock_mhz, dram_gb_s
+        Of every array, as in `SystolicArray`.
 
     Returns
     -------
@@ -557,7 +565,8 @@ def fraction_by_array_size(
     [[32.0, 0.906, 10.653], [128.0, 0.859, 7.115]]
     """
     checked = [positive_int("sizes", size) for size in listed("sizes", sizes)]
-    frame = sweep([model], [context_length], [SystolicArray(size, size, dataflow) for size in checked], **settings)
+    arrays = [SystolicArray(size, size, dataflow, clock_mhz=clock_mhz, dram_gb_s=dram_gb_s) for size in checked]
+    frame = sweep([model], [context_length], arrays, **settings)
     frame.insert(3, "size", np.repeat(checked, len(frame) // len(checked)))
     return frame.assign(ceiling=amdahl.ceiling(frame.fraction.to_numpy()))
 
@@ -576,6 +585,190 @@ def compare(
     decoders, places = _models(models), _places(arrays)
     answers = {place.label: [question(model, place) for model in decoders] for place in places}
     return pd.DataFrame(answers, index=[model.name for model in decoders])
+
+
+def array_shapes(
+    model: str | Decoder,
+    context_length: int,
+    array: str | SystolicArray,
+    *,
+    dataflows: Iterable[Dataflow | str] = tuple(Dataflow),
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """What a decode step (or prefill) costs on every shape rows x cols with as many PEs as `array`, best first.
+
+    Every factorization of rows x cols is there, in every dataflow, so the first row is the best of all. A shape is not
+    free: it can take a word at each of its rows and columns in each cycle, and the SRAMs must deliver them.
+    rows + cols is smallest for a square, so every faster shape needs more SRAM bandwidth than that.
+
+    Parameters
+    ----------
+    model, context_length, settings
+        As in `share`. With a `precision` the order is still that of the costs before the change.
+    array
+        The array, or its name, whose number of PEs, SRAM sizes, clock and DRAM are kept.
+    dataflows
+        Those to try.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `sweep` in one metric; after dataflow rows, cols and words_a_cycle (rows + cols); before
+        fraction cost (of the whole) and whole (the parts it is made of). Shapes of equal cost are in the order of
+        words_a_cycle.
+
+    Raises
+    ------
+    InputError
+        As `sweep`; more than `MOST_PES` PEs. With `refetches` also a shape that requests more words in one cycle than
+        a read buffer holds (`gemm_cost`).
+
+    >>> array_shapes("llama-3.1-8b", 2048, "cloud").loc[:2, ["array", "dataflow", "words_a_cycle", "cost"]]
+         array dataflow  words_a_cycle      cost
+    0  32x2048       os           2080  11483552
+    1  64x1024       os           1088  13968544
+    2  16x4096       os           4112  14384608
+    """
+    design = find_array(array)
+    if (pes := design.rows * design.cols) > MOST_PES:
+        raise InputError(f"array: {design.label} has {pes} PEs, too many to try every shape; at most {MOST_PES}")
+    flows = [one_of("dataflows", flow, tuple(Dataflow)) for flow in listed("dataflows", dataflows)]
+    small = np.arange(1, math.isqrt(pes) + 1)
+    rows = sorted({side for low in small[pes % small == 0].tolist() for side in (low, pes // low)})
+    shapes = [replace(design, rows=high, cols=pes // high, dataflow=flow, name="") for high in rows for flow in flows]
+    frame = sweep([model], [context_length], shapes, **_with(settings, _asked(design, settings)[0]))
+    parts = [str(part) for part in Part if str(part) in frame]
+    sides = {"rows": [shape.rows for shape in shapes], "cols": [shape.cols for shape in shapes]}
+    frame = frame.assign(**sides, words_a_cycle=lambda table: table.rows + table.cols)
+    frame = frame.assign(cost=frame[parts].sum(axis=1), whole=" + ".join(parts))
+    order = [*COLUMNS[:4], *sides, "words_a_cycle", "metric", *parts, "cost", "whole", "fraction"]
+    frame = frame[order + [name for name in frame if name not in order]]
+    return frame.sort_values(["cost", "words_a_cycle"], kind="stable", ignore_index=True)
+
+
+def gains(
+    models: Iterable[str | Decoder],
+    context_lengths: Iterable[int],
+    hardware: Iterable[str | Hardware],
+    *,
+    changes: Mapping[str, Precision],
+    batches: Iterable[int] = (1,),
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """What each change of bit widths gains in a decode step, at every context length and batch.
+
+    Parameters
+    ----------
+    models, context_lengths, hardware
+        As in `sweep`.
+    changes
+        Names and bit widths, as in `{"W4": Precision(weights=4), "KV4": Precision(cache=4)}`; each is a change from
+        `baseline`, whose widths stay where a change gives none.
+    batches
+        Sequences decoded together.
+    settings
+        As in `share`, without `batch` and `precision`. The metric is seconds (an array needs a clock) or bytes.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, batch, array (label of the array or device), dataflow, metric, whole (the parts of the
+        whole), fraction (F before the change), change, projection_speedup, attention_speedup, total_speedup: the cost
+        before over that after, of each of the two parts and of the whole. 1 where the array's cycles or the device's
+        operations take longer than the bytes both before and after.
+
+    Raises
+    ------
+    InputError
+        As `share`; no changes, or one that is not a `Precision`; a phase other than decode; a metric that does not
+        depend on bits.
+
+    >>> changes = {"W4": Precision(weights=4), "KV4": Precision(cache=4)}
+    >>> frame = gains(["llama-3.1-8b"], [2048, 131_072], ["H200"], changes=changes)
+    >>> frame[["context_length", "change", "total_speedup"]].round(2)
+       context_length change  total_speedup
+    0            2048     W4           3.78
+    1          131072     W4           1.51
+    2            2048    KV4           1.01
+    3          131072    KV4           1.71
+    """
+    _reject_batch(settings)
+    if not isinstance(changes, Mapping) or not changes:
+        raise InputError(f"changes: {shown(changes)} is not a dict of names and their `Precision`")
+    decoders, places = _models(models), _places(hardware)
+    lengths = [positive_int("context_length", length) for length in listed("context_lengths", context_lengths)]
+    sizes = [positive_int("batches", batch) for batch in listed("batches", batches)]
+    tables = []
+    for place, model in product(places, decoders):
+        case = _Case.of(model, place, **settings)
+        case.check_changes({f"changes: {name}": change for name, change in changes.items()})
+        for batch in sizes:
+            of_batch, parts = replace(case, batch=batch), whole(case.unquantized)
+            before = of_batch.at_lengths(case.baseline, lengths)
+            labels = {"model": model.name, "context_length": lengths, "batch": batch, **_labels(place)}
+            total = np.sum([before[part] for part in parts], axis=0)
+            fraction = before[Part.PROJECTION] / total
+            labels |= {"metric": case.metric, "whole": " + ".join(parts), "fraction": fraction}
+            for name, change in changes.items():
+                after = of_batch.at_lengths(change.over(case.baseline), lengths)
+                speedups = {f"{part}_speedup": before[part] / after[part] for part in (Part.PROJECTION, Part.ATTENTION)}
+                speedups["total_speedup"] = total / np.sum([after[part] for part in parts], axis=0)
+                tables.append(pd.DataFrame({**labels, "change": name, **speedups}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def change_crossover(
+    model: str | Decoder,
+    hardware: str | Hardware,
+    *,
+    first: Precision,
+    second: Precision,
+    longest: int = 2**17,
+    **settings: Unpack[Settings],
+) -> int | None:
+    """The smallest context length from which on, up to `longest`, the second change gains more than the first.
+
+    Where both gain the same (as where bits gain nothing) the second does not gain more; a difference of the times below
+    1e-12 of them is rounding. Every length is tried, because the gain of fewer bits is not monotone in the context
+    where cycles or operations bound some of the MatMuls.
+
+    Where memory is the bound of all MatMuls, K and V pay more than the weights, both from and to the same bits, once
+    the step reads more of their elements than weights. That is where F of bytes falls below 1/2 (but for the bytes of
+    activations), and in l * batch = 6 d for a decoder block of OPT: 12 d^2 weights over 2 d elements a token.
+
+    Parameters
+    ----------
+    first, second
+        Bit widths after each change; those that are not given stay at `baseline`.
+    longest
+        The longest context tried, in tokens.
+    settings
+        As in `share`, without `precision`; the phase is decode.
+
+    Returns
+    -------
+    int or None
+        None if the second does not gain more at `longest`.
+
+    Raises
+    ------
+    InputError
+        As `gains`.
+
+    >>> change_crossover("opt-6.7b", "H200", first=Precision(weights=4), second=Precision(cache=4))  # 6 * 4096 + 1
+    24577
+    """
+    case = _Case.of(model, hardware, **settings)
+    case.check_changes({"first": first, "second": second})
+    lengths = range(1, positive_int("longest", longest) + 1)
+    parts = whole(case.unquantized)
+    one, two = (
+        np.sum([costs[part] for part in parts], axis=0)
+        for costs in (case.at_lengths(change.over(case.baseline), lengths) for change in (first, second))
+    )
+    slower = np.flatnonzero(two >= one * (1 - 1e-12))
+    answer = int(slower[-1]) + 2 if slower.size else 1
+    return answer if answer <= longest else None
 
 
 class _Costs:
@@ -698,6 +891,19 @@ class _Case:
         if self.precision is not None:
             raise InputError("precision: a crossover has one set of bit widths; give it as baseline")
 
+    def check_changes(self, changes: Mapping[str, Precision]) -> None:
+        """Reject what is not a change of bit widths, and a case in which changes cannot be compared."""
+        for name, change in changes.items():
+            instance(name, change, Precision)
+        if self.precision is not None:
+            raise InputError("precision: it is given apart from the changes that are compared; leave it out")
+        if self.phase != "decode":
+            raise InputError(f"phase: {self.phase!r} is given, but changes are compared in decode only; leave it out")
+        if self.metric in METRICS:
+            raise InputError(
+                f"metric: {self.metric} of {self.label} do not depend on bits; give bytes, or seconds and a clock_mhz"
+            )
+
     def matmuls(self, context_length: int) -> tuple[MatMul, ...]:
         """The MatMuls of the phase; on a device one for each query head, whose peak one sequence does not need."""
         heads = self.heads if isinstance(self.hardware, SystolicArray) else "per_head"
@@ -729,6 +935,15 @@ class _Case:
         if isinstance(cost, np.ndarray) and int(cost.max()) * matmul.count > INT64_MAX:
             cost = cost.astype(object)  # Python's ints, which cannot overflow
         return cost * matmul.count
+
+    def at_lengths(self, precision: Precision, lengths: Sequence[int]) -> dict[Part, NDArray[np.float64]]:
+        """Bytes or seconds of each part of a decode step at each context length."""
+        costs = {part: np.zeros(len(lengths)) for part in Part}
+        for matmul in self.matmuls(max(lengths)):
+            sized = _at_lengths(matmul, lengths) if matmul.part is Part.ATTENTION else matmul
+            both = self.seconds(sized, precision) if self.metric == "seconds" else [self.bytes(sized, precision)]
+            costs[matmul.part] += np.max(np.broadcast_arrays(*both), axis=0)
+        return costs
 
     def bytes(self, matmul: MatMul, precision: Precision) -> float:
         """Bytes that the MatMul moves, with what an array fetches again if that is asked for."""
