@@ -719,7 +719,7 @@ def gains(
 
 def change_crossover(
     model: str | Decoder,
-    hardware: str | Hardware,
+    hardware: str | Hardware | None,
     *,
     first: Precision,
     second: Precision,

@@ -19,8 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from llmamdahl.errors import InputError, one_of
+from llmamdahl.hardware import Dataflow
 from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
 from llmamdahl.tables import FIGURES
 from llmamdahl.workload import Part
@@ -135,15 +137,16 @@ def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") 
     """
     panels = _panels(frame) if by == "metric" else {value: value for value in dict.fromkeys(frame[by])}
     palette = colours(frame.model, "viridis")
-    figure, axes = grid(len(panels), (4.5, 4.2), len(panels), margin=2, sharey=True)
-    for axis, (value, panel) in zip(axes.flat, panels.items(), strict=True):
+    figure, axes = grid(len(panels), (4.5, 4.2), min(3, len(panels)), margin=2, sharey=True)
+    for axis, (value, panel) in zip(axes.flat, panels.items(), strict=False):
         for model, colour in palette.items():
             line = frame[(frame[by] == value) & (frame.model == model)].sort_values("size")
             axis.plot(line["size"], line.fraction, color=colour, marker="o", markersize=4, label=model_label(model))
         axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
         _doubling(axis, frame["size"])
         axis.set(title=panel, xlabel="rows = columns of the array", ylim=(0, 1))
-    axes.flat[0].set_ylabel(fraction_label(frame))
+    for axis in axes[:, 0]:
+        axis.set_ylabel(fraction_label(frame))
     return finish(figure, title, handles_of(axes))
 
 
@@ -347,15 +350,14 @@ def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
     """How many times faster each shape of an array is: a row of panels a batch, a column a reading, a line a dataflow.
 
     `frame` holds rows of `array_shapes` of one number of PEs, with columns batch, reading and speedup (the cost of one
-    shape over that of each). A star marks the best shape of a panel. Ticks name rows x columns, and the words that can
-    enter the array in a cycle.
+    shape over that of each). A star marks the best shape of a panel, named above; points below 1/16 are cut off.
+    Ticks name rows x columns, and the words that can enter the array in a cycle.
     """
-    batches, readings, palette = sorted(set(frame.batch)), list(dict.fromkeys(frame.reading)), colours(frame.dataflow)
+    batches, readings = sorted(set(frame.batch)), list(dict.fromkeys(frame.reading))
+    palette = colours(flow for flow in Dataflow if flow in set(frame.dataflow))
     shapes = frame.drop_duplicates("rows").sort_values("rows")
     ticks = shapes[:: max(1, len(shapes) // 4)]
-    figure, axes = grid(
-        len(batches) * len(readings), (3, 2.5), len(readings), margin=1, sharex=True, sharey=True
-    )  # fmt: skip
+    figure, axes = grid(len(batches) * len(readings), (3, 2.5), len(readings), margin=1, sharex=True, sharey=True)
     for down, batch in enumerate(batches):
         for across, reading in enumerate(readings):
             axis, panel = axes[down, across], frame[(frame.batch == batch) & (frame.reading == reading)]
@@ -364,11 +366,13 @@ def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
                 axis.plot(line.rows, line.speedup, color=colour, marker=".", markersize=4, label=dataflow.upper())
             best = panel.sort_values(["cost", "words_a_cycle"], kind="stable").iloc[0]
             axis.plot(best.rows, best.speedup, "*", color=palette[best.dataflow], markersize=13)
-            note = f"{best.rows} x {best.cols}: {best.speedup:.2f}"
+            note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}"
             axis.annotate(note, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", size=9)
             axis.axhline(1, color="black", linestyle=":", linewidth=1)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
+            axis.set_ylim(1 / 16, 4 * max(1, frame.speedup.max()))  # what is slower still is of no use
+            axis.yaxis.set_major_locator(LogLocator(base=2))
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.minorticks_off()
             axis.grid(alpha=0.3)
@@ -410,6 +414,6 @@ def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figu
     for axis, model in zip(axes[:, 0], models, strict=True):
         axis.set_ylabel(f"{model_label(model)}\nbatch")
     bar = figure.colorbar(cells, ax=axes, label=f"{TOTAL}({changes[1]}) / {TOTAL}({changes[0]})", shrink=0.6)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{2.0**value:g}")
+    bar.set_ticks([-2, -1, 0, 1, 2], labels=["1/4", "1/2", "1", "2", "4"])
     figure.supxlabel("context length", size=10)
     return finish(figure, title)

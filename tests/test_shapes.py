@@ -4,8 +4,11 @@ import re
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from llmamdahl import plots
 from llmamdahl.analysis import (
     MOST_PES,
     array_shapes,
@@ -164,6 +167,34 @@ def test_the_crossover_is_the_last_change_of_the_larger_gain():
     longest = {"longest": found - 1}
     asked |= {"first": CHANGES["W4"], "second": CHANGES["KV4"], "batch": 16}
     assert change_crossover("opt-6.7b", SLOW_EDGE, **asked, **longest) is None
+
+
+def test_shape_lines_name_the_best_shape_of_each_panel():
+    frame = pd.concat(
+        array_shapes("opt-350m", 500, "edge", batch=batch).assign(batch=batch, reading="paper") for batch in (1, 40)
+    )
+    frame["speedup"] = 1e6 / frame.cost
+    figure = plots.shape_lines(frame, "shapes")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["batch 1: times faster", "batch 40: times faster"]
+    for axis, batch in zip(figure.axes, (1, 40), strict=True):
+        best = frame[frame.batch == batch].iloc[0]
+        note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}"
+        assert [text.get_text() for text in axis.texts] == [note]
+        lines = {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()}
+        drawn = frame[(frame.batch == batch) & (frame.dataflow == "ws")].sort_values("rows")
+        assert lines["WS"] == drawn.speedup.tolist()
+
+
+def test_gain_maps_are_grey_where_neither_gains():
+    asked = {"changes": CHANGES, "batches": [1, 4], "baseline": FP16}
+    fast = replace(CLOUD_TPU, clock_mhz=700, dram_gb_s=819)
+    frame = gains(["opt-350m"], [500, 50_000], [fast, SLOW_EDGE], **asked)
+    figure = plots.gain_maps(frame.assign(setup=frame.array), "bits", ("W4", "KV4"))
+    grey, edge = (axis.collections[0].get_array() for axis in figure.axes[:2])
+    assert grey.mask.all()
+    assert not np.ma.getmaskarray(edge).any()
+    by = frame[frame.array == "edge"].set_index(["change", "batch", "context_length"]).total_speedup
+    assert edge.ravel().tolist() == pytest.approx(np.log2(by["KV4"] / by["W4"]).sort_index().tolist())
 
 
 @pytest.mark.parametrize(
