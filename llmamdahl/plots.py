@@ -107,27 +107,59 @@ def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{
     return maps(frame, title, PANELS, text, bar=fraction_label(frame), **FRACTIONS)
 
 
-def fraction_lines(frame: pd.DataFrame, title: str, across: str = "context_length") -> Figure:
-    """F against `across`: one panel a model, one line a source.
+def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """F against the context length: one panel a model, one line a source.
 
     Parameters
     ----------
     frame
-        Columns source (the array or device), model, `across`, fraction, and the whole as `whole` reads it.
-    across
-        `"context_length"` or `"batch"`.
+        Columns source (the array or device), model, context_length, fraction, and the whole as `whole` reads it.
     """
     models, palette = list(dict.fromkeys(frame.model)), colours(frame.source)
     figure, axes = grid(len(models), (4, 3.6), len(models) if len(models) <= 4 else 3, margin=2.5, sharey=True)
     for axis, model in zip(axes.flat, models, strict=False):
-        for (source, colour), marker in zip(palette.items(), "osD^vX*", strict=False):
-            line = frame[(frame.model == model) & (frame.source == source)].sort_values(across)
-            axis.plot(line[across], line.fraction, label=source, color=colour, marker=marker)
-        _doubling(axis, frame[across], size=8)
-        axis.set(title=model_label(model), xlabel=across.replace("_", " "), ylim=(0, 1))
+        _lines(axis, frame[frame.model == model], "source", palette, "context_length")
+        axis.set(title=model_label(model), xlabel="context length")
     for axis in axes[:, 0]:
         axis.set_ylabel(fraction_label(frame))
     return finish(figure, title, handles_of(axes))
+
+
+def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_length") -> Figure:
+    """F against `across`: one column of panels a reading, one row an array, one line a model; dotted where F = 1/2.
+
+    Parameters
+    ----------
+    frame
+        Columns reading, array, model, `across`, fraction, and the whole as `whole` reads it.
+    across
+        `"context_length"` or `"batch"`.
+    """
+    readings, arrays = (list(dict.fromkeys(frame[name])) for name in ("reading", "array"))
+    palette = colours(frame.model)
+    figure, axes = grid(len(readings) * len(arrays), (2.5, 3), len(readings), margin=1, sharex=True, sharey=True)
+    for row, array in zip(axes, arrays, strict=True):
+        for axis, reading in zip(row, readings, strict=True):
+            panel = frame[(frame.reading == reading) & (frame.array == array)]
+            axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
+            _lines(axis, panel, "model", palette, across)
+            axis.tick_params(axis="x", rotation=90)
+            axis.set_title(reading if array == arrays[0] else "", size=10)
+        row[0].set_ylabel(f"{array} array")
+    for axis in axes[-1]:
+        axis.set_xlabel(across.replace("_", " "))
+    figure.supylabel(fraction_label(frame), size=10)
+    return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(palette))
+
+
+def _lines(axis: Axes, panel: pd.DataFrame, by: str, palette: Mapping[Any, Any], across: str) -> None:
+    """F of one panel: a line for each value of column `by`."""
+    for (name, colour), marker in zip(palette.items(), "osD^vX*", strict=False):
+        line = panel[panel[by] == name].sort_values(across)
+        label = model_label(name) if by == "model" else name
+        axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker, markersize=5)
+    _doubling(axis, panel[across], size=8)
+    axis.set_ylim(0, 1)
 
 
 def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") -> Figure:
@@ -150,63 +182,58 @@ def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") 
     return finish(figure, title, handles_of(axes))
 
 
-def crossover_bars(frame: pd.DataFrame, title: str) -> Figure:
-    """The context length at which attention overtakes: one panel a metric, one bar for each array of a model.
+def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
+    """The context length at which attention overtakes: one panel an array, one column of dots a model, a dot a reading.
 
-    A dash marks the longest context the model was trained for, an asterisk a model whose attention never overtakes.
-    `frame` comes from `crossovers`.
+    A dash marks the longest context the model was trained for, a dot above the line a model whose attention never
+    overtakes. `frame` holds rows of `crossovers` of one dataflow, and the reading of each.
     """
-    panels, models = _panels(frame), list(dict.fromkeys(frame.model))
+    arrays, models = (list(dict.fromkeys(frame[name])) for name in ("array", "model"))
+    palette = colours(frame.reading)
     longest = frame.drop_duplicates("model").max_position
-    figure, axes = grid(len(panels), (max(7, 1.5 + 0.85 * len(models)), 3.6), sharey=True)
-    for axis, (metric, panel) in zip(axes.flat, panels.items(), strict=True):
-        _bars(axis, frame, metric, models, star=longest.min() / 2)
-        for at, length in enumerate(longest):
-            axis.hlines(length, at - 0.45, at + 0.45, "black")
+    shift = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
+    highest = float(frame[["context_length", "max_position"]].max().max())
+    figure, axes = grid(len(arrays), (max(7, 2 + 1.2 * len(models)), 3.8), sharex=True, sharey=True)
+    for axis, array in zip(axes.flat, arrays, strict=True):
+        for (reading, colour), marker in zip(palette.items(), "osD^vX*P", strict=False):
+            dots = frame[(frame.array == array) & (frame.reading == reading)]
+            at = [models.index(model) + shift[reading] for model in dots.model]
+            lengths = dots.context_length.astype(float).fillna(4 * highest)
+            axis.plot(at, lengths, color=colour, marker=marker, linestyle="", label=reading)
+        axis.hlines(longest, np.arange(len(models)) - 0.45, np.arange(len(models)) + 0.45, "black")
+        if frame.context_length.isna().any():
+            axis.axhline(2 * highest, color="black", linewidth=0.8)
+            axis.text(-0.45, 2.2 * highest, "never", size=8)
         axis.set_yscale("log", base=2)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        # on two lines, so that neighbours do not overlap
-        names = [model_label(model).replace(" ", "\n", 1).replace("-", "-\n", 1) for model in models]
-        axis.set_xticks(range(len(models)), names)
-        axis.set(title=panel, ylabel="context length")
-        axis.set_ylim(longest.min() / 4, 1.5 * frame[["context_length", "max_position"]].max().max())
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_xticks(range(len(models)), [model_label(model) for model in models])
+        axis.set(title=f"{array} array", ylabel="context length where F = 1/2")
         axis.grid(alpha=0.3, axis="y")
         sns.despine(ax=axis)
     handles = [*handles_of(axes), Line2D([], [], color="black", label="longest context trained for")]
-    if frame.context_length.isna().any():
-        handles.append(Line2D([], [], color="black", linestyle="", marker="$*$", label="never overtakes"))
-    return finish(figure, title, handles, loc="outside lower center", ncols=len(handles))
-
-
-def _bars(axis: Axes, frame: pd.DataFrame, metric: str, models: list[str], star: float) -> None:
-    """The bars of one panel, those of a model next to each other; `star` is the height of an asterisk."""
-    designs = colours(zip(frame.array, frame.dataflow, strict=True))
-    width = 0.8 / len(designs)
-    for place, ((array, dataflow), colour) in enumerate(designs.items()):
-        bars = frame[(frame.metric == metric) & (frame.array == array) & (frame.dataflow == dataflow)]
-        lengths = bars.set_index("model").context_length.reindex(models)
-        offsets = [at + (place - (len(designs) - 1) / 2) * width for at in range(len(models))]
-        axis.bar(offsets, lengths.fillna(0).astype(int), width, color=colour, label=f"{array}, {dataflow.upper()}")
-        for offset in compress(offsets, lengths.isna()):
-            axis.text(offset, star, "*", color=colour, ha="center", size=14)
+    return finish(figure, title, handles, loc="outside lower center", ncols=3)
 
 
 def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
-    """F of many models, one row of dots each, sorted by F at the longest context length; one panel an array.
+    """F of many models, one row of dots each, sorted by F at the longest context length; one panel a reading.
 
-    `frame` is a `sweep` of one metric and dataflow.
+    The first reading sorts. `frame` holds rows of `sweep` of one array and dataflow, and the reading of each.
     """
-    arrays, lengths = list(dict.fromkeys(frame.array)), colours(sorted(frame.context_length.unique()))
-    last = frame[(frame.array == arrays[0]) & (frame.context_length == max(lengths))]
+    readings, lengths = list(dict.fromkeys(frame.reading)), colours(sorted(frame.context_length.unique()))
+    last = frame[(frame.reading == readings[0]) & (frame.context_length == max(lengths))]
     models = last.sort_values("fraction").model.tolist()
-    figure, axes = grid(len(arrays), (5, 1.2 + 0.2 * len(models)), len(arrays), margin=2, sharey=True)
-    for axis, array in zip(axes.flat, arrays, strict=True):
+    size = (2.5, 1.2 + 0.2 * len(models))
+    figure, axes = grid(len(readings), size, len(readings), margin=2, sharey=True)
+    for axis, reading in zip(axes.flat, readings, strict=True):
+        axis.axvline(0.5, color="black", linestyle=":", linewidth=1)
         for (length, colour), marker in zip(lengths.items(), "osD^vX", strict=False):
-            dots = frame[(frame.array == array) & (frame.context_length == length)].set_index("model")
+            dots = frame[(frame.reading == reading) & (frame.context_length == length)].set_index("model")
             where = dots.fraction.loc[models], range(len(models))
             axis.scatter(*where, s=18, label=f"l = {length}", color=colour, marker=marker)
         axis.set_yticks(range(len(models)), [model_label(model) for model in models], size=8)
-        axis.set(title=array, xlabel=fraction_label(frame), xlim=(0, 1), ylim=(-1, len(models)))
+        axis.set(xlim=(0, 1.03), ylim=(-1, len(models)))
+        axis.set_title(reading, size=10)
+        axis.set_xlabel(fraction_label(frame).replace(" / ", " /\n"), size=8)
         axis.grid(alpha=0.3)
     return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(lengths))
 

@@ -76,7 +76,9 @@ def test_every_axis_of_f_names_the_whole():
     cycles = frame[frame.metric == "cycles"]
     assert plots.heat_maps(frame, "").axes[-1].get_ylabel() == FRACTION
     assert plots.fraction_lines(cycles.assign(source="edge"), "").axes[0].get_ylabel() == FRACTION
-    assert plots.zoo_dots(cycles, "").axes[0].get_xlabel() == FRACTION
+    read = cycles.assign(reading="the paper's")
+    assert plots.zoo_dots(read, "").axes[0].get_xlabel() == FRACTION.replace(" / ", " /\n")
+    assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION
     by_size = fraction_by_array_size("gpt2", 128, [8, 16])
     assert plots.fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
     shift = correction_shift(["gpt2"], [128, 256], [EDGE_TPU])
@@ -90,7 +92,8 @@ def test_every_axis_of_f_names_the_whole():
 
 def test_fractions_without_a_whole_are_not_drawn():
     frame = sweep(["gpt2"], [128, 256], [EDGE_TPU]).query("metric == 'cycles'").drop(columns="attention")
-    for draw in (plots.heat_maps, plots.zoo_dots):
+    frame = frame.assign(reading="the paper's")
+    for draw in (plots.heat_maps, plots.zoo_dots, plots.fraction_by_reading):
         with pytest.raises(InputError, match="frame: it does not name the whole"):
             draw(frame, "")
 
@@ -198,16 +201,57 @@ def test_a_line_for_each_model_against_the_size_of_the_array():
     assert len(plots.fraction_by_size_lines(frame[frame.metric == "cycles"], "OPT").axes) == 1
 
 
-def test_a_bar_for_each_crossover_and_an_asterisk_for_none():
-    frame = crossovers(["gpt2", "opt-66b"], [CLOUD_TPU, EDGE_TPU])
-    figure = plots.crossover_bars(frame, "F = 1/2")
-    for axis, metric in zip(figure.axes, ["cycles", "memory_accesses"], strict=True):
-        assert [bar.get_height() for bar in axis.patches] == frame[frame.metric == metric].context_length.tolist()
+READINGS = {"serial": {"metric": "cycles"}, "pipelined": {"metric": "cycles", "folds": "pipelined"}}
+ARRAYS = [CLOUD_TPU, EDGE_TPU]
+
+
+def under_readings(ask):
+    return pd.concat(ask(settings).assign(reading=name) for name, settings in READINGS.items())
+
+
+def heights(axis, label):
+    (line,) = [line for line in axis.get_lines() if line.get_label() == label]
+    return line.get_ydata().tolist()
+
+
+def test_a_dot_for_each_crossover_and_a_line_above_for_none():
+    frame = under_readings(lambda settings: crossovers(["gpt2", "opt-66b"], ARRAYS, **settings))
+    figure = plots.crossover_dots(frame, "F = 1/2")
+    assert [axis.get_title() for axis in figure.axes] == ["cloud array", "edge array"]
+    for axis, array in zip(figure.axes, ["cloud", "edge"], strict=True):
+        for reading in READINGS:
+            rows = frame[(frame.array == array) & (frame.reading == reading)]
+            assert heights(axis, reading) == rows.context_length.tolist()
         assert axis.get_ylim()[1] > frame.context_length.max()
         assert not texts(axis)
-    frame.loc[0, "context_length"] = pd.NA
-    assert [texts(axis) for axis in plots.crossover_bars(frame, "F = 1/2").axes] == [["*"], []]
-    assert texts(plots.crossover_bars(frame.head(1), "F = 1/2").axes[0]) == ["*"]
+    never = frame.context_length.where(~((frame.array == "edge") & (frame.model == "gpt2")))
+    figure = plots.crossover_dots(frame.assign(context_length=never), "F = 1/2")
+    assert [texts(axis) for axis in figure.axes] == [["never"], ["never"]]
+    assert heights(figure.axes[1], "serial")[0] > 2 * never.max()
+
+
+def test_a_panel_for_each_reading_and_array():
+    models = ["gpt2", "opt-66b"]
+    frame = under_readings(lambda settings: sweep(models, [128, 1024, 256], ARRAYS, **settings))
+    figure = plots.fraction_by_reading(frame, "F")
+    assert [axis.get_title() for axis in figure.axes] == ["serial", "pipelined", "", ""]
+    assert [figure.axes[0].get_ylabel(), figure.axes[2].get_ylabel()] == ["cloud array", "edge array"]
+    places = [(array, reading) for array in ("cloud", "edge") for reading in READINGS]
+    for axis, (array, reading) in zip(figure.axes, places, strict=True):
+        for model, label in zip(models, ["GPT 125M", "OPT 66B"], strict=True):
+            rows = frame[(frame.array == array) & (frame.reading == reading) & (frame.model == model)]
+            assert heights(axis, label) == rows.sort_values("context_length").fraction.tolist()
+
+
+def test_the_zoo_has_a_panel_for_each_reading():
+    frame = under_readings(lambda settings: sweep(["opt-66b", "gpt2"], [128, 256], [CLOUD_TPU], **settings))
+    figure = plots.zoo_dots(frame, "zoo")
+    assert [axis.get_title() for axis in figure.axes] == [*READINGS]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["GPT 125M", "OPT 66B"]
+    for axis, reading in zip(figure.axes, READINGS, strict=True):
+        for dots, length in zip(axis.collections, [128, 256], strict=True):
+            rows = frame[(frame.reading == reading) & (frame.context_length == length)].set_index("model")
+            assert dots.get_offsets()[:, 0].tolist() == rows.fraction.loc[["gpt2", "opt-66b"]].tolist()
 
 
 def test_the_scatter_shows_every_published_speedup():
@@ -245,8 +289,6 @@ def test_devices_are_drawn_as_arrays_are():
     assert [axis.get_title() for axis in figure.axes[:2]] == ["Seconds", "Bytes"]
     assert "unquantized" in figure.axes[2].get_ylabel()
     assert len(plots.heat_maps(frame[frame.metric == "bytes"], "H200").axes) == 2  # the map and its colour bar
-    both = plots.crossover_bars(crossovers(["gpt2", "opt-350m"], ["H200", "cloud"]), "both")
-    assert [axis.get_title() for axis in both.axes] == [*plots.PANELS.values()]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
