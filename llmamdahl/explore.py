@@ -18,15 +18,20 @@ from llmamdahl.analysis import share
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, find_model, model_names, zoo_names
+from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads
 
 SPEEDUPS = np.geomspace(1, 100, 60)
+OF_ARRAY = ("rows", "cols", "dataflow", "clock_mhz", "dram_gb_s")
+READINGS = ("heads", "folds", "counting")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the panel shows: cycles of both parts, F = projection / (projection + attention), and the gains."""
+    """What the panel shows: the cost of both parts, F = projection / (projection + attention), and the gains."""
 
+    metric: str
+    """`cycles`, or `seconds` if the array has a clock."""
     projection: float
     attention: float
     fraction: float
@@ -44,11 +49,14 @@ def answer(
     attention: float,
     *,
     heads: Heads = "per_head",
+    folds: Folds = "serial",
+    counting: Counting = "reported",
 ) -> Answer:
-    """The panel's numbers in reported cycles, if the parts run `projection` and `attention` times as fast."""
-    found = share(model, context_length, array, batch=batch, heads=heads)
+    """The panel's numbers, if the parts run `projection` and `attention` times as fast; readings as in `share`."""
+    found = share(model, context_length, array, batch=batch, heads=heads, folds=folds, counting=counting)
     total = amdahl.combined_speedup([found.fraction, 1 - found.fraction], [projection, attention])
     return Answer(
+        found.metric,
         found.projection,
         found.attention,
         found.fraction,
@@ -76,6 +84,14 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             ),
             "batch": widgets.BoundedIntText(1, min=1, max=2**20, description="batch", **wide),
             "heads": widgets.Dropdown(options=get_args(Heads), value="per_head", description="heads", **wide),
+            "folds": widgets.Dropdown(options=get_args(Folds), value="serial", description="folds", **wide),
+            "counting": widgets.Dropdown(options=get_args(Counting), value="reported", description="counting", **wide),
+            "clock_mhz": widgets.BoundedFloatText(
+                array.clock_mhz or 0, min=0, max=1e5, step=100, description="clock, MHz", **wide
+            ),
+            "dram_gb_s": widgets.BoundedFloatText(
+                array.dram_gb_s or 0, min=0, max=1e6, step=1, description="DRAM, GB/s", **wide
+            ),
             "projection": widgets.FloatLogSlider(10, min=0, max=2, step=0.02, description="S projections", **wide),
             "attention": widgets.FloatLogSlider(1, min=0, max=2, step=0.02, description="S attention", **wide),
         }
@@ -117,9 +133,11 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         values = {name: control.value for name, control in self.controls.items()}
         try:
             model = find_model(values["model"])
-            array = SystolicArray(values["rows"], values["cols"], values["dataflow"])
+            values |= {name: values[name] or None for name in ("clock_mhz", "dram_gb_s")}
+            array = SystolicArray(**{name: values[name] for name in OF_ARRAY})
             speedups = (values["projection"], values["attention"])
-            now = answer(model, array, values["context_length"], values["batch"], *speedups, heads=values["heads"])
+            readings = {name: values[name] for name in READINGS}
+            now = answer(model, array, values["context_length"], values["batch"], *speedups, **readings)
             beyond = values["context_length"] > model.max_position
             self.note = f"beyond the {model.max_position} tokens it was trained for" if beyond else ""
         except InputError as error:
@@ -130,18 +148,19 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         self._draw(now, speedups)
 
     def _write(self, now: Answer, values: dict[str, Any]) -> None:
+        number = "{:,}" if now.metric == "cycles" else "{:.6g}"
         rows = {
             "S of projections": f"{values['projection']:.6g}",
             "S of attention": f"{values['attention']:.6g}",
-            "F of cycles, LM head left out": f"{now.fraction:.4f}",
+            f"F of {now.metric}, LM head left out": f"{now.fraction:.4f}",
             "S_total, model": f"{now.total_speedup:.4f}",
             "ceiling, projections alone": f"{now.ceiling:.4f}",
             "ceiling, attention alone": f"{now.attention_ceiling:.4f}",
-            "cycles, projections": f"{now.projection:,}",
-            "cycles, attention": f"{now.attention:,}",
+            f"{now.metric}, projections": number.format(now.projection),
+            f"{now.metric}, attention": number.format(now.attention),
         }
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
-        order = ("model", "rows", "cols", "dataflow", "context_length", "batch", "heads")
+        order = ("model", *OF_ARRAY, "context_length", "batch", *READINGS)
         line = escape(" ".join(f"-p {name} {shlex.quote(str(values[name]))}" for name in order), quote=False)
         below = f"{self.note}<br>For notebook 08: <code>{line}</code>"
         self.text.value = f"<div style='line-height: 1.4'><table>{cells}</table>{below}</div>"

@@ -1,11 +1,14 @@
 """The panel without a browser: its numbers, its speed, and how it reports bad input."""
 
+import json
+import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from llmamdahl import amdahl
-from llmamdahl.analysis import sweep
+from llmamdahl.analysis import share, sweep
 from llmamdahl.errors import InputError
 from llmamdahl.explore import Panel, answer
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
@@ -42,10 +45,13 @@ def test_a_change_is_redrawn_within_100_ms():
 def test_the_line_to_copy_has_notebook_08_s_parameters():
     panel = Panel("opt-1.3b")
     panel.controls["batch"].value = 8
-    line = (
-        "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p context_length 2048 -p batch 8 -p heads per_head"
-    )
+    line = "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p clock_mhz None -p dram_gb_s None"
+    line += " -p context_length 2048 -p batch 8 -p heads per_head -p folds serial -p counting reported"
     assert line in panel.text.value
+    notebook = json.loads((ROOT / "notebooks" / "08-your-model.ipynb").read_text(encoding="utf-8"))
+    (cell,) = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    names = {line.split(" = ")[0] for line in cell["source"]}
+    assert set(re.findall(r"-p (\w+) ", panel.text.value)) <= names
 
 
 def test_a_config_and_a_context_beyond_training():
@@ -79,3 +85,29 @@ def test_heads_that_share_k_and_v_can_be_grouped():
     panel.controls["heads"].value = "grouped"
     assert round(panel.answer.fraction, 3) == 0.939
     assert "-p heads grouped" in panel.text.value
+
+
+def test_folds_and_counting_are_those_of_share():
+    panel = Panel("opt-350m", CLOUD_TPU, 2048)
+    assert round(panel.answer.fraction, 3) == 0.371
+    panel.controls["folds"].value = "pipelined"
+    assert round(panel.answer.fraction, 3) == 0.477
+    panel.controls["counting"].value = "corrected"
+    expected = share("opt-350m", 2048, "cloud", folds="pipelined", counting="corrected")
+    assert panel.answer.fraction == expected.fraction
+    assert "-p folds pipelined -p counting corrected" in panel.text.value
+
+
+def test_a_clock_and_a_dram_give_f_of_seconds():
+    panel = Panel("opt-350m", CLOUD_TPU, 2048)
+    panel.controls["dram_gb_s"].value = 34
+    assert "clock_mhz: missing; a dram_gb_s of 34 needs one" in panel.text.value
+    assert panel.answer.metric == "cycles"
+    panel.controls["clock_mhz"].value = 700
+    assert (panel.answer.metric, round(panel.answer.fraction, 2)) == ("seconds", 0.69)
+    assert "F of seconds, LM head left out" in panel.text.value
+    assert "-p clock_mhz 700.0 -p dram_gb_s 34.0" in panel.text.value
+    panel.controls["clock_mhz"].value = panel.controls["dram_gb_s"].value = 0
+    assert (panel.answer.metric, round(panel.answer.fraction, 3)) == ("cycles", 0.371)
+    given = Panel("opt-350m", replace(CLOUD_TPU, clock_mhz=700, dram_gb_s=34))
+    assert round(given.answer.fraction, 2) == 0.69
