@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmamdahl import amdahl, plots
     from llmamdahl.amdahl import ceiling, required_partial_speedup, total_speedup
     from llmamdahl.analysis import (
-        Share,
         crossover_batch,
         crossover_context_length,
         curves,
@@ -36,16 +35,18 @@ if TYPE_CHECKING:
     from llmamdahl.errors import InputError
     from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Device, SystolicArray, devices, get_device
     from llmamdahl.models import Decoder, from_hf_config, get_model, model_names, zoo_names
+    from llmamdahl.question import Share
     from llmamdahl.roofline import Precision
     from llmamdahl.systolic import gemm_cost
     from llmamdahl.workload import Part, decode_step, prefill
 
 _HOMES = {
     "amdahl": "ceiling required_partial_speedup total_speedup",
-    "analysis": "Share crossover_batch crossover_context_length curves generation_cost share sweep",
+    "analysis": "crossover_batch crossover_context_length curves generation_cost share sweep",
     "errors": "InputError",
     "hardware": "CLOUD_TPU EDGE_TPU Device SystolicArray devices get_device",
     "models": "Decoder from_hf_config get_model model_names zoo_names",
+    "question": "Share",
     "roofline": "Precision",
     "systolic": "gemm_cost",
     "workload": "Part decode_step prefill",

@@ -13,10 +13,10 @@ import click
 import pandas as pd
 
 from llmamdahl import analysis
-from llmamdahl.analysis import Metric, Settings, Share
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Hardware, SystolicArray, devices, find_hardware
 from llmamdahl.models import benchmarked, find_model, table2_true, zoo
+from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
@@ -336,7 +336,7 @@ def _place(found: Share) -> str:
 
 def _hint_at_bytes(found: Share) -> None:
     """Say that a change of bits cannot change what an array counts."""
-    if found.metric in analysis.METRICS:
+    if found.metric in METRICS:
         click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 

@@ -7,7 +7,7 @@ helpers at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress, product
+from itertools import compress
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,10 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
 from llmamdahl.errors import InputError, one_of
-from llmamdahl.hardware import Dataflow
 from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
 from llmamdahl.tables import FIGURES
 from llmamdahl.workload import Part
@@ -158,28 +156,8 @@ def _lines(axis: Axes, panel: pd.DataFrame, by: str, palette: Mapping[Any, Any],
         line = panel[panel[by] == name].sort_values(across)
         label = model_label(name) if by == "model" else name
         axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker, markersize=5)
-    _doubling(axis, panel[across], size=8)
+    doubling(axis, panel[across], size=8)
     axis.set_ylim(0, 1)
-
-
-def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") -> Figure:
-    """F against the size of a square array: one panel a value of column `by`, one line a model.
-
-    `frame` holds rows of `fraction_by_array_size` of one context length and dataflow.
-    """
-    panels = _panels(frame) if by == "metric" else {value: value for value in dict.fromkeys(frame[by])}
-    palette = colours(frame.model, "viridis")
-    figure, axes = grid(len(panels), (4.5, 4.2), min(3, len(panels)), margin=2, sharey=True)
-    for axis, (value, panel) in zip(axes.flat, panels.items(), strict=False):
-        for model, colour in palette.items():
-            line = frame[(frame[by] == value) & (frame.model == model)].sort_values("size")
-            axis.plot(line["size"], line.fraction, color=colour, marker="o", markersize=4, label=model_label(model))
-        axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
-        _doubling(axis, frame["size"])
-        axis.set(title=panel, xlabel="rows = columns of the array", ylim=(0, 1))
-    for axis in axes[:, 0]:
-        axis.set_ylabel(fraction_label(frame))
-    return finish(figure, title, handles_of(axes))
 
 
 def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
@@ -364,83 +342,10 @@ def _panels(frame: pd.DataFrame) -> dict[str, str]:
     return {metric: panel for metric, panel in PANELS.items() if metric in set(frame.metric)}
 
 
-def _doubling(axis: Axes, values: Iterable[int], size: float | None = None) -> None:
+def doubling(axis: Axes, values: Iterable[int], size: float | None = None) -> None:
     """A scale of powers of 2 with a tick at each value, and a grid."""
     ticks = sorted(set(values))
     axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [str(tick) for tick in ticks], size=size)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-
-
-def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
-    """How many times faster each shape of an array is: a row of panels a batch, a column a reading, a line a dataflow.
-
-    `frame` holds rows of `array_shapes` of one number of PEs, with columns batch, reading and speedup (the cost of one
-    shape over that of each). A star marks the best shape of a panel, named above; points below 1/16 are cut off.
-    Ticks name rows x columns, and the words that can enter the array in a cycle.
-    """
-    batches, readings = sorted(set(frame.batch)), list(dict.fromkeys(frame.reading))
-    palette = colours(flow for flow in Dataflow if flow in set(frame.dataflow))
-    shapes = frame.drop_duplicates("rows").sort_values("rows")
-    ticks = shapes[:: max(1, len(shapes) // 4)]
-    figure, axes = grid(len(batches) * len(readings), (3, 2.5), len(readings), margin=1, sharex=True, sharey=True)
-    for down, batch in enumerate(batches):
-        for across, reading in enumerate(readings):
-            axis, panel = axes[down, across], frame[(frame.batch == batch) & (frame.reading == reading)]
-            for dataflow, colour in palette.items():
-                line = panel[panel.dataflow == dataflow].sort_values("rows")
-                axis.plot(line.rows, line.speedup, color=colour, marker=".", markersize=4, label=dataflow.upper())
-            best = panel.sort_values(["cost", "words_a_cycle"], kind="stable").iloc[0]
-            axis.plot(best.rows, best.speedup, "*", color=palette[best.dataflow], markersize=13)
-            note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}"
-            axis.annotate(note, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", size=9)
-            axis.axhline(1, color="black", linestyle=":", linewidth=1)
-            axis.set_xscale("log", base=2)
-            axis.set_yscale("log", base=2)
-            axis.set_ylim(1 / 16, 4 * max(1, frame.speedup.max()))  # what is slower still is of no use
-            axis.yaxis.set_major_locator(LogLocator(base=2))
-            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.minorticks_off()
-            axis.grid(alpha=0.3)
-            names = [f"{row.rows}\nx {row.cols}\n{row.words_a_cycle}" for row in ticks.itertuples()]
-            axis.set_xticks(ticks.rows, names, size=7)
-    for axis, reading in zip(axes[0], readings, strict=True):
-        axis.set_title(reading, size=10)
-    for axis, batch in zip(axes[:, 0], batches, strict=True):
-        axis.set_ylabel(f"batch {batch}: times faster")
-    figure.supxlabel("rows x columns, and words a cycle (rows + columns)", size=10)
-    return finish(figure, title, handles_of(axes))
-
-
-def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figure:
-    """Where the second change gains more than the first: a row of panels a model, a column a setup.
-
-    `frame` holds rows of `gains` with a column setup (the array or device, and the reading). Colours show S_total of
-    the second change over that of the first, the black line where they are equal (between the values drawn), and grey
-    cells where neither gains 1%.
-    """
-    models, setups = list(dict.fromkeys(frame.model)), list(dict.fromkeys(frame.setup))
-    figure, axes = grid(len(models) * len(setups), (2.6, 2.3), len(setups), margin=1.5, sharex=True, sharey=True)
-    for place, (model, setup) in enumerate(product(models, setups)):
-        axis, panel = axes.flat[place], frame[(frame.model == model) & (frame.setup == setup)]
-        first, second = (
-            panel[panel.change == change].pivot(index="batch", columns="context_length", values="total_speedup")
-            for change in changes
-        )
-        ratio = np.ma.masked_where(np.maximum(first, second) < 1.01, np.log2(second / first))
-        axis.set_facecolor("0.75")
-        cells = axis.pcolormesh(ratio, cmap="PuOr", vmin=-2, vmax=2)
-        if ratio.count() and ratio.min() < 0 < ratio.max():
-            centres = [np.arange(size) + 0.5 for size in ratio.shape]
-            axis.contour(centres[1], centres[0], ratio, levels=[0], colors="black")
-        for ticks, labels, rotation in ((axis.set_xticks, first.columns, 90), (axis.set_yticks, first.index, 0)):
-            ticks(np.arange(len(labels)) + 0.5, list(labels), size=7, rotation=rotation)
-    for axis, setup in zip(axes[0], setups, strict=True):
-        axis.set_title(setup, size=9)
-    for axis, model in zip(axes[:, 0], models, strict=True):
-        axis.set_ylabel(f"{model_label(model)}\nbatch")
-    bar = figure.colorbar(cells, ax=axes, label=f"{TOTAL}({changes[1]}) / {TOTAL}({changes[0]})", shrink=0.6)
-    bar.set_ticks([-2, -1, 0, 1, 2], labels=["1/4", "1/2", "1", "2", "4"])
-    figure.supxlabel("context length", size=10)
-    return finish(figure, title)

@@ -9,23 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmamdahl import analysis
+from llmamdahl import question
 from llmamdahl.analysis import (
-    CONTEXT_AXIS,
-    METRICS,
     crossover_batch,
     crossover_context_length,
     crossovers,
     curves,
-    fraction_by_array_size,
     fraction_by_batch,
     generation_cost,
     share,
     sweep,
 )
+from llmamdahl.design.shapes import fraction_by_array_size
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import Decoder, get_model, model_names
+from llmamdahl.question import CONTEXT_AXIS, METRICS
 from llmamdahl.roofline import Precision
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import MatMul, Part, decode_step, prefill
@@ -167,7 +166,7 @@ def test_ten_thousand_tokens_take_at_most_100_ms():
 
 def test_attention_of_an_unknown_kind_is_rejected(monkeypatch):
     strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
-    monkeypatch.setattr(analysis, "matmuls", lambda *_, **__: (strange,))
+    monkeypatch.setattr(question, "matmuls", lambda *_, **__: (strange,))
     with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
         generation_cost("gpt2", 1, EDGE_TPU, new_tokens=1)
 

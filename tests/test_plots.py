@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from llmamdahl import analysis, plots
-from llmamdahl.analysis import crossovers, fraction_by_array_size, sweep
+from llmamdahl.analysis import crossovers, sweep
+from llmamdahl.design.figures import fraction_by_size_lines
+from llmamdahl.design.shapes import fraction_by_array_size
 from llmamdahl.device import recorded
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
@@ -80,7 +82,7 @@ def test_every_axis_of_f_names_the_whole():
     assert plots.zoo_dots(read, "").axes[0].get_xlabel() == FRACTION.replace(" / ", " /\n")
     assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION
     by_size = fraction_by_array_size("gpt2", 128, [8, 16])
-    assert plots.fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
+    assert fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
     shift = correction_shift(["gpt2"], [128, 256], [EDGE_TPU])
     assert figures.shift_maps(shift, "").axes[-1].get_ylabel() == f"corrected F - reported F,\n{FRACTION}"
     timed = recorded.fractions(recorded.read()).query("dtype == 'bfloat16' and launch == 'eager' and batch == 1")
@@ -192,13 +194,13 @@ def test_a_heat_map_shows_one_array_and_a_latency_map_one_device():
 
 def test_a_line_for_each_model_against_the_size_of_the_array():
     frame = pd.concat(fraction_by_array_size(model, 2048, [128, 8, 32]) for model in OPT)
-    figure = plots.fraction_by_size_lines(frame, "OPT")
+    figure = fraction_by_size_lines(frame, "OPT")
     assert [axis.get_title() for axis in figure.axes] == ["(a) Compute Cycles", "(b) Memory Access"]
     for axis, metric in zip(figure.axes, ["cycles", "memory_accesses"], strict=True):
         line = axis.get_lines()[OPT.index("opt-13b")]
         drawn = frame[(frame.model == "opt-13b") & (frame.metric == metric)].sort_values("size")
         assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([8, 32, 128], drawn.fraction.tolist())
-    assert len(plots.fraction_by_size_lines(frame[frame.metric == "cycles"], "OPT").axes) == 1
+    assert len(fraction_by_size_lines(frame[frame.metric == "cycles"], "OPT").axes) == 1
 
 
 READINGS = {"serial": {"metric": "cycles"}, "pipelined": {"metric": "cycles", "folds": "pipelined"}}

@@ -8,16 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmamdahl import plots
-from llmamdahl.analysis import (
-    MOST_PES,
-    array_shapes,
-    change_crossover,
-    crossover_context_length,
-    fraction_by_array_size,
-    gains,
-    share,
-)
+from llmamdahl.analysis import crossover_context_length, share
+from llmamdahl.design import figures
+from llmamdahl.design.bits import change_crossover, gains
+from llmamdahl.design.shapes import MOST_PES, array_shapes, fraction_by_array_size
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Device, SystolicArray
 from llmamdahl.roofline import FP16, Precision
@@ -174,7 +168,7 @@ def test_shape_lines_name_the_best_shape_of_each_panel():
         array_shapes("opt-350m", 500, "edge", batch=batch).assign(batch=batch, reading="paper") for batch in (1, 40)
     )
     frame["speedup"] = 1e6 / frame.cost
-    figure = plots.shape_lines(frame, "shapes")
+    figure = figures.shape_lines(frame, "shapes")
     assert [axis.get_ylabel() for axis in figure.axes] == ["batch 1: times faster", "batch 40: times faster"]
     for axis, batch in zip(figure.axes, (1, 40), strict=True):
         best = frame[frame.batch == batch].iloc[0]
@@ -189,7 +183,7 @@ def test_gain_maps_are_grey_where_neither_gains():
     asked = {"changes": CHANGES, "batches": [1, 4], "baseline": FP16}
     fast = replace(CLOUD_TPU, clock_mhz=700, dram_gb_s=819)
     frame = gains(["opt-350m"], [500, 50_000], [fast, SLOW_EDGE], **asked)
-    figure = plots.gain_maps(frame.assign(setup=frame.array), "bits", ("W4", "KV4"))
+    figure = figures.gain_maps(frame.assign(setup=frame.array), "bits", ("W4", "KV4"))
     grey, edge = (axis.collections[0].get_array() for axis in figure.axes[:2])
     assert grey.mask.all()
     assert not np.ma.getmaskarray(edge).any()

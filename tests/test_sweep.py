@@ -8,11 +8,12 @@ import pytest
 
 from compendium.bench import paper_sweep
 from llmamdahl import amdahl
-from llmamdahl.analysis import COLUMNS, METRICS, curves, share, sweep
+from llmamdahl.analysis import curves, share, sweep
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
 from llmamdahl.paper.miscounts import dataflow_cycles
+from llmamdahl.question import COLUMNS, METRICS
 from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.workload import Part, decode_step

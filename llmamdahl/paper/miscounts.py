@@ -8,9 +8,10 @@ from typing import Literal, Unpack
 
 import pandas as pd
 
-from llmamdahl.analysis import Settings, sweep
+from llmamdahl.analysis import sweep
 from llmamdahl.hardware import Dataflow, Hardware, find_array
 from llmamdahl.models import Decoder
+from llmamdahl.question import Settings
 from llmamdahl.workload import whole
 
 

@@ -11,12 +11,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from llmamdahl.analysis import Metric, Settings, crossovers, sweep
+from llmamdahl.analysis import crossovers, sweep
 from llmamdahl.errors import one_of
 from llmamdahl.hardware import CLOUD_TPU, SystolicArray, get_array
 from llmamdahl.models import Decoder
 from llmamdahl.paper.miscounts import dataflow_cycles
 from llmamdahl.paper.published import statements
+from llmamdahl.question import Metric, Settings
 from llmamdahl.roofline import FP16, Precision
 from llmamdahl.tables import Row
 from llmamdahl.workload import Part

@@ -10,11 +10,12 @@ from typing import Any, get_args
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.analysis import Share, share
+from llmamdahl.analysis import share
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.hardware import get_device
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.paper.published import PUBLISHED
+from llmamdahl.question import Share
 from llmamdahl.roofline import Gain, Precision, footprint, matmul_traffic, saving
 from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
 from llmamdahl.workload import Phase, num_weights

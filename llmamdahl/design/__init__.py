@@ -1,0 +1,1 @@
+"""What a designer asks: which shape of array, which bits first."""

@@ -1,0 +1,152 @@
+"""Which bits to change first: those of the weights, or those of K and V."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+
+from llmamdahl.errors import InputError, listed, positive_int, shown
+from llmamdahl.hardware import Hardware
+from llmamdahl.models import Decoder
+from llmamdahl.question import (
+    Question,
+    Settings,
+    decoders_of,
+    labels_of,
+    places_of,
+    reject_batch,
+)
+from llmamdahl.roofline import (
+    Precision,
+)
+from llmamdahl.workload import Part, whole
+
+
+def gains(
+    models: Iterable[str | Decoder],
+    context_lengths: Iterable[int],
+    hardware: Iterable[str | Hardware],
+    *,
+    changes: Mapping[str, Precision],
+    batches: Iterable[int] = (1,),
+    **settings: Unpack[Settings],
+) -> pd.DataFrame:
+    """What each change of bit widths gains in a decode step, at every context length and batch.
+
+    Parameters
+    ----------
+    models, context_lengths, hardware
+        As in `sweep`.
+    changes
+        Names and bit widths, as in `{"W4": Precision(weights=4), "KV4": Precision(cache=4)}`; each is a change from
+        `baseline`, whose widths stay where a change gives none.
+    batches
+        Sequences decoded together.
+    settings
+        As in `share`, without `batch` and `precision`. The metric is seconds (an array needs a clock) or bytes.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, batch, array (label of the array or device), dataflow, metric, whole (the parts of the
+        whole), fraction (F before the change), change, projection_speedup, attention_speedup, total_speedup: the cost
+        before over that after, of each of the two parts and of the whole. 1 where the array's cycles or the device's
+        operations take longer than the bytes both before and after.
+
+    Raises
+    ------
+    InputError
+        As `share`; no changes, or one that is not a `Precision`; a phase other than decode; a metric that does not
+        depend on bits.
+
+    >>> changes = {"W4": Precision(weights=4), "KV4": Precision(cache=4)}
+    >>> frame = gains(["llama-3.1-8b"], [2048, 131_072], ["H200"], changes=changes)
+    >>> frame[["context_length", "change", "total_speedup"]].round(2)
+       context_length change  total_speedup
+    0            2048     W4           3.78
+    1          131072     W4           1.51
+    2            2048    KV4           1.01
+    3          131072    KV4           1.71
+    """
+    reject_batch(settings)
+    if not isinstance(changes, Mapping) or not changes:
+        raise InputError(f"changes: {shown(changes)} is not a dict of names and their `Precision`")
+    decoders, places = decoders_of(models), places_of(hardware)
+    lengths = [positive_int("context_length", length) for length in listed("context_lengths", context_lengths)]
+    sizes = [positive_int("batches", batch) for batch in listed("batches", batches)]
+    tables = []
+    for place, model in product(places, decoders):
+        case = Question.of(model, place, **settings)
+        case.check_changes({f"changes: {name}": change for name, change in changes.items()})
+        for batch in sizes:
+            of_batch, parts = replace(case, batch=batch), whole(case.unquantized)
+            before = of_batch.at_lengths(case.baseline, lengths)
+            labels = {"model": model.name, "context_length": lengths, "batch": batch, **labels_of(place)}
+            total = np.sum([before[part] for part in parts], axis=0)
+            fraction = before[Part.PROJECTION] / total
+            labels |= {"metric": case.metric, "whole": " + ".join(parts), "fraction": fraction}
+            for name, change in changes.items():
+                after = of_batch.at_lengths(change.over(case.baseline), lengths)
+                speedups = {f"{part}_speedup": before[part] / after[part] for part in (Part.PROJECTION, Part.ATTENTION)}
+                speedups["total_speedup"] = total / np.sum([after[part] for part in parts], axis=0)
+                tables.append(pd.DataFrame({**labels, "change": name, **speedups}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def change_crossover(
+    model: str | Decoder,
+    hardware: str | Hardware | None,
+    *,
+    first: Precision,
+    second: Precision,
+    longest: int = 2**17,
+    **settings: Unpack[Settings],
+) -> int | None:
+    """The smallest context length from which on, up to `longest`, the second change gains more than the first.
+
+    Where both gain the same (as where bits gain nothing) the second does not gain more; a difference of the times below
+    1e-12 of them is rounding. Every length is tried, because the gain of fewer bits is not monotone in the context
+    where cycles or operations bound some of the MatMuls.
+
+    Where memory is the bound of all MatMuls, K and V pay more than the weights, both from and to the same bits, once
+    the step reads more of their elements than weights. That is where F of bytes falls below 1/2 (but for the bytes of
+    activations), and in l * batch = 6 d for a decoder block of OPT: 12 d^2 weights over 2 d elements a token.
+
+    Parameters
+    ----------
+    first, second
+        Bit widths after each change; those that are not given stay at `baseline`.
+    longest
+        The longest context tried, in tokens.
+    settings
+        As in `share`, without `precision`; the phase is decode.
+
+    Returns
+    -------
+    int or None
+        None if the second does not gain more at `longest`.
+
+    Raises
+    ------
+    InputError
+        As `gains`.
+
+    >>> change_crossover("opt-6.7b", "H200", first=Precision(weights=4), second=Precision(cache=4))  # 6 * 4096 + 1
+    24577
+    """
+    case = Question.of(model, hardware, **settings)
+    case.check_changes({"first": first, "second": second})
+    lengths = range(1, positive_int("longest", longest) + 1)
+    parts = whole(case.unquantized)
+    one, two = (
+        np.sum([costs[part] for part in parts], axis=0)
+        for costs in (case.at_lengths(change.over(case.baseline), lengths) for change in (first, second))
+    )
+    slower = np.flatnonzero(two >= one * (1 - 1e-12))
+    answer = int(slower[-1]) + 2 if slower.size else 1
+    return answer if answer <= longest else None
