@@ -429,22 +429,6 @@ def fraction_by_batch(
     return frame
 
 
-def compare(
-    models: Iterable[str | Decoder],
-    arrays: Iterable[str | Hardware],
-    question: Callable[[Decoder, Hardware], object],
-) -> pd.DataFrame:
-    """The answer to `question` for each model on each array or device: one row a model, one column an array or device.
-
-    >>> compare(["opt-6.7b"], ["cloud", "edge"], lambda model, array: crossover_batch(model, 2048, array))
-              cloud  edge
-    opt-6.7b      4    10
-    """
-    decoders, places = decoders_of(models), places_of(arrays)
-    answers = {place.label: [question(model, place) for model in decoders] for place in places}
-    return pd.DataFrame(answers, index=[model.name for model in decoders])
-
-
 def _workloads(models: list[Decoder], lengths: list[int], case: Question, ifmap: str) -> list[Workload]:
     """The MatMuls of a sweep: those that are the same at every context length, and those that are not."""
     parts = whole(case.unquantized)

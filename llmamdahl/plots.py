@@ -338,10 +338,6 @@ def model_label(model: str, hidden_size: bool = False) -> str:
     return model
 
 
-def _panels(frame: pd.DataFrame) -> dict[str, str]:
-    return {metric: panel for metric, panel in PANELS.items() if metric in set(frame.metric)}
-
-
 def doubling(axis: Axes, values: Iterable[int], size: float | None = None) -> None:
     """A scale of powers of 2 with a tick at each value, and a grid."""
     ticks = sorted(set(values))

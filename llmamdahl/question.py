@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
@@ -247,19 +247,6 @@ class Question:
         if self.precision is not None:
             raise InputError("precision: a crossover has one set of bit widths; give it as baseline")
 
-    def check_changes(self, changes: Mapping[str, Precision]) -> None:
-        """Reject what is not a change of bit widths, and a case in which changes cannot be compared."""
-        for name, change in changes.items():
-            instance(name, change, Precision)
-        if self.precision is not None:
-            raise InputError("precision: it is given apart from the changes that are compared; leave it out")
-        if self.phase != "decode":
-            raise InputError(f"phase: {self.phase!r} is given, but changes are compared in decode only; leave it out")
-        if self.metric in METRICS:
-            raise InputError(
-                f"metric: {self.metric} of {self.label} do not depend on bits; give bytes, or seconds and a clock_mhz"
-            )
-
     def matmuls(self, context_length: int) -> tuple[MatMul, ...]:
         """The MatMuls of the phase; on a device one for each query head, whose peak one sequence does not need."""
         heads = self.heads if isinstance(self.hardware, SystolicArray) else "per_head"
@@ -291,15 +278,6 @@ class Question:
         if isinstance(cost, np.ndarray) and int(cost.max()) * matmul.count > INT64_MAX:
             cost = cost.astype(object)  # Python's ints, which cannot overflow
         return cost * matmul.count
-
-    def at_lengths(self, precision: Precision, lengths: Sequence[int]) -> dict[Part, NDArray[np.float64]]:
-        """Bytes or seconds of each part of a decode step at each context length."""
-        costs = {part: np.zeros(len(lengths)) for part in Part}
-        for matmul in self.matmuls(max(lengths)):
-            each = sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul
-            both = self.seconds(each, precision) if self.metric == "seconds" else [self.bytes(each, precision)]
-            costs[matmul.part] += np.max(np.broadcast_arrays(*both), axis=0)
-        return costs
 
     def bytes(self, matmul: MatMul, precision: Precision) -> float:
         """Bytes that the MatMul moves, with what an array fetches again if that is asked for."""

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from llmamdahl.errors import InputError, listed, positive_int, shown
+from llmamdahl.errors import InputError, instance, listed, positive_int, shown
 from llmamdahl.hardware import Hardware
 from llmamdahl.models import Decoder
 from llmamdahl.question import (
+    METRICS,
     Question,
     Settings,
     decoders_of,
     labels_of,
     places_of,
     reject_batch,
+    sized,
 )
-from llmamdahl.roofline import (
-    Precision,
-)
+from llmamdahl.roofline import Precision
 from llmamdahl.workload import Part, whole
 
 
@@ -82,16 +83,16 @@ def gains(
     tables = []
     for place, model in product(places, decoders):
         case = Question.of(model, place, **settings)
-        case.check_changes({f"changes: {name}": change for name, change in changes.items()})
+        _check(case, {f"changes: {name}": change for name, change in changes.items()})
         for batch in sizes:
             of_batch, parts = replace(case, batch=batch), whole(case.unquantized)
-            before = of_batch.at_lengths(case.baseline, lengths)
+            before = _at_lengths(of_batch, case.baseline, lengths)
             labels = {"model": model.name, "context_length": lengths, "batch": batch, **labels_of(place)}
             total = np.sum([before[part] for part in parts], axis=0)
             fraction = before[Part.PROJECTION] / total
             labels |= {"metric": case.metric, "whole": " + ".join(parts), "fraction": fraction}
             for name, change in changes.items():
-                after = of_batch.at_lengths(change.over(case.baseline), lengths)
+                after = _at_lengths(of_batch, change.over(case.baseline), lengths)
                 speedups = {f"{part}_speedup": before[part] / after[part] for part in (Part.PROJECTION, Part.ATTENTION)}
                 speedups["total_speedup"] = total / np.sum([after[part] for part in parts], axis=0)
                 tables.append(pd.DataFrame({**labels, "change": name, **speedups}))
@@ -140,13 +141,37 @@ def change_crossover(
     24577
     """
     case = Question.of(model, hardware, **settings)
-    case.check_changes({"first": first, "second": second})
+    _check(case, {"first": first, "second": second})
     lengths = range(1, positive_int("longest", longest) + 1)
     parts = whole(case.unquantized)
     one, two = (
         np.sum([costs[part] for part in parts], axis=0)
-        for costs in (case.at_lengths(change.over(case.baseline), lengths) for change in (first, second))
+        for costs in (_at_lengths(case, change.over(case.baseline), lengths) for change in (first, second))
     )
     slower = np.flatnonzero(two >= one * (1 - 1e-12))
     answer = int(slower[-1]) + 2 if slower.size else 1
     return answer if answer <= longest else None
+
+
+def _check(case: Question, changes: Mapping[str, Precision]) -> None:
+    """Reject what is not a change of bit widths, and a case in which changes cannot be compared."""
+    for name, change in changes.items():
+        instance(name, change, Precision)
+    if case.precision is not None:
+        raise InputError("precision: it is given apart from the changes that are compared; leave it out")
+    if case.phase != "decode":
+        raise InputError(f"phase: {case.phase!r} is given, but changes are compared in decode only; leave it out")
+    if case.metric in METRICS:
+        raise InputError(
+            f"metric: {case.metric} of {case.label} do not depend on bits; give bytes, or seconds and a clock_mhz"
+        )
+
+
+def _at_lengths(case: Question, precision: Precision, lengths: Sequence[int]) -> dict[Part, NDArray[np.float64]]:
+    """Bytes or seconds of each part of a decode step at each context length."""
+    costs = {part: np.zeros(len(lengths)) for part in Part}
+    for matmul in case.matmuls(max(lengths)):
+        each = sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul
+        both = case.seconds(each, precision) if case.metric == "seconds" else [case.bytes(each, precision)]
+        costs[matmul.part] += np.max(np.broadcast_arrays(*both), axis=0)
+    return costs

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import EDGES, REJECTED, SIZES, SMALL, answer, as_size, counts_of, fuzz, one_in, small_arrays
 
-from llmamdahl.analysis import COLUMNS, METRICS, sweep
+from llmamdahl.analysis import sweep
 from llmamdahl.hardware import SystolicArray
 from llmamdahl.models import Decoder, Experts, Latent, get_model, model_names, zoo_names
+from llmamdahl.question import COLUMNS, METRICS
 from llmamdahl.systolic import SRAM_COUNTS
 from llmamdahl.workload import Part, decode_step, prefill
 
