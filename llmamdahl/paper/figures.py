@@ -235,6 +235,31 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     return finish(figure, title, handles)
 
 
+def limit_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """Published tokens a second of accelerators and boards against the limit of what is stated about them.
+
+    `frame` comes from `accelerators.predict`; rows without a prediction are not drawn.
+    """
+    drawn = frame.dropna(subset="predicted")
+    figure, axes = grid(1, (9, 6.5))
+    axis = axes.flat[0]
+    low, high = 0.7 * drawn.published.min(), 1.4 * drawn.predicted.max()
+    palette = colours(drawn.system, "tab20")
+    for (system, rows), marker in zip(drawn.groupby("system", sort=False), "osD^vXP*<>hpds", strict=False):
+        name = str(system).removesuffix(" (as cited by TeLLMe v2)")
+        style = {"s": 34, "color": palette[system], "marker": marker, "alpha": 0.8, "linewidth": 0}
+        axis.scatter(rows.predicted, rows.published, label=name, **style)
+    for part, line in ((1, "-"), (0.5, "--"), (0.1, ":")):
+        label = "the limit" if part == 1 else f"{part:g} of it"
+        axis.plot([low, high], [part * low, part * high], color="black", linewidth=1, linestyle=line, label=label)
+    axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=title)
+    axis.set(xlabel="limit of the stated bytes, bandwidth and peak, tokens/s", ylabel="published, tokens/s")
+    _mark_1_2_5(axis.xaxis, axis.yaxis)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return finish(figure)
+
+
 def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) -> Figure:
     """The paper's Amdahl curves, one panel an array, and below them the S_partial that systems have reached.
 
