@@ -205,6 +205,39 @@ def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
     return finish(figure)
 
 
+def energy_fractions(energies: pd.DataFrame, sweeps: pd.DataFrame, title: str) -> Figure:
+    """F of energy against the context length, as a band, beside F of other metrics; one panel an array.
+
+    Parameters
+    ----------
+    energies
+        From `silicon.energy.energy_sweep`, at one node.
+    sweeps
+        From `analysis.sweep`, of the same models, context lengths and arrays: a line style for each metric.
+    """
+    arrays, palette = list(dict.fromkeys(energies["array"])), colours(energies.model)
+    styles = dict(zip(sweeps.metric.unique(), ("--", ":", "-."), strict=False))
+    figure, axes = grid(len(arrays), (5.5, 4.5), len(arrays), sharey=True)
+    for axis, array in zip(axes.flat, arrays, strict=True):
+        for model, colour in palette.items():
+            rows = energies[(energies["array"] == array) & (energies.model == model)]
+            ends = rows.fraction_low, rows.fraction_high
+            axis.fill_between(rows.context_length, *ends, color=colour, alpha=0.35, linewidth=2)
+            of_model = sweeps[(sweeps["array"] == array) & (sweeps.model == model)]
+            for metric, style in styles.items():
+                of_metric = of_model[of_model.metric == metric]
+                axis.plot(of_metric.context_length, of_metric.fraction, style, color=colour)
+        axis.set(title=array, xscale="log", ylim=(0, 1), xlabel="context length, tokens")
+        axis.grid(alpha=0.3)
+    axes.flat[0].set_ylabel(f"F, projection / ({energies.whole.iloc[0]})")
+    handles: list[Any] = [Line2D([], [], color=colour, label=model_label(model)) for model, colour in palette.items()]
+    node, memory = energies.node.iloc[0], energies.memory.iloc[0]
+    handles.append(Rectangle((0, 0), 1, 1, color="grey", alpha=0.35, label=f"of energy, {node} nm, {memory}"))
+    for metric, style in styles.items():
+        handles.append(Line2D([], [], color="grey", linestyle=style, label=f"of {metric.replace('_', ' ')}"))
+    return finish(figure, title, handles)
+
+
 def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     """Published speedups against what bytes and datasheets predict, and against their ceilings; colour: the system.
 

@@ -1,0 +1,1 @@
+"""Silicon: areas of processing elements, and joules."""
