@@ -67,7 +67,7 @@ def design_space() -> Lines:
     what = f"`sweep` of {len(zoo_names())} models x {len(lengths)} lengths x {len(sizes)} arrays x 3 dataflows"
     return [
         (what, took, "s", "measured"),
-        ("… combinations a second, F of cycles and accesses each", points / took, "", "measured"),
+        ("`sweep` combinations a second there: cycles, accesses and F of each", points / took, "", "measured"),
     ]
 
 

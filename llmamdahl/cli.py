@@ -72,21 +72,21 @@ SETTINGS = (
                  help="A batch spread evenly over the experts of a mixture, or as a random choice expects."),
     click.option("--metric", type=click.Choice(get_args(Metric)),
                  help="What the parts cost: on an array cycles, memory_accesses (to its SRAM), bytes or, with a clock, "
-                 "seconds; on a device seconds or bytes. By default seconds if there are any, else cycles; sweep "
-                 "prints all but the bytes of an array."),
+                 "seconds; on a device seconds or bytes. By default seconds if there are any, else cycles (sweep: "
+                 "all but the bytes of an array)."),
     click.option("--counting", type=click.Choice(get_args(Counting)), default="reported", show_default=True,
                  help="Counts of an array as SCALE-Sim 2.0.2 reports them, or without its miscounts (F is lower)."),
     click.option("--folds", type=click.Choice(get_args(Folds)), default="serial", show_default=True,
                  help="Folds of an array one after the other, as in SCALE-Sim, or overlapped."),
     click.option("--clock", type=float, metavar="MHZ", help="Clock of an array; its cycles then become seconds."),
-    click.option("--dram", type=float, metavar="GB/S", help="Bandwidth of an array's DRAM, 10^9 bytes a second."),
+    click.option("--dram", type=float, metavar="GB/S", help="Bandwidth of an array's DRAM; needs --clock."),
     click.option("--refetches/--no-refetches", default=False, show_default=True,
                  help="Whether an array's bytes count what its SRAMs make it fetch again."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
     click.option("--weights", type=float, metavar="BITS",
-                 help="Change the projections' weights from 16 (on an array 8) to this many bits; matters for seconds "
-                 "and bytes."),
+                 help="Change the projections' weights from 16 (on an array 8) to this many bits (crossover: they have "
+                 "so many); matters for seconds and bytes."),
     click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
     click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
     click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),

@@ -152,7 +152,11 @@ def context_strips(frame: pd.DataFrame, title: str) -> Figure:
         if never:
             axis.text(1.01, place, f"{never} never", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     axis.set_yticks(range(len(readings)), readings)
-    axis.set(xscale="log", xlabel="context length at which F = 1/2, tokens", ylim=(len(readings) - 0.5, -0.5))
+    axis.set(
+        xscale="log",
+        xlabel="context length at which F = 1/2 (of seconds where GB/s are given, else of cycles)",
+        ylim=(len(readings) - 0.5, -0.5),
+    )
     axis.grid(alpha=0.3, axis="x")
     sns.despine(ax=axis)
     median_line = Line2D([], [], color="black", linewidth=2, label="median of all models")
