@@ -7,10 +7,25 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from llmamdahl.hardware import Dataflow
-from llmamdahl.plots import PANELS, TOTAL, colours, doubling, finish, fraction_label, grid, handles_of, model_label
+from llmamdahl.plots import (
+    PANELS,
+    PARTIAL,
+    TOTAL,
+    colours,
+    doubling,
+    finish,
+    fraction_label,
+    grid,
+    handles_of,
+    model_label,
+)
+
+REGIMES = {"memory": "s", "array": "o", "overhead": "^"}
+"""The marker of each regime of `area.narrow_weights`."""
 
 
 def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") -> Figure:
@@ -51,10 +66,12 @@ def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
             axis, panel = axes[down, across], frame[(frame.batch == batch) & (frame.reading == reading)]
             for dataflow, colour in palette.items():
                 line = panel[panel.dataflow == dataflow].sort_values("rows")
-                axis.plot(line.rows, line.speedup, color=colour, marker=".", markersize=4, label=dataflow.upper())
+                style = {"linestyle": "--", "zorder": 3} if dataflow == Dataflow.OS else {}  # WS can be the same line
+                axis.plot(line.rows, line.speedup, color=colour, marker=".", label=dataflow.upper(), **style)
             best = panel.sort_values(["cost", "words_a_cycle"], kind="stable").iloc[0]
             axis.plot(best.rows, best.speedup, "*", color=palette[best.dataflow], markersize=13)
-            note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}"
+            ties = " (tie)" if (panel.cost <= best.cost).sum() > 1 else ""
+            note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}{ties}"
             axis.annotate(note, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", size=9)
             axis.axhline(1, color="black", linestyle=":", linewidth=1)
             axis.set_xscale("log", base=2)
@@ -105,3 +122,63 @@ def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figu
     bar.set_ticks([-2, -1, 0, 1, 2], labels=["1/4", "1/2", "1", "2", "4"])
     figure.supxlabel("context length", size=10)
     return finish(figure, title)
+
+
+def narrow_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """S_partial and S_total of narrower weights against bandwidth: a row of panels each, a column an array and PEs.
+
+    `frame` holds rows of `area.narrow_weights` with a column source (the array). A line is a kind of weights; its
+    marker says what most of the projections' seconds wait for.
+    """
+    sources = list(dict.fromkeys(zip(frame.source, frame.pes, strict=True)))
+    palette = colours(frame.weights)
+    figure, axes = grid(2 * len(sources), (3.4, 3), len(sources), margin=1.6, sharex="col", sharey="row")
+    values = {"partial_speedup": PARTIAL, "total_speedup": TOTAL}
+    for row, (value, label) in zip(axes, values.items(), strict=True):
+        for axis, (source, pes) in zip(row, sources, strict=True):
+            panel = frame[(frame.source == source) & (frame.pes == pes)]
+            for kind, colour in palette.items():
+                line = panel[panel.weights == kind].sort_values("bandwidth")
+                axis.plot(line.bandwidth, line[value], color=colour, linewidth=1.2, label=kind)
+                for regime, marker in REGIMES.items():
+                    dots = line[line.regime == regime]
+                    axis.plot(dots.bandwidth, dots[value], marker, color=colour, markersize=5)
+            axis.set_xscale("log")
+            axis.set_yscale("log", base=2)
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.grid(alpha=0.3)
+            if value == "partial_speedup":
+                axis.set_title(f"{source}\n{'INT8 PEs' if pes == 'same' else 'PEs of equal area'}", size=10)
+        row[0].set_ylabel(label)
+    for axis in axes[-1]:
+        axis.set_xlabel("GB/s")
+    marks = [Line2D([], [], color="black", linestyle="", marker=mark, label=name) for name, mark in REGIMES.items()]
+    return finish(figure, title, [*handles_of(axes), *marks])
+
+
+def split_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """The best split of the silicon by batch: a column of panels a mode, x above and S_total below, a line a model.
+
+    `frame` holds rows of `area.best_split`; dotted is the rule that takes speed in proportion to area.
+    """
+    modes, palette = list(dict.fromkeys(frame["mode"])), colours(frame.model)
+    figure, axes = grid(2 * len(modes), (4.2, 3), len(modes), margin=2, sharex=True, sharey="row")
+    values = {"x": "share of the area for projections", "total_speedup": f"{TOTAL} over one INT8 array"}
+    for row, (value, label) in zip(axes, values.items(), strict=True):
+        for axis, mode in zip(row, modes, strict=True):
+            for model, colour in palette.items():
+                line = frame[(frame["mode"] == mode) & (frame.model == model)].sort_values("batch")
+                axis.plot(line.batch, line[value], color=colour, marker="o", markersize=4, label=model_label(model))
+                rule = line["rule_x" if value == "x" else "rule_speedup"]
+                axis.plot(line.batch, rule, color=colour, linestyle=":", linewidth=1)
+            doubling(axis, frame.batch, size=8)
+            axis.set_title(mode if value == "x" else "", size=10)
+            if value == "x":
+                axis.set_ylim(0, 1)
+            else:
+                axis.axhline(1, color="black", linewidth=0.8)
+        row[0].set_ylabel(label)
+    for axis in axes[-1]:
+        axis.set_xlabel("batch")
+    rule = Line2D([], [], color="black", linestyle=":", label="speed in proportion to area")
+    return finish(figure, title, [*handles_of(axes), rule])
