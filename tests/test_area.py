@@ -11,7 +11,7 @@ from llmamdahl.design.area import accumulator_bits, best_split, equal_area, narr
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import EDGE_TPU, SystolicArray
 from llmamdahl.roofline import BYTE, Precision
-from llmamdahl.silicon.pes import WEIGHT_BITS, pe_area
+from llmamdahl.silicon.elements import WEIGHT_BITS, pe_area
 
 EDGE = replace(EDGE_TPU, clock_mhz=700)
 
@@ -32,13 +32,13 @@ def test_accumulators_never_overflow_and_are_the_narrowest(weights, largest):
 @pytest.mark.parametrize("weights", ["int8", "int4", "ternary", "binary"])
 def test_shapes_of_equal_area_fit_and_no_column_more_does(weights):
     longest = 4096
-    area = 32 * 32 * pe_area("int8", "os", 32)
+    area = 32 * 32 * pe_area("int8", "os", 32, "um2")
     shapes = equal_area("edge", weights, longest)
     assert {str(shape.dataflow) for shape in shapes} == {"os", "ws"}
 
     def fits(shape):
         sums = longest if shape.dataflow == "os" else shape.rows
-        pe = pe_area(weights, str(shape.dataflow), accumulator_bits(weights, sums))
+        pe = pe_area(weights, str(shape.dataflow), accumulator_bits(weights, sums), "um2")
         edge = 8 * shape.rows + WEIGHT_BITS[weights] * shape.cols
         return shape.rows * shape.cols * pe <= area and edge <= 8 * 64
 
@@ -85,7 +85,7 @@ def test_short_folds_are_overhead():
 def test_the_best_split_is_the_best_of_all(dram):
     array = replace(EDGE, dram_gb_s=dram)
     found = best_split(["opt-350m"], 512, array, batches=[1, 4], folds="pipelined").set_index(["batch", "mode"])
-    ratio = pe_area("int8", "os", 32) / pe_area("ternary", "os", 24)
+    ratio = pe_area("int8", "os", 32, "um2") / pe_area("ternary", "os", 24, "um2")
     for batch in (1, 4):
         asked = {"folds": "pipelined", "batch": batch, "metric": "seconds"}
         before = share("opt-350m", 512, array, **asked)
@@ -107,7 +107,9 @@ def test_the_rule_is_the_minimum_of_its_own_model():
     found = best_split(["opt-6.7b"], 2048, "cloud").set_index("mode")
     x = np.linspace(0.001, 0.999, 9999)
     before = share("opt-6.7b", 2048, "cloud")
-    full = replace(SystolicArray(256, 256), cols=int(256 * pe_area("int8", "os", 32) / pe_area("ternary", "os", 24)))
+    full = replace(
+        SystolicArray(256, 256), cols=int(256 * pe_area("int8", "os", 32, "um2") / pe_area("ternary", "os", 24, "um2"))
+    )
     p, a = share("opt-6.7b", 2048, full).projection, before.attention
     total = before.projection + before.attention
     for mode, cost in (("in sequence", p / x + a / (1 - x)), ("overlapped", np.maximum(p / x, a / (1 - x)))):

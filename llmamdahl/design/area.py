@@ -1,7 +1,7 @@
 """S_partial of narrower weights: PEs of equal area, bits through a memory, and the best split of the silicon.
 
 The paper sweeps S_partial. Here it follows from three things: how many more PEs fit into an area if weights are narrow
-(`silicon.pes`), how many fewer bits come through the memory (`roofline`), and what fill and skew leave of both
+(`silicon.elements`), how many fewer bits come through the memory (`roofline`), and what fill and skew leave of both
 (`systolic`).
 """
 
@@ -22,7 +22,7 @@ from llmamdahl.hardware import Dataflow, SystolicArray, find_array
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.question import Settings, reject_batch
 from llmamdahl.roofline import BYTE
-from llmamdahl.silicon.pes import WEIGHT_BITS, pe_area
+from llmamdahl.silicon.elements import WEIGHT_BITS, pe_area
 from llmamdahl.workload import Part, decode_step
 
 WEIGHTS = ("int8", "int4", "ternary", "binary")
@@ -73,7 +73,7 @@ def equal_area(array: str | SystolicArray, weights: str, longest: int) -> list[S
         An unknown array, weights or dataflow.
 
     >>> max(shape.rows * shape.cols for shape in equal_area("edge", "ternary", 4096)) / 32**2
-    3.087890625
+    2.966796875
     """
     design = find_array(array)
     edge, bits = 8 * (design.rows + design.cols), WEIGHT_BITS[one_of("weights", weights, WEIGHTS)]
@@ -87,9 +87,9 @@ def equal_area(array: str | SystolicArray, weights: str, longest: int) -> list[S
 
 
 def _pe_area(weights: str, dataflow: Dataflow | str, rows: int, longest: int) -> float:
-    """Transistors of a PE whose accumulator is as wide as its sums need."""
+    """Area of a PE whose accumulator is as wide as its sums need: of library cells, whose flip-flops are not small."""
     sums = longest if dataflow == Dataflow.OS else rows
-    return pe_area(weights, str(dataflow), accumulator_bits(weights, sums))
+    return pe_area(weights, str(dataflow), accumulator_bits(weights, sums), unit="um2")
 
 
 def narrow_weights(
