@@ -255,9 +255,13 @@ class Question:
         )
 
     def add(self, costs: Costs, precision: Precision, context_length: int) -> None:
-        """Add all MatMuls of a decode step, or of a prefill."""
+        """Add all MatMuls of a decode step, or of a prefill; those that differ in m alone at once."""
+        alike: dict[tuple[str, int, int], list[MatMul]] = {}
         for matmul in self.matmuls(context_length):
-            self.add_matmul(costs, precision, matmul)
+            alike.setdefault((matmul.name, matmul.n, matmul.k), []).append(matmul)
+        for each in alike.values():
+            for matmul in each if len(each) < 4 else [_stacked(each)]:  # fewer are faster one by one
+                self.add_matmul(costs, precision, matmul)
 
     def add_matmul(self, costs: Costs, precision: Precision, matmul: MatMul) -> None:
         """Add a MatMul, or several: n or k can be an array of sizes."""
@@ -275,7 +279,7 @@ class Question:
         assert isinstance(self.hardware, SystolicArray)
         m, n, k = matmul.m, matmul.n, matmul.k
         cost = getattr(gemm_cost(m, n, k, self.hardware, counting=self.counting, folds=self.folds), self.metric)
-        if isinstance(cost, np.ndarray) and int(cost.max()) * matmul.count > INT64_MAX:
+        if isinstance(cost, np.ndarray) and int(cost.max()) * np.max(matmul.count) > INT64_MAX:
             cost = cost.astype(object)  # Python's ints, which cannot overflow
         return cost * matmul.count
 
@@ -361,6 +365,12 @@ def sized(matmul: MatMul, lengths: ArrayLike) -> MatMul:
     except OverflowError:
         raise CountOverflowError("context_length: above 2**63 - 1") from None
     return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
+
+
+def _stacked(matmuls: list[MatMul]) -> MatMul:
+    """MatMuls that differ in m, as experts with other numbers of tokens do, as one with arrays."""
+    fields = {name: np.array([getattr(each, name) for each in matmuls]) for name in ("m", "count", "distinct")}
+    return replace(matmuls[0], **fields)  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
 
 
 def total_of(values: ArrayLike) -> float:
