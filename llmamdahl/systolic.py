@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -209,20 +209,25 @@ def _array_counts(
 
     Counts that do not fit into int64 are rejected, never wrapped.
     """
-    # Every count grows with every dimension, so the largest dimensions bound all of them.
-    largest = [int(np.max(dim, initial=1)) for dim in dims]
-    bounds = (_counts(largest, each.rows, each.cols, each.dataflow, counting, folds) for each in designs)
-    # Reported cycles are one more before the 1 is subtracted.
-    fits = all(max(bound[0] + 1, sum(bound[1:])) <= INT64_MAX for bound in bounds)
-    kind = np.int64 if fits else object  # Python's ints cannot overflow, and the counts may still fit
-    exact = [np.asarray(dim, kind) for dim in dims]
-    shape = np.broadcast_shapes(*map(np.shape, dims), (len(designs),))
     # Designs of one dataflow at a time: `places` are theirs on the last axis.
     flows = np.array([each.dataflow for each in designs])
     places = [np.flatnonzero(flows == dataflow) for dataflow in dict.fromkeys(flows.tolist())]
+    sides = [[[getattr(designs[place], side) for place in those] for side in ("rows", "cols")] for those in places]
+    # Every count grows with every dimension, so the largest dimensions bound all of them, here in floats.
+    largest: Any = [float(np.max(dim, initial=1)) for dim in dims]
+    fits = True
+    for those, (rows, cols) in zip(places, sides, strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            rough = _counts(
+                largest, np.array(rows, float), np.array(cols, float), flows[those[0]].item(), counting, folds
+            )
+            fits &= bool(np.max(rough[0] + rough[1] + rough[2] + rough[3]) < 2**62)
+    kind = np.int64 if fits else object  # Python's ints cannot overflow, and the counts may still fit
+    exact = [np.asarray(dim, kind) for dim in dims]
+    shape = np.broadcast_shapes(*map(np.shape, dims), (len(designs),))
     groups = []
-    for those in places:
-        r, c = (np.array([getattr(designs[place], side) for place in those], kind) for side in ("rows", "cols"))
+    for those, (rows, cols) in zip(places, sides, strict=True):
+        r, c = np.array(rows, kind), np.array(cols, kind)
         here = [dim[..., those] if dim.shape[-1:] == (len(designs),) and len(places) > 1 else dim for dim in exact]
         found = _counts(here, r, c, flows[those[0]].item(), counting, folds)
         wide = *shape[:-1], len(those)
