@@ -103,6 +103,24 @@ def test_the_best_split_is_the_best_of_all(dram):
             assert found.loc[(batch, mode)].total_speedup == pytest.approx(speedup)
 
 
+def test_a_given_split_is_no_better_than_the_best():
+    best = best_split(["opt-350m"], 512, "edge").set_index("mode")
+    for x in (0.01, 0.3, 0.5, 0.99):
+        given = best_split(["opt-350m"], 512, "edge", x=x).set_index("mode")
+        assert (given.total_speedup <= best.total_speedup).all()
+        assert (given.x - x).abs().max() <= 1 / 32
+    again = best_split(["opt-350m"], 512, "edge", x=float(best.x["overlapped"])).set_index("mode")
+    assert again.total_speedup["overlapped"] == best.total_speedup["overlapped"]
+
+
+def test_more_area_is_never_slower():
+    found = [
+        narrow_weights("opt-350m", 512, EDGE, [50], weights=["ternary"], batch=64, area=area) for area in (0.5, 1, 2)
+    ]
+    speedups = [frame.set_index("pes").partial_speedup["equal area"] for frame in found]
+    assert speedups == sorted(speedups) and speedups[0] < speedups[1]
+
+
 def test_the_rule_is_the_minimum_of_its_own_model():
     found = best_split(["opt-6.7b"], 2048, "cloud").set_index("mode")
     x = np.linspace(0.001, 0.999, 9999)
@@ -138,6 +156,11 @@ def test_figures_of_area():
         (lambda: best_split(["gpt2"], 128, SystolicArray(4, 1)), "array: 4x1 has one column"),
         (lambda: best_split(["gpt2"], 128, "edge", weights="int2"), "weights: 'int2' is unknown"),
         (lambda: best_split(["gpt2"], 128, "edge", batch=2), "batch: 2 is given"),
+        (lambda: best_split(["gpt2"], 128, "edge", x=1), "x: 1 is not a share of the area between 0 and 1"),
+        (lambda: best_split(["gpt2"], 128, "edge", x=-0.1), "x: -0.1 is not a share"),
+        (lambda: best_split(["gpt2"], 128, "edge", x="half"), "x: 'half' is not a share"),
+        (lambda: narrow_weights("gpt2", 128, EDGE, [1], area=0), "area: 0 is not a number above 0"),
+        (lambda: equal_area("edge", "ternary", 64, area=-1), "area: -1 is not a number above 0"),
     ],
 )
 def test_bad_input_is_named(question, message):

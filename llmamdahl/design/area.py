@@ -53,7 +53,7 @@ def accumulator_bits(weights: str, longest: int) -> int:
     raise InputError(f"longest: sums of {longest} products need more than 32 bits; use fewer")
 
 
-def equal_area(array: str | SystolicArray, weights: str, longest: int) -> list[SystolicArray]:
+def equal_area(array: str | SystolicArray, weights: str, longest: int, *, area: float = 1) -> list[SystolicArray]:
     """The shapes of an array with PEs for these weights that take at most the area of an INT8 `array`.
 
     For each number of rows as many columns as the area allows, in both dataflows. Accumulators are as wide as they must
@@ -66,21 +66,24 @@ def equal_area(array: str | SystolicArray, weights: str, longest: int) -> list[S
     ----------
     longest
         The largest k of the MatMuls.
+    area
+        The area to fill, in those of the PEs of `array`.
 
     Raises
     ------
     InputError
-        An unknown array, weights or dataflow.
+        An unknown array, weights or dataflow; an area that is not a number above 0.
 
     >>> max(shape.rows * shape.cols for shape in equal_area("edge", "ternary", 4096)) / 32**2
     2.966796875
     """
     design = find_array(array)
     edge, bits = 8 * (design.rows + design.cols), WEIGHT_BITS[one_of("weights", weights, WEIGHTS)]
-    area = design.rows * design.cols * _pe_area("int8", design.dataflow, design.rows, longest)
+    um2 = _above_0("area", area) * design.rows * design.cols
+    um2 *= _pe_area("int8", design.dataflow, design.rows, longest)
     found = []
     for dataflow, rows in product(FLOWS, range(1, edge // 8 + 1)):
-        number = int(area / _pe_area(weights, dataflow, rows, longest))
+        number = int(um2 / _pe_area(weights, dataflow, rows, longest))
         if cols := int(min(number // rows, (edge - 8 * rows) // bits)):
             found.append(replace(design, rows=rows, cols=cols, dataflow=dataflow, name=""))
     return found
@@ -99,6 +102,7 @@ def narrow_weights(
     bandwidths: Iterable[float],
     *,
     weights: Iterable[str] = WEIGHTS,
+    area: float = 1,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """S_partial and S_total of narrower weights against the bandwidth of the DRAM, with INT8 PEs and with narrow ones.
@@ -115,6 +119,8 @@ def narrow_weights(
         GB/s of the DRAM.
     weights
         `int8` (for another shape of array alone), `int4`, `ternary`, `binary`.
+    area
+        Of the narrow array, in those of `array`.
 
     Returns
     -------
@@ -146,14 +152,14 @@ def narrow_weights(
     asked: Settings = {**settings, "metric": "seconds"}
     before_bits = (settings.get("baseline") or BYTE).over(BYTE)
     rows = []
-    for bandwidth in [_bandwidth(value) for value in listed("bandwidths", bandwidths)]:
+    for bandwidth in [_above_0("bandwidths", value) for value in listed("bandwidths", bandwidths)]:
         here = replace(design, dram_gb_s=bandwidth)
         before = share(decoder, context_length, here, **asked)
         total = before.projection / before.fraction
         for kind in [one_of("weights", kind, WEIGHTS) for kind in listed("weights", weights)]:
             bits = WEIGHT_BITS[kind]
             after: Settings = {**asked, "baseline": replace(before_bits, weights=bits)}
-            shapes = equal_area(here, kind, longest)
+            shapes = equal_area(here, kind, longest, area=area)
             for pes, places in (("same", [here]), ("equal area", shapes)):
                 cost = sweep([decoder], [context_length], places, **after).projection.to_numpy()
                 # of equally fast shapes (where memory decides) the one with the fewest bits at its edges
@@ -187,6 +193,7 @@ def best_split(
     *,
     batches: Iterable[int] = (1,),
     weights: str = "ternary",
+    x: float | None = None,
     **settings: Unpack[Settings],
 ) -> pd.DataFrame:
     """How to divide an area between narrow PEs for projections and INT8 PEs for attention (Hill and Marty, 2008).
@@ -203,6 +210,8 @@ def best_split(
         cycles.
     array
         The INT8 array that does everything in the baseline.
+    x
+        The share of the area that goes to projections, to the nearest column; None for the best one.
 
     Returns
     -------
@@ -214,13 +223,15 @@ def best_split(
     Raises
     ------
     InputError
-        As `analysis.share`; an array with a single column, which cannot be divided.
+        As `analysis.share`; an array with a single column, which cannot be divided; an x outside (0, 1).
     """
     reject_batch(settings)
     design = find_array(array)
     kind = one_of("weights", weights, WEIGHTS)
     if design.cols < 2:
         raise InputError(f"array: {design.label} has one column, and cannot be divided")
+    if x is not None and not 0 < (real_number(x) or 0) < 1:
+        raise InputError(f"x: {shown(x)} is not a share of the area between 0 and 1; at 0 and 1 one part has no array")
     wide = (settings.get("baseline") or BYTE).over(BYTE)
     tables = []
     for model, batch in product(listed("models", models), listed("batches", batches)):
@@ -244,7 +255,9 @@ def best_split(
             ),
         }
         for mode, cost in busy.items():
-            best, total = int(cost.argmin()), before.projection / before.fraction
+            total, best = before.projection / before.fraction, int(cost.argmin())
+            if x is not None:
+                best = min(max(round(x * design.cols), 1), design.cols - 1) - 1
             # speeds in proportion to area: p / x + a / (1 - x) is least at x = sqrt(p) / (sqrt(p) + sqrt(a)), and the
             # larger of p / x and a / (1 - x) where they are equal
             p, a = projection[-1], before.attention + rest
@@ -306,8 +319,8 @@ def _longest(model: Decoder, context_length: int) -> int:
     return max(mm.k for mm in decode_step(model, context_length) if mm.part is Part.PROJECTION)
 
 
-def _bandwidth(value: object) -> float:
+def _above_0(name: str, value: object) -> float:
     number = real_number(value)
     if number is None or number <= 0:
-        raise InputError(f"bandwidths: {shown(value)} is not a number above 0")
+        raise InputError(f"{name}: {shown(value)} is not a number above 0")
     return number

@@ -21,6 +21,7 @@ from llmamdahl.plots import (
     fraction_label,
     grid,
     handles_of,
+    label_decades,
     model_label,
 )
 
@@ -144,6 +145,7 @@ def narrow_lines(frame: pd.DataFrame, title: str) -> Figure:
                     dots = line[line.regime == regime]
                     axis.plot(dots.bandwidth, dots[value], marker, color=colour, markersize=5)
             axis.set_xscale("log")
+            label_decades(axis.xaxis, "125")
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.3)
