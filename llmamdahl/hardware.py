@@ -102,9 +102,7 @@ class SystolicArray:
         object.__setattr__(self, "dataflow", Dataflow(one_of("dataflow", self.dataflow, tuple(Dataflow))))
         instance("name", self.name, str)
         if self.dram_gb_s is not None and self.clock_mhz is None:
-            raise InputError(
-                f"clock_mhz: missing; a dram_gb_s of {self.dram_gb_s:g} needs one, to compare cycles with bytes"
-            )
+            raise InputError(f"clock_mhz: missing; a dram_gb_s of {self.dram_gb_s:g} needs one, as cycles take time")
 
     @property
     def label(self) -> str:

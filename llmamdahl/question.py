@@ -194,10 +194,9 @@ class Question:
         instance("refetches", self.refetches, bool)
         of_arrays = {"counting": "reported", "folds": "serial", "refetches": False}
         for name, usual in of_arrays.items():
-            if getattr(self, name) != usual and not isinstance(self.hardware, SystolicArray):
-                raise InputError(
-                    f"{name}: {getattr(self, name)!r} is given, but {self.label} is not an array; leave it out"
-                )
+            given = getattr(self, name)
+            if given != usual and not isinstance(self.hardware, SystolicArray):
+                raise InputError(f"{name}: {given!r} is given, but {self.label} is not an array; leave it out")
 
     @property
     def label(self) -> str:
