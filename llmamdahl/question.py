@@ -264,10 +264,12 @@ class Question:
 
     def add_matmul(self, costs: Costs, precision: Precision, matmul: MatMul) -> None:
         """Add a MatMul, or several: n or k can be an array of sizes."""
-        costs.parts[matmul.part] += total_of(self.cost(matmul, precision))
-        if self.metric == "seconds":
-            arithmetic, memory = self.seconds(matmul, precision)
-            costs.memory_bound[matmul.part] += total_of(np.where(memory >= arithmetic, memory, 0))
+        if self.metric != "seconds":
+            costs.parts[matmul.part] += total_of(self.cost(matmul, precision))
+            return
+        arithmetic, memory = self.seconds(matmul, precision)
+        costs.parts[matmul.part] += total_of(np.maximum(arithmetic, memory))
+        costs.memory_bound[matmul.part] += total_of(np.where(memory >= arithmetic, memory, 0))
 
     def cost(self, matmul: MatMul, precision: Precision) -> Any:
         """Cost of all products of the MatMul: a number, or an array of them if n or k is one."""
