@@ -22,6 +22,7 @@ from llmamdahl.plots import (
     TOTAL,
     colours,
     curves_whole,
+    doubling,
     finish,
     fraction_label,
     grid,
@@ -207,6 +208,28 @@ def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return finish(figure)
+
+
+def third_part_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """Ceilings without the third part (dashed) and with it (solid): one panel a setup, context lengths across.
+
+    `frame` holds rows of `breakdowns.ceilings`, with a column setup.
+    """
+    setups = list(dict.fromkeys(frame.setup))
+    figure, axes = grid(len(setups), (4, 3.4), min(4, len(setups)), sharey=True)
+    styles = {"ceiling": ("--", "projection + attention"), "ceiling_of_three": ("-", "projection + attention + other")}
+    for axis, setup in zip(axes.flat, setups, strict=False):
+        rows = frame[frame.setup == setup].sort_values("context_length")
+        for (name, (dashes, label)), colour in zip(styles.items(), colours(styles).values(), strict=True):
+            axis.plot(rows.context_length, rows[name], dashes, color=colour, marker="o", markersize=4, label=label)
+        doubling(axis, [length for length in rows.context_length if length & (length - 1) == 0], size=7)
+        axis.set(title=setup, yscale="log", xlabel="context length")
+        axis.title.set_size(9)
+        label_decades(axis.yaxis, "235")
+        axis.grid(alpha=0.3, which="both", axis="y")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("ceiling, 1 / (1 - F)")
+    return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=2)
 
 
 def energy_fractions(energies: pd.DataFrame, sweeps: pd.DataFrame, title: str) -> Figure:
