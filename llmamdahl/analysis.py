@@ -6,7 +6,7 @@ Every function takes the same keywords with the same defaults, which are the pap
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, groupby, product
 from typing import Any, Literal, Unpack
@@ -29,6 +29,7 @@ from llmamdahl.question import (
     Share,
     decoders_of,
     labels_of,
+    measured_share,
     metrics_asked,
     places_of,
     reject_batch,
@@ -62,6 +63,7 @@ def share(
     precision: Precision | None = None,
     baseline: Precision | None = None,
     unquantized: bool = False,
+    measured: Mapping[str, float] | None = None,
 ) -> Share:
     """The parts of one decode step (or prefill) of the whole model, F, the ceiling, and S_partial and S_total.
 
@@ -104,6 +106,10 @@ def share(
     unquantized
         False: F = projection / (projection + attention), the paper's. True: the weights that stay in high precision
         (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized).
+    measured
+        Seconds that were timed, instead of computed ones: of `"projection"`, `"attention"` and, to have the rest
+        (norms, activation, residuals, launches) in the whole, `"other"`. `hardware` is then where they were timed: any
+        text, an array, a device or None. It goes with batch and phase, and with no other keyword.
 
     Returns
     -------
@@ -124,7 +130,7 @@ def share(
     ------
     InputError
         An unknown model, hardware, phase, metric or reading; a metric or reading that the hardware does not have; a
-        context length or batch that is not a positive whole number.
+        context length or batch that is not a positive whole number; measured parts that are not seconds > 0.
 
     >>> round(share("opt-350m", 2048, "cloud").fraction, 3)  # Figure 4
     0.371
@@ -137,12 +143,21 @@ def share(
     >>> found = share("llama-7b", 2048, "A100 80GB", precision=Precision(weights=2, activations=8))
     >>> round(found.fraction, 3), round(found.partial_speedup, 2), round(found.total_speedup, 2), found.bound
     (0.923, 7.98, 5.2, {'projection': 'memory', 'attention': 'memory'})
+    >>> seconds = {"projection": 467e-6, "attention": 20e-6, "other": 8e-6}
+    >>> found = share("llama-3.1-8b", 2048, "RTX 4090", measured=seconds)
+    >>> round(found.fraction, 3), round(found.ceiling, 1), found.whole
+    (0.943, 17.7, 'projection + attention + other')
     """
-    case = Question.of(
-        model, hardware, batch=batch, phase=phase, heads=heads, experts=experts, metric=metric, counting=counting,
-        folds=folds, refetches=refetches, precision=precision, baseline=baseline, unquantized=unquantized,
+    settings = Settings(
+        batch=batch, phase=phase, heads=heads, experts=experts, metric=metric, counting=counting, folds=folds,
+        refetches=refetches, precision=precision, baseline=baseline, unquantized=unquantized,
     )  # fmt: skip
-    return case.share(context_length)
+    if measured is None:
+        return Question.of(model, hardware, **settings).share(context_length)
+    for name, usual in (share.__kwdefaults__ or {}).items():
+        if name not in ("batch", "phase", "measured") and settings.get(name) != usual:
+            raise InputError(f"{name}: {shown(settings.get(name))} is given, but the parts are measured; leave it out")
+    return measured_share(model, context_length, hardware, measured, batch, phase)
 
 
 def crossover_context_length(

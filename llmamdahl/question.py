@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl import amdahl
-from llmamdahl.errors import INT64_MAX, CountOverflowError, InputError, instance, listed, one_of, positive_int, shown
+from llmamdahl.errors import (
+    INT64_MAX,
+    CountOverflowError,
+    InputError,
+    instance,
+    listed,
+    one_of,
+    positive_int,
+    real_number,
+    shown,
+)
 from llmamdahl.hardware import Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.roofline import (
@@ -93,7 +103,9 @@ class Share:
     attention: float
     unquantized: float
     whole: str
-    """The parts that F is a share of: `projection + attention`, or also `+ unquantized` (LM head, router)."""
+    """The parts that F is a share of: `projection + attention`, or also `+ unquantized` (LM head, router) or, where the
+    parts were measured, `+ other`.
+    """
     fraction: float
     """F = projection / whole."""
     ceiling: float
@@ -116,6 +128,8 @@ class Share:
     """Of an array whose cycles are turned into seconds."""
     dram_gb_s: float | None = None
     """Bandwidth of an array's DRAM; None if it is never waited for."""
+    other: float = 0.0
+    """Measured seconds of all else (norms, activation, residuals, launches); 0 if they are not in the whole."""
 
     @property
     def readings(self) -> str:
@@ -130,7 +144,7 @@ class Share:
 
     def row(self) -> dict[str, str | float]:
         """A row as `sweep` has it."""
-        names = [*COLUMNS[:-1], *(["unquantized"] if "unquantized" in self.whole else []), "fraction"]
+        names = [*COLUMNS[:-1], *(name for name in ("unquantized", "other") if name in self.whole), "fraction"]
         names += ["partial_speedup", "total_speedup"] if self.precision else []
         return {name: getattr(self, "hardware" if name == "array" else name) for name in names}
 
@@ -343,6 +357,31 @@ class Question:
             return gain([1.0], [1.0])
         after, parts = costs(self.precision), whole(self.unquantized)
         return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
+
+
+def measured_share(
+    model: str | Decoder, context_length: int, where: object, measured: Mapping[str, float], batch: int, phase: Phase
+) -> Share:
+    """`analysis.share` of parts that were timed."""
+    instance("measured", measured, Mapping)
+    names = [name for name in ("projection", "attention", "other") if name in measured]
+    if names[:2] != ["projection", "attention"] or len(names) < len(measured):
+        keys = ", ".join(map(shown, measured)) or "nothing"
+        raise InputError(f"measured: {keys} given; it takes projection, attention and, if it was timed, other")
+    for name in names:
+        if (real_number(measured[name]) or 0) <= 0:
+            raise InputError(f"measured: {name}: {shown(measured[name])} is not a number of seconds > 0")
+    if not isinstance(where, str | Hardware | None):
+        raise InputError(f"hardware: {shown(where)} is not the name of what the parts were timed on")
+    projection, *rest = (float(measured[name]) for name in names)
+    fraction = projection / (projection + sum(rest))
+    length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
+    return Share(
+        find_model(model).name, length, batch, one_of("phase", phase, get_args(Phase)), "per_head",
+        hardware=where if isinstance(where, str) else where.label if where else "", dataflow="", metric="seconds",
+        projection=projection, attention=rest[0], unquantized=0.0, other=sum(rest[1:]), whole=" + ".join(names),
+        fraction=fraction, ceiling=float(amdahl.ceiling(fraction)),
+    )  # fmt: skip
 
 
 class Costs:

@@ -7,7 +7,7 @@ import pytest
 
 from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, sweep
-from llmamdahl.design.figures import fraction_by_size_lines
+from llmamdahl.design.figures import crossover_dots, fraction_by_size_lines, zoo_dots
 from llmamdahl.design.shapes import fraction_by_array_size
 from llmamdahl.device import recorded
 from llmamdahl.errors import InputError
@@ -38,6 +38,7 @@ BOTH, ALL = "projection + attention", "projection + attention + unquantized"
     [
         (PARTS, BOTH),
         (PARTS | {"unquantized": [0.0, 2.0]}, ALL),
+        (PARTS | {"other": [0.5, 2.0]}, "projection + attention + other"),
         ({f"{part}_us": times for part, times in PARTS.items()}, BOTH),
         (PARTS | {"whole": ["the decoder block"] * 2}, "the decoder block"),
     ],
@@ -79,7 +80,7 @@ def test_every_axis_of_f_names_the_whole():
     assert plots.heat_maps(frame, "").axes[-1].get_ylabel() == FRACTION
     assert plots.fraction_lines(cycles.assign(source="edge"), "").axes[0].get_ylabel() == FRACTION
     read = cycles.assign(reading="the paper's")
-    assert plots.zoo_dots(read, "").axes[0].get_xlabel() == FRACTION.replace(" / ", " /\n")
+    assert zoo_dots(read, "").axes[0].get_xlabel() == FRACTION.replace(" / ", " /\n")
     assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION
     by_size = fraction_by_array_size("gpt2", 128, [8, 16])
     assert fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
@@ -95,7 +96,7 @@ def test_every_axis_of_f_names_the_whole():
 def test_fractions_without_a_whole_are_not_drawn():
     frame = sweep(["gpt2"], [128, 256], [EDGE_TPU]).query("metric == 'cycles'").drop(columns="attention")
     frame = frame.assign(reading="the paper's")
-    for draw in (plots.heat_maps, plots.zoo_dots, plots.fraction_by_reading):
+    for draw in (plots.heat_maps, zoo_dots, plots.fraction_by_reading):
         with pytest.raises(InputError, match="frame: it does not name the whole"):
             draw(frame, "")
 
@@ -218,7 +219,7 @@ def heights(axis, label):
 
 def test_a_dot_for_each_crossover_and_a_line_above_for_none():
     frame = under_readings(lambda settings: crossovers(["gpt2", "opt-66b"], ARRAYS, **settings))
-    figure = plots.crossover_dots(frame, "F = 1/2")
+    figure = crossover_dots(frame, "F = 1/2")
     assert [axis.get_title() for axis in figure.axes] == ["cloud array", "edge array"]
     for axis, array in zip(figure.axes, ["cloud", "edge"], strict=True):
         for reading in READINGS:
@@ -227,7 +228,7 @@ def test_a_dot_for_each_crossover_and_a_line_above_for_none():
         assert axis.get_ylim()[1] > frame.context_length.max()
         assert not texts(axis)
     never = frame.context_length.where(~((frame.array == "edge") & (frame.model == "gpt2")))
-    figure = plots.crossover_dots(frame.assign(context_length=never), "F = 1/2")
+    figure = crossover_dots(frame.assign(context_length=never), "F = 1/2")
     assert [texts(axis) for axis in figure.axes] == [["never"], ["never"]]
     assert heights(figure.axes[1], "serial")[0] > 2 * never.max()
 
@@ -247,7 +248,7 @@ def test_a_panel_for_each_reading_and_array():
 
 def test_the_zoo_has_a_panel_for_each_reading():
     frame = under_readings(lambda settings: sweep(["opt-66b", "gpt2"], [128, 256], [CLOUD_TPU], **settings))
-    figure = plots.zoo_dots(frame, "zoo")
+    figure = zoo_dots(frame, "zoo")
     assert [axis.get_title() for axis in figure.axes] == [*READINGS]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["GPT 125M", "OPT 66B"]
     for axis, reading in zip(figure.axes, READINGS, strict=True):

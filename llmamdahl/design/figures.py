@@ -1,4 +1,4 @@
-"""Figures of shapes and bits: DataFrame in, Figure out; `plots.save` writes them."""
+"""Figures of many models, of crossovers, shapes and bits: DataFrame in, Figure out; `plots.save` writes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
@@ -27,6 +28,62 @@ from llmamdahl.plots import (
 
 REGIMES = {"memory": "s", "array": "o", "overhead": "^"}
 """The marker of each regime of `area.narrow_weights`."""
+
+
+def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
+    """The context length at which attention overtakes: one panel an array, one column of dots a model, a dot a reading.
+
+    A dash marks the longest context the model was trained for, a dot above the line a model whose attention never
+    overtakes. `frame` holds rows of `crossovers` of one dataflow, and the reading of each.
+    """
+    arrays, models = (list(dict.fromkeys(frame[name])) for name in ("array", "model"))
+    palette = colours(frame.reading)
+    longest = frame.drop_duplicates("model").max_position
+    shift = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
+    highest = float(frame[["context_length", "max_position"]].max().max())
+    figure, axes = grid(len(arrays), (max(7, 2 + 1.2 * len(models)), 3.8), sharex=True, sharey=True)
+    for axis, array in zip(axes.flat, arrays, strict=True):
+        for (reading, colour), marker in zip(palette.items(), "osD^vX*P", strict=False):
+            dots = frame[(frame.array == array) & (frame.reading == reading)]
+            at = [models.index(model) + shift[reading] for model in dots.model]
+            lengths = dots.context_length.astype(float).fillna(4 * highest)
+            axis.plot(at, lengths, color=colour, marker=marker, linestyle="", label=reading)
+        axis.hlines(longest, np.arange(len(models)) - 0.45, np.arange(len(models)) + 0.45, "black")
+        if frame.context_length.isna().any():
+            axis.axhline(2 * highest, color="black", linewidth=0.8)
+            axis.text(-0.45, 2.2 * highest, "never", size=8)
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_xticks(range(len(models)), [model_label(model) for model in models])
+        axis.set(title=f"{array} array", ylabel="context length where F = 1/2")
+        axis.grid(alpha=0.3, axis="y")
+        sns.despine(ax=axis)
+    handles = [*handles_of(axes), Line2D([], [], color="black", label="longest context trained for")]
+    return finish(figure, title, handles, loc="outside lower center", ncols=3)
+
+
+def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
+    """F of many models, one row of dots each, sorted by F at the longest context length; one panel a reading.
+
+    The first reading sorts. `frame` holds rows of `sweep` of one array and dataflow, and the reading of each.
+    """
+    readings, lengths = list(dict.fromkeys(frame.reading)), colours(sorted(frame.context_length.unique()))
+    last = frame[(frame.reading == readings[0]) & (frame.context_length == max(lengths))]
+    models = last.sort_values("fraction").model.tolist()
+    size = (2.5, 1.2 + 0.2 * len(models))
+    figure, axes = grid(len(readings), size, len(readings), margin=2, sharey=True)
+    for axis, reading in zip(axes.flat, readings, strict=True):
+        axis.axvline(0.5, color="black", linestyle=":", linewidth=1)
+        for (length, colour), marker in zip(lengths.items(), "osD^vX", strict=False):
+            dots = frame[(frame.reading == reading) & (frame.context_length == length)].set_index("model")
+            where = dots.fraction.loc[models], range(len(models))
+            axis.scatter(*where, s=18, label=f"l = {length}", color=colour, marker=marker)
+        axis.set_yticks(range(len(models)), [model_label(model) for model in models], size=8)
+        axis.set(xlim=(0, 1.03), ylim=(-1, len(models)))
+        axis.set_title(reading, size=10)
+        axis.set_xlabel(fraction_label(frame).replace(" / ", " /\n"), size=8)
+        axis.grid(alpha=0.3)
+    return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(lengths))
 
 
 def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") -> Figure:
