@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import pandas as pd
 
 from llmamdahl import amdahl
+from llmamdahl.errors import one_of
 from llmamdahl.tables import DATA, Row, read_rows, require_value
 
 MEASURED = DATA / "measured"
@@ -78,6 +80,15 @@ repetitions
 p10_us, median_us, p90_us
     Microseconds for one block, over the passes.
 """
+
+Whole: TypeAlias = Literal["block", "parts", "two parts"]
+
+WHOLES = {
+    "block": "block: projection + attention + other",
+    "parts": "sum of the parts timed alone: projection + attention + other",
+    "two parts": "sum of two parts timed alone: projection + attention",
+}
+"""What F of `predictions` is a share of."""
 
 GPU = "a GPU is recorded"
 NO_GPU = "no GPU is recorded; `make measure DEVICE=cuda` on a machine that has one adds its file to data/measured/"
@@ -188,12 +199,32 @@ def sums(timings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).dropna()
 
 
-def predictions(timings: pd.DataFrame) -> pd.DataFrame:
+def parts(timings: pd.DataFrame) -> pd.DataFrame:
+    """The three parts of each block, timed alone, before any replacement.
+
+    Returns
+    -------
+    DataFrame
+        `CASE`, attention (one of `FORMS`), projection_us, attention_us, other_us (medians).
+    """
+    other = timings[(timings.part == "other") & (timings.weights == timings.dtype)]
+    rest = other[[*CASE, "median_us"]].rename(columns={"median_us": "other_us"})
+    two = fractions(timings)[[*CASE, "attention", "projection_us", "attention_us"]]
+    return two.merge(rest, on=CASE, validate="many_to_one")
+
+
+def predictions(timings: pd.DataFrame, whole: Whole = "block") -> pd.DataFrame:
     """A test of Amdahl's law: S_total predicted by Equation (5) from the parts, next to S_total of the whole block.
 
-    F is the projections' share of the block's latency before the change, at most 1: alone they can take longer than the
-    block. S_partial is the speedup of the projections timed alone. The measured S_total compares the block with and
-    without the replacement. Nothing is fitted.
+    S_partial is the speedup of the projections timed alone. The measured S_total compares the block with and without
+    the replacement. Nothing is fitted.
+
+    Parameters
+    ----------
+    whole
+        What F, the projections' share before the change, is a share of. `"block"`: the block's latency; F is at most 1,
+        though alone the projections can take longer than the block. `"parts"`: the sum of the three parts, timed alone
+        like the projections. `"two parts"`: of projections and attention, as the paper's F.
 
     Returns
     -------
@@ -201,21 +232,30 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
         `CASE`, attention, weights, whole, fraction, partial_speedup, ceiling, predicted, measured, error (predicted /
         measured - 1), spread (half the distance between the lowest and highest S_total that 10th and 90th percentiles
         give, over measured), surplus (block / sum of its parts timed alone - 1, before the change).
+
+    Raises
+    ------
+    InputError
+        Another `whole`.
     """
+    one_of("whole", whole, tuple(WHOLES))
     # one row per block, with the percentiles of its projections alone (`_alone`)
-    whole, alone = (timings[timings.part == part] for part in ("block", "projection"))
+    blocks, alone = (timings[timings.part == part] for part in ("block", "projection"))
     kept = ["weights", "p10_us", "median_us", "p90_us"]
     alone = alone[[*CASE, *kept]]
-    both = whole[[*CASE, "attention", *kept]].merge(alone, on=[*CASE, "weights"], suffixes=("", "_alone"))
+    both = blocks[[*CASE, "attention", *kept]].merge(alone, on=[*CASE, "weights"], suffixes=("", "_alone"))
     # each replacement is paired with the same case before it (`_before`)
     as_is = both.weights == both.dtype
     pairs = both[~as_is].merge(both[as_is].drop(columns="weights"), on=[*CASE, "attention"], suffixes=("", "_before"))
-    fraction = (pairs.median_us_alone_before / pairs.median_us_before).clip(upper=1)
+    pairs = pairs.merge(parts(timings), on=[*CASE, "attention"], how="left", validate="many_to_one")
+    two = pairs.projection_us + pairs.attention_us
+    shared = {"block": pairs.median_us_before, "parts": two + pairs.other_us, "two parts": two}[whole]
+    fraction = (pairs.median_us_alone_before / shared).clip(upper=1)
     partial = pairs.median_us_alone_before / pairs.median_us_alone
     measured = pairs.median_us_before / pairs.median_us
     predicted = amdahl.total_speedup(fraction.to_numpy(), partial.to_numpy())
-    table = pairs[[*CASE, "attention", "weights"]].assign(
-        whole="block: projection + attention + other",
+    return pairs[[*CASE, "attention", "weights"]].assign(
+        whole=WHOLES[whole],
         fraction=fraction,
         partial_speedup=partial,
         ceiling=amdahl.ceiling(fraction.to_numpy()),
@@ -223,10 +263,8 @@ def predictions(timings: pd.DataFrame) -> pd.DataFrame:
         measured=measured,
         error=predicted / measured - 1,
         spread=(pairs.p90_us_before / pairs.p10_us - pairs.p10_us_before / pairs.p90_us) / 2 / measured,
+        surplus=pairs.median_us_before / (two + pairs.other_us) - 1,
     )
-    whole = sums(timings)
-    surplus = whole[[*CASE, "attention"]].assign(surplus=1 / whole.ratio - 1)
-    return table.merge(surplus, on=[*CASE, "attention"], how="left", validate="many_to_one")
 
 
 def from_bytes(timings: pd.DataFrame) -> pd.DataFrame:
@@ -286,6 +324,24 @@ def law_summary(predicted: pd.DataFrame) -> pd.DataFrame:
         spread=("spread", "median"),
         above_ceiling=("above", "sum"),
     ).reset_index()
+
+
+def kernels_and_bytes(timings: pd.DataFrame) -> pd.DataFrame:
+    """How well each source of F and S_partial predicts whole blocks: timed kernels, for each of `WHOLES`, and bytes.
+
+    Returns
+    -------
+    DataFrame
+        prediction (`kernels` or `bytes`), whole, device, dtype, launch, attention, weights, cases, median_error and
+        within_10_percent as in `law_summary`; a row of each prediction for each replacement.
+    """
+    sources = [("kernels", predictions(timings, whole)) for whole in get_args(Whole)]
+    sources.append(("bytes", from_bytes(timings)))
+    kept = ["device", "dtype", "launch", "attention", "weights", "cases", "median_error", "within_10_percent"]
+    tables = [
+        law_summary(table)[kept].assign(prediction=name, whole=str(table.whole.iloc[0])) for name, table in sources
+    ]
+    return pd.concat(tables, ignore_index=True)[["prediction", "whole", *kept]]
 
 
 def against_bandwidth(timings: pd.DataFrame) -> pd.DataFrame:
