@@ -12,18 +12,21 @@ from llmamdahl.device.recorded import (
     NO_GPU,
     TOLERANCE,
     VERSION,
+    WHOLES,
     against_bandwidth,
     fractions,
     from_bytes,
     gpus,
+    kernels_and_bytes,
     law_summary,
+    parts,
     predictions,
     read,
     read_rows_of,
     setups,
     sums,
 )
-from llmamdahl.errors import TableError
+from llmamdahl.errors import InputError, TableError
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, model_names
 from llmamdahl.tables import write_rows
 
@@ -94,6 +97,33 @@ def test_where_the_law_does_not_hold_the_error_is_not_zero():
     table = predictions(timings)
     assert table.error.tolist() == pytest.approx([100 / 55 / 4 - 1] * 2)
     assert law_summary(table).above_ceiling.tolist() == [1, 1]
+
+
+def test_f_of_three_wholes_by_hand():
+    """Projections 60, attention 30, other 10; the block takes 20 more than its parts, and 65 after."""
+    timings = made_up()
+    timings.loc[(timings.weights != "int8") & (timings.part == "block"), "median_us"] = 120.0
+    timings.loc[(timings.weights == "int8") & (timings.part == "block"), "median_us"] = 65.0
+    three = parts(timings)
+    assert three[["projection_us", "attention_us", "other_us"]].to_numpy().tolist() == [[60, 30, 10]] * 2
+    fractions_of = {"block": 60 / 120, "parts": 60 / 100, "two parts": 60 / 90}
+    for whole, fraction in fractions_of.items():
+        table = predictions(timings, whole)
+        assert table.fraction.tolist() == pytest.approx([fraction] * 2)
+        assert table.predicted.tolist() == pytest.approx([1 / (1 - fraction + fraction / 4)] * 2)
+        assert table.surplus.tolist() == pytest.approx([0.2] * 2)
+        assert WHOLES[whole] == table.whole[0]
+    with pytest.raises(InputError, match="whole: 'model'"):
+        predictions(timings, "model")
+
+
+def test_kernels_and_bytes_are_compared_group_by_group():
+    compared = kernels_and_bytes(made_up())
+    assert compared.prediction.tolist() == ["kernels"] * 6 + ["bytes"] * 2
+    errors = compared.median_error.tolist()
+    assert errors[:4] == pytest.approx([0] * 4)  # the block is the sum of its three parts
+    assert errors[4:6] == pytest.approx([2 / (100 / 55) - 1] * 2)  # F = 60 / 90 and S_partial = 4 give 2
+    assert errors[6:] == pytest.approx([1 - 55 / 100] * 2)  # all kilobytes are alike, so bytes predict 1
 
 
 def test_fractions_sums_and_bandwidth():
@@ -187,8 +217,18 @@ def test_the_law_predicts_the_recorded_speedups():
     assert table.error.notna().all()
 
 
+def test_kernels_predict_recorded_blocks_better_than_bytes():
+    # notebook 15
+    table = TIMINGS[TIMINGS.device == "AMD EPYC AVX512"]
+    medians = {whole: round(predictions(table, whole).error.abs().median(), 3) for whole in WHOLES}
+    assert medians == {"block": 0.033, "parts": 0.021, "two parts": 0.027}
+    assert round(from_bytes(table).error.abs().median(), 2) == 0.35
+    missed = kernels_and_bytes(table).query("median_error > 0.1")
+    assert (missed.prediction == "bytes").all() and len(missed) == 11
+
+
 def test_how_the_errors_of_the_law_lie():
-    # the sentences of notebook 04
+    # the sentences of notebook 15
     table = predictions(TIMINGS[TIMINGS.device == "AMD EPYC AVX512"])
     assert len(table) == 1224
     assert round((table.error < 0).mean(), 2) == 0.63

@@ -222,7 +222,8 @@ def third_part_lines(frame: pd.DataFrame, title: str) -> Figure:
         rows = frame[frame.setup == setup].sort_values("context_length")
         for (name, (dashes, label)), colour in zip(styles.items(), colours(styles).values(), strict=True):
             axis.plot(rows.context_length, rows[name], dashes, color=colour, marker="o", markersize=4, label=label)
-        doubling(axis, [length for length in rows.context_length if length & (length - 1) == 0], size=7)
+        lengths = rows.context_length.tolist()
+        doubling(axis, [length for length in lengths if length & (length - 1) == 0] or lengths, size=7)
         axis.set(title=setup, yscale="log", xlabel="context length")
         axis.title.set_size(9)
         label_decades(axis.yaxis, "235")
