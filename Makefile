@@ -15,7 +15,7 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
-.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth synthesize measure bench lint clean
+.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -73,6 +73,10 @@ bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles,
 
 synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys (make extras) into data/hardware/pes.csv
 	@$(PY) -m compendium.synthesize
+
+kernels: $(ENV)  ## cut NVIDIA AIConfigurator's kernel times (PyPI, 82 MB) to data/measured/kernels/
+	@$(PY) -c 'import pyarrow' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check pyarrow
+	@$(PY) -m compendium.kernels
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
