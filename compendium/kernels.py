@@ -1,7 +1,7 @@
 """`make kernels`: NVIDIA AIConfigurator's kernel times, cut to the shapes of eight models (`data/measured/kernels/`).
 
-The wheel of `aiconfigurator-core` on PyPI (Apache-2.0) holds the database as Parquet files; it is read as an archive, and
-nothing of it is installed or run.
+The wheel of `aiconfigurator-core` on PyPI (Apache-2.0) holds the database as Parquet files; it is read as an
+archive, and nothing of it is installed or run.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _tables(wheel: zipfile.ZipFile, kind: str, table: str) -> pd.DataFrame:
 
 def _write(path: Path, frame: pd.DataFrame, columns: list[str]) -> None:
     rows = frame[columns].sort_values(columns[:-3], kind="stable")
-    write_rows(path, columns, rows.to_dict("records"))
+    write_rows(path, columns, ({str(name): value for name, value in row.items()} for row in rows.to_dict("records")))
     print(f"{path.relative_to(ROOT)}: {len(rows)} kernels")
 
 

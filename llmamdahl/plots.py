@@ -7,7 +7,7 @@ helpers at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress
+from itertools import compress, cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -152,7 +152,7 @@ def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_
 
 def _lines(axis: Axes, panel: pd.DataFrame, by: str, palette: Mapping[Any, Any], across: str) -> None:
     """F of one panel: a line for each value of column `by`."""
-    for (name, colour), marker in zip(palette.items(), "osD^vX*", strict=False):
+    for (name, colour), marker in zip(palette.items(), cycle("osD^vX*P<>"), strict=False):
         line = panel[panel[by] == name].sort_values(across)
         label = model_label(name) if by == "model" else name
         axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker, markersize=5)

@@ -135,7 +135,7 @@ def _step(model: Decoder, gemm: pd.DataFrame, attention: pd.DataFrame) -> pd.Dat
     own = own.assign(attention_us=own.latency_ms * 1e3 * model.num_layers)
 
     # a shape once, with the number of projections that have it
-    counts: dict[tuple[int, int], int] = {}
+    counts: dict[tuple[int, int], float] = {}
     for matmul in decode_step(model, 1):
         if matmul.part is Part.PROJECTION:
             counts[matmul.n, matmul.k] = counts.get((matmul.n, matmul.k), 0) + matmul.count
