@@ -7,7 +7,7 @@ import pytest
 
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError, TableError
-from llmamdahl.paper import speedups
+from llmamdahl.paper import accelerators, speedups
 from llmamdahl.paper.published import PUBLISHED
 
 
@@ -32,7 +32,7 @@ def rounded(value):
 
 
 def test_every_row_is_plausible_and_has_a_source(table):
-    assert len(table) == 355
+    assert len(table) == 427
     plausible = table.measured.between(0.5, 100) | table.measured.isna() | (table.unit == "J")  # estimates of energy
     assert plausible.all(), table[~plausible]
     assert (table.baseline[table.before.notna()] != "").all()
@@ -138,6 +138,34 @@ def test_other_bits_of_the_unquantized_weights(table):
     assert (speedups.predict(rows, (32, 32)).predicted == speedups.predict(rows).predicted).all()
 
 
+def test_an_lm_head_that_is_quantized_too_by_hand(predicted):
+    """Llama 3.2 1B in Q4_0 on the Raspberry Pi 5: 4.5 bits, the tied LM head from 16 to Q6_K, a cache of 64 tokens."""
+    d, kv, ff, layers, rows, length = 2048, 512, 8192, 16, 128256, 64
+    weights, cache = layers * (2 * d * d + 2 * d * kv + 3 * d * ff), layers * 2 * kv * length * 2
+    attention = cache + layers * 2 * d * 2
+    head, head_after = (bits / 8 * rows * d + 2 * (d + rows) for bits in (16, 6.5625))
+    results, inputs = layers * 2 * (2 * d + 2 * kv + 2 * ff + d), layers * (4 * d + 2 * d + ff)
+    before, after = 2 * weights + 2 * inputs + results, 4.5 / 8 * weights + inputs + results
+    row = predicted.query("system == 'LLMPi' and format == 'Q4_0' and model == 'llama-3.2-1b'").squeeze()
+    assert row.predicted == pytest.approx((before + attention + head) / (after + attention + head_after))
+    assert row.measured == 11.68 / 3.81
+    read = speedups.bandwidth(predicted).query("system == 'LLMPi' and format == 'Q4_0' and model == 'llama-3.2-1b'")
+    assert read.gb_s_after.item() == pytest.approx((after + attention + head_after) * 11.68 / 1e9)
+
+
+def test_every_number_of_llmpi_is_in_a_row_once_and_runs_that_swap_have_no_prediction(table):
+    """27 numbers of each quantity: 5 of FP16, 20 of the other formats, 2 of bitnet.cpp without a baseline."""
+    rows = table[table.system == "LLMPi"]
+    assert rows.groupby("quantity").size().to_dict() == {"decode": 22, "energy": 22, "words per battery": 22}
+    printed = accelerators.read_facts().query("system == 'LLMPi' and role == 'result'").value.astype(float)
+    numbers = [*rows.after, *rows.groupby(["quantity", "model"]).before.first().dropna()]
+    assert sorted(numbers) == sorted(printed) and len(numbers) == 81
+    swapping = rows[rows.unpredicted.str.contains("swaps")]
+    assert set(swapping.model) == {"phi-3-mini-4k", "llama-3.1-8b"} and len(swapping) == 3 * 8
+    speeds = rows[rows.unpredicted == ""]
+    assert len(speeds) == 12 and set(speeds.quantity) == {"decode"} and set(speeds.model) & set(swapping.model) == set()
+
+
 def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
     """Speedups made with one S_partial are transferred exactly; the rival, without the law, misses them."""
     rows = predicted[predicted.model.str.contains("dummy")]
@@ -190,7 +218,7 @@ def test_summary_by_hand():
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
     [
-        ("unit", "parsecs", "unit: 'parsecs' is unknown; known: tokens/s, sequences, us"),
+        ("unit", "parsecs", "unit: 'parsecs' is unknown; known: tokens/s, tokens/J, words, sequences, us"),
         ("baseline", "", "baseline: empty, though there is a speedup; say what it is a speedup over"),
         ("device", "Core i9", "device: 'Core i9' is unknown; known: Tesla"),
         ("model", "bitnet-8b-dummy", "model: 'bitnet-8b-dummy' is unknown; did you mean bitnet-"),

@@ -22,7 +22,7 @@ from llmamdahl.workload import Phase, num_weights
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "ms/token": 1e-3, "s": 1.0}
 BYTES = {"MB": 1e6, "GB": 1e9}
-MORE_IS_BETTER = ("tokens/s", "sequences")
+MORE_IS_BETTER = ("tokens/s", "tokens/J", "words", "sequences")
 LESS_IS_BETTER = (*SECONDS, *BYTES, "%", "J", "J/token", "W", "M", "bits")
 UNITS = (*MORE_IS_BETTER, *LESS_IS_BETTER, "x")
 """Units of `before` and `after`; `x` where only a ratio is printed, in `speedup`."""
@@ -35,7 +35,8 @@ KEY = "system format quantity model device batch context_length baseline source 
 COLUMNS: Columns = {
     **dict.fromkeys(("system", "format", "quantity", "model", "device"), str),
     **dict.fromkeys(("batch", "context_length", "parallel"), optional_int),
-    **dict.fromkeys(("weight_bits", "activation_bits", "unquantized_bits"), optional_float),
+    **dict.fromkeys(("weight_bits", "activation_bits"), optional_float),
+    **dict.fromkeys(("unquantized_bits", "unquantized_bits_after"), optional_float),
     "baseline": str,
     **dict.fromkeys(("before", "after"), optional_float),
     "unit": str,
@@ -46,9 +47,9 @@ COLUMNS: Columns = {
 
 `quantity`: `decode`, `prefill`, `memory`, or another measured quantity. `speedup`: the ratio, if the source prints it;
 `speedup_to`: the upper end, if it prints a range. `parallel`: number of devices that share every layer. `weight_bits`
-and `activation_bits`: of the projections, after; `unquantized_bits`: of the other weights, before and after.
-`assumed`: assumptions of the prediction that the source does not state. `unpredicted`: why there is no prediction;
-empty if there is one.
+and `activation_bits`: of the projections, after; `unquantized_bits`: of the other weights, before, and after too unless
+`unquantized_bits_after` is given. `assumed`: assumptions of the prediction that the source does not state.
+`unpredicted`: why there is no prediction; empty if there is one.
 """
 
 
@@ -67,7 +68,8 @@ class _Case:
     @classmethod
     def of(cls, row: Mapping[Hashable, Any], unquantized: tuple[float, float] | None = None) -> _Case:
         """The case of a row; `unquantized` replaces the row's bits of the other weights, before and after."""
-        bits_before, bits_after = unquantized or (row["unquantized_bits"], row["unquantized_bits"])
+        bits_before, bits_after = row["unquantized_bits"], row["unquantized_bits_after"]
+        bits_before, bits_after = unquantized or (bits_before, bits_before if pd.isna(bits_after) else bits_after)
         length, batch = (None if pd.isna(row[name]) else int(row[name]) for name in ("context_length", "batch"))
         return cls(
             quantity=row["quantity"],
