@@ -61,6 +61,11 @@ def test_at_least_100_speedups_of_6_systems_on_4_devices_are_predicted(predicted
 def test_no_measurement_is_above_its_ceiling(predicted):
     assert not predicted.above_ceiling.any()
     assert (predicted.predicted <= predicted.ceiling).all()
+    kept = predicted[predicted.unquantized_bits_after.isna()]
+    assert kept.ceiling.to_numpy() == pytest.approx(amdahl.ceiling(kept.fraction.to_numpy()))
+    assert kept.needed_partial_speedup.to_numpy() == pytest.approx(
+        amdahl.required_partial_speedup(kept.fraction.to_numpy(), kept.measured.to_numpy())
+    )
 
 
 def test_a_decode_step_by_hand(predicted):
@@ -149,6 +154,9 @@ def test_an_lm_head_that_is_quantized_too_by_hand(predicted):
     row = predicted.query("system == 'LLMPi' and format == 'Q4_0' and model == 'llama-3.2-1b'").squeeze()
     assert row.predicted == pytest.approx((before + attention + head) / (after + attention + head_after))
     assert row.measured == 11.68 / 3.81
+    others = (attention + head_after) / (before + attention + head)
+    assert row.ceiling == pytest.approx(1 / others)
+    assert row.needed_partial_speedup == pytest.approx(row.fraction / (3.81 / 11.68 - others))
     read = speedups.bandwidth(predicted).query("system == 'LLMPi' and format == 'Q4_0' and model == 'llama-3.2-1b'")
     assert read.gb_s_after.item() == pytest.approx((after + attention + head_after) * 11.68 / 1e9)
 

@@ -183,22 +183,27 @@ def predict(table: pd.DataFrame, unquantized: tuple[float, float] | None = None)
     -------
     DataFrame
         The row, with whole (the parts that F is a share of), fraction (F, of time or of bytes held), partial_speedup,
-        ceiling, predicted, error (predicted / measured - 1), needed_partial_speedup (the S_partial with which Equation
-        (5) gives what was measured, `inf` at or above the ceiling), above_ceiling.
+        predicted, others (what attention and the LM head take after, in units of the whole before: 1 - F if the LM head
+        keeps its bits), ceiling (1 / others), error (predicted / measured - 1), needed_partial_speedup (the S_partial
+        with which F / S_partial + others is 1 / measured, which is Equation (5); `inf` at or above the ceiling),
+        above_ceiling.
     """
     _table("table", table, "read_speedups", "unpredicted")
     rows = table[table.unpredicted == ""]
     gains = [_Case.of(row, unquantized).gain() for row in rows.to_dict("records")]
     predicted = rows.assign(
         whole="projection + attention + unquantized",
-        **{name: [getattr(gain, name) for gain in gains] for name in ("fraction", "partial_speedup", "ceiling")},
+        **{name: [getattr(gain, name) for gain in gains] for name in ("fraction", "partial_speedup")},
         predicted=[gain.total_speedup for gain in gains],
     )
+    # what is not the projections: 1 - F, or less if the LM head is quantized too
+    others = 1 / predicted.predicted - predicted.fraction / predicted.partial_speedup
+    predicted = predicted.assign(others=others, ceiling=1 / others)
     # Equation (5) has no solution above the ceiling; at the ceiling S_partial is infinite
-    reachable = predicted.measured.clip(upper=predicted.ceiling)
+    left = (1 / predicted.measured - others).clip(lower=0)
     return predicted.assign(
         error=predicted.predicted / predicted.measured - 1,
-        needed_partial_speedup=amdahl.required_partial_speedup(predicted.fraction.to_numpy(), reachable.to_numpy()),
+        needed_partial_speedup=predicted.fraction / left,
         above_ceiling=predicted.measured > predicted.ceiling,
     ).reset_index(drop=True)
 
@@ -310,7 +315,7 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
         known.columns = pd.Index([*groups, "learned", "rival"])
         tested.append(rows[rows.half == half].merge(known, on=groups))
     table = pd.concat(tested, ignore_index=True).drop(columns="half")
-    transferred = amdahl.total_speedup(table.fraction.to_numpy(), table.learned.to_numpy())
+    transferred = 1 / (table.others + table.fraction / table.learned)
     table = table.assign(transferred=transferred, error_transferred=transferred / table.measured - 1)
     return table.assign(error_rival=table.rival / table.measured - 1)
 
