@@ -292,7 +292,7 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     handles = [Line2D([], [], color=palette[name], marker="o", linestyle="", label=name) for name in palette]
     for device, marker in markers.items():
         name = device or "no device (memory)"
-        handles.append(Line2D([], [], color="grey", marker=marker, linestyle="", label=name))
+        handles.append(Line2D([], [], color="black", marker=marker, markerfacecolor="none", linestyle="", label=name))
     return finish(figure, title, handles)
 
 
