@@ -33,6 +33,7 @@ PANELS = {
 }
 """Titles of the panels by metric; those of an array are the paper's."""
 
+HUES = ("Blues", "Oranges", "Greens", "Purples")
 FRACTIONS: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "BrBG"}
 PARTIAL = "$S_{partial}$"
 TOTAL = "$S_{total}$"
@@ -152,16 +153,17 @@ def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_
 
 def _lines(axis: Axes, panel: pd.DataFrame, by: str, palette: Mapping[Any, Any], across: str) -> None:
     """F of one panel: a line for each value of column `by`."""
-    for (name, colour), marker in zip(palette.items(), cycle("osD^vX*P<>"), strict=False):
+    marker = markers(palette)
+    for name, colour in palette.items():
         line = panel[panel[by] == name].sort_values(across)
         label = model_label(name) if by == "model" else name
-        axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker, markersize=5)
+        axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker[name], markersize=5)
     doubling(axis, panel[across], size=8)
     axis.set_ylim(0, 1)
 
 
-def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
-    """S_total against S_partial: projections dashed, attention solid, one panel a context length.
+def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length") -> Figure:
+    """S_total against S_partial: projections dashed, attention solid, one panel for each value of column `panels`.
 
     Figures 5, 7, 11, 12, 14 and 15. `frame` comes from `curves`.
 
@@ -171,16 +173,21 @@ def amdahl_curves(frame: pd.DataFrame, title: str) -> Figure:
         The frame has no column `whole`, or a part other than projection and attention: `curves` did not make it.
     """
     note = curves_whole("frame", frame)
-    lengths, palette = sorted(frame.context_length.unique()), colours(frame.model)
-    several = len(lengths) > 1
+    palette = ramp(frame.model)
+    if panels == "context_length":
+        names = {length: f"l = {length}" for length in sorted(frame.context_length.unique())}
+    else:
+        names = {value: str(value) for value in frame[panels].unique()}
+    several = len(names) > 1
     size, margin = ((4.2, 3.6), 1.5) if several else ((7.5, 5), 0)
-    figure, axes = grid(len(lengths), size, min(3, len(lengths)), margin, sharex=True, sharey=True)
-    for axis, length in zip(axes.flat, lengths, strict=False):
-        for (model, part), curve in frame[frame.context_length == length].groupby(["model", "part"], sort=False):
+    figure, axes = grid(len(names), size, min(3, len(names)), margin, sharex=True, sharey=True)
+    for axis, (value, panel) in zip(axes.flat, names.items(), strict=False):
+        for (model, part), curve in frame[frame[panels] == value].groupby(["model", "part"], sort=False):
             dashes, _ = CURVES[one_of("frame: part", part, tuple(CURVES))]
             axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=palette[model], linewidth=1.8)
-        panel = f"l = {length}" if several else f"{title}, l = {length}"
-        axis.set(title=panel, yscale="log", xlim=(1, frame.partial_speedup.max()))
+        axis.set(title=panel if several else f"{title}, {panel}", xscale="log", yscale="log")
+        axis.set_xlim(1, frame.partial_speedup.max())
+        label_decades(axis.xaxis, "25")
         label_decades(axis.yaxis, "23468")
         axis.grid(alpha=0.3, which="both")
     for axis in axes[-1]:
@@ -256,6 +263,28 @@ def colours(values: Iterable[Any], palette: str = "colorblind") -> dict[Any, tup
     """A colour for each distinct value, in order of appearance."""
     distinct = list(dict.fromkeys(values))
     return dict(zip(distinct, sns.color_palette(palette, len(distinct)), strict=True))
+
+
+def ramp(models: Iterable[str]) -> dict[str, Any]:
+    """A colour for each model, from one end of a scale to the other; with two to four families, each has its own hue.
+
+    A family is the name up to its first hyphen.
+    """
+    names = list(dict.fromkeys(models))
+    families = {name: name.split("-")[0] for name in names}
+    distinct = list(dict.fromkeys(families.values()))
+    if not 1 < len(distinct) <= len(HUES):
+        return dict(zip(names, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(names))), strict=True))
+    palette: dict[str, Any] = {}
+    for family, hue in zip(distinct, HUES, strict=False):
+        own = [name for name in names if families[name] == family]
+        palette |= dict(zip(own, plt.get_cmap(hue)(np.linspace(0.4, 1, len(own))), strict=True))
+    return {name: palette[name] for name in names}
+
+
+def markers(values: Iterable[Any]) -> dict[Any, str]:
+    """A marker for each distinct value, in order of appearance; after twelve they begin again."""
+    return dict(zip(dict.fromkeys(values), cycle("osD^vX*P<>hp"), strict=False))
 
 
 def handles_of(axes: np.ndarray) -> list[Artist]:

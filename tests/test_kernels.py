@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from llmamdahl.device import kernels
+from llmamdahl.device import kernels, prefills
 from llmamdahl.errors import InputError, TableError
 
 
@@ -33,6 +33,48 @@ def test_a_step_is_the_sum_of_its_kernels(steps):
     assert row.projection_us == pytest.approx(24e3 * layer, rel=1e-12)
     assert row.attention_us == pytest.approx(24e3 * core, rel=1e-12)
     assert row.fraction == pytest.approx(layer / (layer + core), rel=1e-12)
+
+
+def test_fused_queries_keys_and_values_are_one_kernel():
+    """OPT 6.7B on an A100: 12288 x 4096 once in place of 4096 x 4096 three times."""
+    here = "device == 'A100 80GB' and framework == 'TRTLLM' and weights == 'int4_wo'"
+    one = kernels.read_gemm().query(here + " and m == 1").set_index(["n", "k"]).latency_ms
+    fused = kernels.steps([kernels.fused("opt-6.7b")])
+    assert set(fused.qkv) == {"fused"}
+    (row,) = fused.query(here + " and batch == 1 and context_length == 2048").itertuples()
+    layer = one[12288, 4096] + one[4096, 4096] + one[16384, 4096] + one[4096, 16384]
+    assert row.projection_us == pytest.approx(32e3 * layer, rel=1e-12)
+    assert len(kernels.steps(map(kernels.fused, kernels.FUSED)).model.unique()) == len(kernels.FUSED)
+
+
+def test_a_prefill_is_the_sum_of_its_kernels():
+    """OPT 13B: the 20480 of its FFN is one twelfth of the way from 16384 to 65536; its 40 heads are on the grid."""
+    found = prefills.prefills().set_index(["model", "context_length", "weights"])
+    gemm, attention = prefills.read_prefills()
+    one = gemm.query("m == 1024 and weights == 'sq'").set_index(["n", "k"]).latency_ms
+    wide = one[16384, 5120] + (one[65536, 5120] - one[16384, 5120]) / 12
+    deep = one[5120, 16384] + (one[5120, 65536] - one[5120, 16384]) / 12
+    row = found.loc["opt-13b", 256, "sq"]
+    assert row.projection_us == pytest.approx(40e3 * (4 * one[5120, 5120] + wide + deep), rel=1e-12)
+    core = attention.query("context_length == 256").set_index("heads").latency_ms
+    assert row.attention_us == pytest.approx(40e3 * core[40], rel=1e-12)
+    assert row.interpolated == pytest.approx(40e3 * (wide + deep) / (row.projection_us + row.attention_us), rel=1e-12)
+    # 56 heads are between 48 and 64
+    larger = found.loc["opt-30b", 256, "sq"]
+    assert larger.attention_us == pytest.approx(48e3 * (core[48] + core[64]) / 2, rel=1e-12)
+
+
+def test_lines_pass_near_the_points_that_are_left_out():
+    checked = prefills.left_out().query("size >= 12288 or along == 'heads'")
+    assert set(checked.along) == {"n", "k", "heads"} and len(checked) == 38
+    assert checked.error.abs().max() < 0.08 and checked.error.abs().median() < 0.03
+
+
+def test_a_size_beyond_the_grid_is_not_extrapolated(monkeypatch):
+    gemm, attention = prefills.read_prefills()
+    monkeypatch.setattr(prefills, "read_prefills", lambda: (gemm[gemm.n != 65536], attention))
+    with pytest.raises(InputError, match=r"n: 20480 is not within the sizes timed: .*16384"):
+        prefills.prefills()
 
 
 def test_gains_are_the_law(steps):
@@ -92,7 +134,7 @@ def test_a_model_off_the_grid_names_its_shape(model, error):
 
 
 def test_every_row_has_its_source():
-    for table in (kernels.read_gemm(), kernels.read_attention()):
+    for table in (kernels.read_gemm(), kernels.read_attention(), *prefills.read_prefills()):
         assert isinstance(table, pd.DataFrame)
         assert table[["source", "commit", "version"]].ne("").all().all()
     assert "Apache License" in (kernels.KERNELS / "LICENSE").read_text()

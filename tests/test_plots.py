@@ -9,7 +9,7 @@ from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, sweep
 from llmamdahl.design.figures import crossover_dots, fraction_by_size_lines, zoo_dots
 from llmamdahl.design.shapes import fraction_by_array_size
-from llmamdahl.device import recorded
+from llmamdahl.device import kernels, recorded
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
@@ -127,6 +127,34 @@ def test_amdahl_curves_dashed_projections_solid_attention(lengths):
         assert [line.get_linestyle() for line in lines] == ["--", "-"] * len(OPT)
         drawn = curves.set_index(["context_length", "model", "part"]).loc[(length, "opt-350m", "attention")]
         assert lines[1].get_ydata().tolist() == drawn.total_speedup.tolist()
+
+
+def test_amdahl_curves_with_a_panel_for_each_array():
+    curves = analysis.curves(sweep(OPT, [2048], [EDGE_TPU, CLOUD_TPU]).query("metric == 'cycles'"), range(1, 101))
+    panels = [axis for axis in plots.amdahl_curves(curves, "", panels="array").axes if axis.get_visible()]
+    assert [panel.get_title() for panel in panels] == ["edge", "cloud"]
+    last = [curve.total_speedup.iloc[-1] for _, curve in curves.groupby(["array", "model", "part"], sort=False)]
+    assert [line.get_ydata()[-1] for panel in panels for line in panel.get_lines()] == last
+
+
+def test_no_model_or_device_is_left_without_a_colour_and_a_marker():
+    names = [f"a-{size}" for size in range(30)]
+    assert list(plots.markers(names)) == list(plots.ramp(names)) == names
+    two = plots.ramp(["opt-1", "llama-1", "opt-2", "opt-1"])
+    assert list(two) == ["opt-1", "llama-1", "opt-2"]
+    assert len({tuple(colour) for colour in two.values()}) == 3
+
+
+def test_kernel_gains_show_every_case_and_what_bits_promise():
+    gains = kernels.gains(kernels.steps(["qwen3-0.6b", "qwen3-8b"])).query("batch == 1 and context_length == 2048")
+    gains = gains.assign(setup=gains.device + " " + gains.framework)
+    figure = figures.kernel_gains(gains, "gains")
+    above, below = figure.axes[:6], figure.axes[6:12]
+    assert [axis.get_title().split("\n")[1] for axis in above] == ["2 by bits"] * 4 + ["3.56 by bits", "4 by bits"]
+    drawn = sorted(y for axis in above for line in axis.get_lines()[2:] for y in line.get_ydata())
+    assert drawn == sorted(gains.partial_speedup)
+    drawn = sorted(y for axis in below for line in axis.get_lines()[1:] for y in line.get_ydata())
+    assert drawn == sorted([*gains.total_speedup, *gains.ceiling])
 
 
 @pytest.mark.parametrize(("unquantized", "shown"), [(False, BOTH), (True, ALL.replace(" + u", "\n+ u"))])

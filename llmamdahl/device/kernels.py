@@ -1,12 +1,13 @@
 """Kernel times of GPUs, measured by NVIDIA for AIConfigurator (`data/measured/kernels/`), added up to decode steps.
 
-A step is the sum of its kernels: every projection by itself, and one fused attention kernel a layer. Norms, softmax
-outside of attention, launches and the quantization of activations are not among them.
+A step is the sum of its kernels: every projection by itself (or W_Q, W_K, W_V as one: `fused`), and one fused attention
+kernel a layer. Norms, softmax outside of attention, launches and the quantization of activations are not among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,12 +24,16 @@ KERNELS = DATA / "measured" / "kernels"
 MODELS = ("gpt2", "gpt2-medium", "opt-350m", "opt-1.3b", "opt-6.7b", "qwen3-0.6b", "qwen3-1.7b", "qwen3-8b")
 """Models whose every projection and attention is among the shapes that NVIDIA timed."""
 
+FUSED = MODELS[1:]
+"""Those of them whose W_Q, W_K and W_V were timed as one product too (GPT 125M's has 2304 outputs)."""
+
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 BITS = {"bfloat16": 16, "fp8": 8, "fp8_block": 8, "sq": 8, "int8_wo": 8, "int4_wo": 4, "nvfp4": 4.5}
 """Bits of a weight. `sq`: SmoothQuant W8A8; `wo`: weights only; `nvfp4` has a scale of 8 bits for 16 weights."""
 
 SETUP = ["device", "framework", "version"]
+STEP = [*SETUP, "model", "qkv", "batch", "context_length"]
 
 GEMM: Columns = {
     **dict.fromkeys(("system", *SETUP, "kernel", "weights"), str),
@@ -79,6 +84,11 @@ def _read(path: str | Path, columns: Columns, kind: str, sizes: tuple[str, ...])
     return pd.DataFrame(rows, columns=list(columns))
 
 
+def fused(model: str | Decoder) -> Decoder:
+    """The model with W_Q, W_K and W_V as one product, as inference frameworks run it."""
+    return replace(find_model(model), fused_qkv=True)
+
+
 def steps(
     models: Iterable[str | Decoder] = MODELS,
     *,
@@ -99,9 +109,10 @@ def steps(
     Returns
     -------
     DataFrame
-        device, framework, version, model, batch, context_length, weights, cache, projection_us, attention_us (all
-        layers; the LM head is left out), whole, fraction (F of latency), cached (whether a projection reads its weights
-        faster than the datasheet's memory can deliver them, so that they come from a cache).
+        device, framework, version, model, qkv (`apart` or `fused`), batch, context_length, weights, cache,
+        projection_us, attention_us (all layers; the LM head is left out), whole, fraction (F of latency), cached
+        (whether a projection reads its weights faster than the datasheet's memory can deliver them, so that they come
+        from a cache).
 
     Raises
     ------
@@ -111,13 +122,10 @@ def steps(
     gemm = read_gemm() if gemm is None else gemm
     attention = read_attention() if attention is None else attention
     found = [_step(find_model(model), gemm, attention) for model in listed("models", models)]
-    table = pd.concat(found, ignore_index=True)
-    return table.assign(
-        whole="projection + attention", fraction=table.projection_us / (table.projection_us + table.attention_us)
-    )[[*SETUP, "model", "batch", "context_length", "weights", "cache", *_TIMES]]
-
-
-_TIMES = ("projection_us", "attention_us", "whole", "fraction", "cached")
+    table = pd.concat(found, ignore_index=True).assign(whole="projection + attention")
+    table["fraction"] = table.projection_us / (table.projection_us + table.attention_us)
+    times = ["projection_us", "attention_us", "whole", "fraction", "cached"]
+    return table[[*STEP, "weights", "cache", *times]]
 
 
 def _step(model: Decoder, gemm: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +166,8 @@ def _step(model: Decoder, gemm: pd.DataFrame, attention: pd.DataFrame) -> pd.Dat
     by = each.groupby([*SETUP, "weights", "m"], sort=False)
     sums = by.agg(projection_us=("projection_us", "sum"), cached=("cached", "any"), timed=("n", "size")).reset_index()
     whole = sums[sums.timed == len(shapes)].rename(columns={"m": "batch"})
-    return own.merge(whole, on=[*SETUP, "batch"]).assign(model=model.name)
+    qkv = "fused" if model.fused_qkv else "apart"
+    return own.merge(whole, on=[*SETUP, "batch"]).assign(model=model.name, qkv=qkv)
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,16 +181,15 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        device, framework, version, model, batch, context_length, weights, whole, fraction, ceiling, bits_speedup (16
-        over the bits of a weight), partial_speedup, total_speedup, cached (of either).
+        device, framework, version, model, qkv, batch, context_length, weights, whole, fraction, ceiling, bits_speedup
+        (16 over the bits of a weight), partial_speedup, total_speedup, cached (of either).
     """
     usual = table[table.cache == "bfloat16"]
-    on = [*SETUP, "model", "batch", "context_length"]
     before, after = usual[usual.weights == "bfloat16"], usual[usual.weights != "bfloat16"]
-    both = after.merge(before, on=on, suffixes=("", "_before"), validate="many_to_one")
+    both = after.merge(before, on=STEP, suffixes=("", "_before"), validate="many_to_one")
     fraction = both.fraction_before.to_numpy()
     partial = (both.projection_us_before / both.projection_us).to_numpy()
-    return both[[*on, "weights", "whole"]].assign(
+    return both[[*STEP, "weights", "whole"]].assign(
         fraction=fraction,
         ceiling=amdahl.ceiling(fraction),
         bits_speedup=16 / both.weights.map(BITS),

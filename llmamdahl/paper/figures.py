@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -29,6 +30,7 @@ from llmamdahl.plots import (
     handles_of,
     label_decades,
     maps,
+    markers,
     model_label,
     whole,
 )
@@ -36,6 +38,14 @@ from llmamdahl.plots import (
 LATENCY = {"matmul": "(a) Latency, attention as two MatMuls", "fused": "(b) Latency, attention fused"}
 STATEMENT_COLOURS = {True: "#cfe3f1", False: "#f6b183"}
 """Of cells in which a statement holds, and in which it does not; they differ in lightness too."""
+FORMATS = {
+    "fp8": "FP8",
+    "fp8_block": "FP8 in blocks",
+    "int8_wo": "INT8 weights only",
+    "sq": "SmoothQuant W8A8",
+    "nvfp4": "NVFP4",
+    "int4_wo": "INT4 weights only",
+}
 FORMS = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
 
 
@@ -174,14 +184,14 @@ def latency_maps(frame: pd.DataFrame, title: str) -> Figure:
 
 def prediction_scatter(frame: pd.DataFrame, title: str) -> Figure:
     """S_total by Equation (5) and as measured: one panel a form of attention; `frame`: `recorded.predictions`."""
-    palette = colours(frame.weights)
+    palette, marker = colours(frame.weights), markers(frame.weights)
     figure, axes = grid(2, (5.5, 5), 2, sharex=True, sharey=True)
     low, high = (getattr(frame[["predicted", "measured"]], end)().agg(end) for end in ("min", "max"))
     for axis, (form, name) in zip(axes.flat, FORMS.items(), strict=True):
         axis.plot([low, high], [low, high], color="black", linewidth=1, label="the law holds")
-        for (kind, colour), marker in zip(palette.items(), "osD", strict=False):
+        for kind, colour in palette.items():
             rows = frame[(frame.weights == kind) & (frame.attention == form)]
-            style = {"s": 22, "color": colour, "marker": marker, "alpha": 0.7}
+            style = {"s": 22, "color": colour, "marker": marker[kind], "alpha": 0.7}
             axis.scatter(rows.predicted, rows.measured, label=f"{kind} projections", **style)
         axis.set(title=name, xscale="log", yscale="log", xlabel=f"{TOTAL} predicted", ylabel=f"{TOTAL} measured")
         for scale in (axis.xaxis, axis.yaxis):
@@ -199,9 +209,10 @@ def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
     figure, axes = grid(1, (8.5, 5.5))
     axis, bus = axes.flat[0], frame.sort_values("kilobytes")
     axis.plot(bus.kilobytes / 1e3, bus.limit_us, color="black", linewidth=1, label="limit of the bus")
-    for (what, colour), marker in zip(colours(shown.what).items(), "osD^vX*", strict=False):
+    marker = markers(shown.what)
+    for what, colour in colours(shown.what).items():
         rows = shown[shown.what == what]
-        style = {"s": 18, "color": colour, "marker": marker, "alpha": 0.7}
+        style = {"s": 18, "color": colour, "marker": marker[what], "alpha": 0.7}
         axis.scatter(rows.kilobytes / 1e3, rows.median_us, label=what, **style)
     axis.set(xscale="log", yscale="log", title=title)
     axis.set(xlabel="MB that must be read, of one block", ylabel="median latency, µs")
@@ -233,6 +244,43 @@ def third_part_lines(frame: pd.DataFrame, title: str) -> Figure:
     return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=2)
 
 
+def kernel_gains(frame: pd.DataFrame, title: str) -> Figure:
+    """S_partial of kernels (above) and S_total with its ceiling (below): one column a format, models across.
+
+    Parameters
+    ----------
+    frame
+        Rows of `kernels.gains` of one batch, context length and `qkv`, with a column setup (device and framework).
+    """
+    formats = [weights for weights in FORMATS if (frame.weights == weights).any()]
+    models, setups = list(dict.fromkeys(frame.model)), sorted(frame.setup.unique())
+    palette, marker = colours(setups, "tab10"), markers(setups)
+    beside = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
+    figure, axes = grid(2 * len(formats), (2.6, 3), len(formats), sharex=True, sharey="row")
+    for (above, below), weights in zip(axes.T, formats, strict=True):
+        of_format = frame[frame.weights == weights]
+        promised = of_format.bits_speedup.iloc[0]
+        above.axhline(promised, color="black", linestyle="--", linewidth=1, label=f"{PARTIAL} by bits")
+        for axis, value in ((above, "partial_speedup"), (below, "total_speedup")):
+            axis.axhline(1, color="black", linewidth=0.8)
+            for setup, rows in of_format.groupby("setup", sort=False):
+                places = rows.model.map(models.index) + beside[setup]
+                style = {"color": palette[setup], "marker": marker[setup], "linestyle": "", "markersize": 5}
+                axis.plot(places, rows[value], label=setup, **style)
+                if axis is below:
+                    axis.plot(places, rows.ceiling, "_", color=palette[setup], markersize=7)
+            axis.set(yscale="log", xlim=(-0.6, len(models) - 0.4))
+            label_decades(axis.yaxis, "235")
+            axis.grid(alpha=0.3, axis="y", which="both")
+        above.set_title(f"{FORMATS[weights]}\n{promised:.3g} by bits", size=10)
+        below.set_xticks(range(len(models)), map(model_label, models), rotation=90, size=8)
+    axes[0, 0].set_ylabel(f"{PARTIAL} of the projections")
+    axes[1, 0].set_ylabel(f"{TOTAL}; bars: ceiling")
+    handles = [Line2D([], [], color=palette[name], marker=marker[name], linestyle="", label=name) for name in palette]
+    handles.append(Line2D([], [], color="black", linestyle="--", label=f"{PARTIAL} by the bits of a weight"))
+    return finish(figure, title, handles, loc="outside lower center", ncols=5)
+
+
 def energy_fractions(energies: pd.DataFrame, sweeps: pd.DataFrame, title: str) -> Figure:
     """F of energy against the context length, as a band, beside F of other metrics; one panel an array.
 
@@ -244,7 +292,7 @@ def energy_fractions(energies: pd.DataFrame, sweeps: pd.DataFrame, title: str) -
         From `analysis.sweep`, of the same models, context lengths and arrays: a line style for each metric.
     """
     arrays, palette = list(dict.fromkeys(energies["array"])), colours(energies.model)
-    styles = dict(zip(sweeps.metric.unique(), ("--", ":", "-."), strict=False))
+    styles = dict(zip(sweeps.metric.unique(), cycle(("--", ":", "-.")), strict=False))
     figure, axes = grid(len(arrays), (5.5, 4.5), len(arrays), sharey=True)
     for axis, array in zip(axes.flat, arrays, strict=True):
         for model, colour in palette.items():
@@ -271,14 +319,14 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` comes from `speedups.predict`.
     """
-    palette, markers = colours(frame.system, "tab10"), dict(zip(frame.device.unique(), "osD^vX*P", strict=False))
+    palette, marker = colours(frame.system, "tab10"), markers(frame.device)
     figure, axes = grid(2, (6.5, 5.6), 2, sharey=True)
     ceiling = f"ceiling 1 / (1 - F) of time,\nF = projection / ({whole(frame)})"
     panels = {"predicted": f"predicted {TOTAL}", "ceiling": ceiling}
     low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
     for axis, (across, label) in zip(axes.flat, panels.items(), strict=True):
         for (system, device), rows in frame.groupby(["system", "device"], sort=False):
-            style = {"color": palette[system], "marker": markers[device], "alpha": 0.75, "linewidth": 0}
+            style = {"color": palette[system], "marker": marker[device], "alpha": 0.75, "linewidth": 0}
             axis.scatter(rows[across], rows.measured, s=34, **style)
         end = max(high, 1.2 * frame[across].max())
         axis.plot([low, end], [low, end], color="black", linewidth=1)
@@ -290,9 +338,9 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     left.set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
     right.set_title("(b) by the law, nothing lies above the black line")
     handles = [Line2D([], [], color=palette[name], marker="o", linestyle="", label=name) for name in palette]
-    for device, marker in markers.items():
+    for device, shape in marker.items():
         name = device or "no device (memory)"
-        handles.append(Line2D([], [], color="black", marker=marker, markerfacecolor="none", linestyle="", label=name))
+        handles.append(Line2D([], [], color="black", marker=shape, markerfacecolor="none", linestyle="", label=name))
     return finish(figure, title, handles)
 
 
@@ -305,10 +353,10 @@ def limit_scatter(frame: pd.DataFrame, title: str) -> Figure:
     figure, axes = grid(1, (9, 6.5))
     axis = axes.flat[0]
     low, high = 0.7 * drawn.published.min(), 1.4 * drawn.predicted.max()
-    palette = colours(drawn.system, "tab20")
-    for (system, rows), marker in zip(drawn.groupby("system", sort=False), "osD^vXP*<>hpds", strict=False):
+    palette, marker = colours(drawn.system, "tab20"), markers(drawn.system)
+    for system, rows in drawn.groupby("system", sort=False):
         name = str(system).removesuffix(" (as cited by TeLLMe v2)")
-        style = {"s": 34, "color": palette[system], "marker": marker, "alpha": 0.8, "linewidth": 0}
+        style = {"s": 34, "color": palette[system], "marker": marker[system], "alpha": 0.8, "linewidth": 0}
         axis.scatter(rows.predicted, rows.published, label=name, **style)
     for part, line in ((1, "-"), (0.5, "--"), (0.1, ":")):
         label = "the limit" if part == 1 else f"{part:g} of it"
