@@ -301,7 +301,7 @@ def test_systems_are_drawn_on_the_curves():
     fractions = sweep(OPT, [2048], [CLOUD_TPU, EDGE_TPU]).query("metric == 'cycles'")
     curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.read_speedups())
     figure = figures.systems_on_curves(curves, ranges, "title")
-    cloud, edge, strip, _ = figure.axes
+    cloud, edge, strip = figure.axes
     assert figure.legends[0].get_title().get_text() == f"whole: {BOTH}"
     with pytest.raises(InputError, match="curves: it has no column `whole`"):
         figures.systems_on_curves(curves.drop(columns="whole"), ranges, "title")

@@ -32,6 +32,7 @@ from llmamdahl.plots import (
     maps,
     markers,
     model_label,
+    ramp,
     whole,
 )
 
@@ -381,26 +382,24 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         for a single kernel.
     """
     note = curves_whole("curves", curves)
-    arrays, palette = list(dict.fromkeys(curves.array)), colours(curves.model, "viridis")
-    heights = (4, 0.24 * len(ranges))
-    figure, axes = grid(
-        2 * len(arrays), (6, 2.5 + 0.12 * len(ranges)), len(arrays), 1.5, sharex=True, sharey="row",
-        height_ratios=heights,
-    )  # fmt: skip
+    arrays, palette = list(dict.fromkeys(curves.array)), ramp(curves.model)
+    heights = [3.2] * len(arrays) + [0.22 * len(ranges)]
+    figure, axes = grid(len(heights), (7.5, sum(heights) / len(heights)), margin=2, sharex=True, height_ratios=heights)
+    *above, strip = axes.flat
     drawn = curves[curves.part == "projection"]
-    for (axis, strip), array in zip(axes.T, arrays, strict=True):
+    for axis, array in zip(above, arrays, strict=True):
         for model, curve in drawn[drawn.array == array].groupby("model", sort=False):
             axis.plot(curve.partial_speedup, curve.total_speedup, color=palette[model], label=model_label(model))
-        axis.set(xscale="log", yscale="log", title=f"{array}, l = {curves.context_length.iloc[0]}")
+        axis.set(xscale="log", yscale="log", ylabel=f"{TOTAL}, speedup of the model")
+        axis.set_title(f"{array}, l = {curves.context_length.iloc[0]}", size=10)
         _mark_1_2_5(axis.yaxis)
         axis.grid(alpha=0.3)
-        _ranges(strip, ranges)
-        strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
-    axes[0, 0].set_ylabel(f"{TOTAL}, speedup of the model")
+    _ranges(strip, ranges)
+    strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
     handles = handles_of(axes)
     for face, label in (("black", "of a whole decode step"), ("white", "of a kernel alone")):
         handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
-    return finish(figure, title, handles, note=note, loc="outside right upper")
+    return finish(figure, title, handles, note=note, loc="outside right center")
 
 
 def _ranges(axis: Axes, ranges: pd.DataFrame) -> None:
