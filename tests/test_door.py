@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import tokenize
 
 import pytest
 
@@ -56,6 +57,26 @@ def test_each_name_is_documented_with_an_example(name):
         assert value.__doc__
     else:
         assert ">>> " in inspect.getdoc(value)
+
+
+def code_lines(path):
+    """Lines with code on them: no blank lines, comments or docstrings."""
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
+    found, begins = set(), True
+    with path.open("rb") as handle:
+        for token in tokenize.tokenize(handle.readline):
+            docstring = begins and token.type == tokenize.STRING  # a string that begins a statement
+            if token.type not in skipped | {tokenize.ENDMARKER} and not docstring:
+                found.update(range(token.start[0], token.end[0] + 1))
+            if token.type not in (tokenize.COMMENT, tokenize.NL):
+                begins = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+    return len(found)
+
+
+def test_the_core_is_thin():
+    """The files at the top of the package and `models/`; what surrounds them is one floor down."""
+    home = ROOT / "llmamdahl"
+    assert sum(map(code_lines, [*home.glob("*.py"), *home.glob("models/*.py")])) < 3000
 
 
 def importable():

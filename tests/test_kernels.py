@@ -49,7 +49,7 @@ def test_fused_queries_keys_and_values_are_one_kernel():
 
 def test_a_prefill_is_the_sum_of_its_kernels():
     """OPT 13B: the 20480 of its FFN is one twelfth of the way from 16384 to 65536; its 40 heads are on the grid."""
-    found = prefills.prefills().set_index(["model", "context_length", "weights"])
+    found = prefills.prefill_times().set_index(["model", "context_length", "weights"])
     gemm, attention = prefills.read_prefills()
     one = gemm.query("m == 1024 and weights == 'sq'").set_index(["n", "k"]).latency_ms
     wide = one[16384, 5120] + (one[65536, 5120] - one[16384, 5120]) / 12
@@ -74,7 +74,7 @@ def test_a_size_beyond_the_grid_is_not_extrapolated(monkeypatch):
     gemm, attention = prefills.read_prefills()
     monkeypatch.setattr(prefills, "read_prefills", lambda: (gemm[gemm.n != 65536], attention))
     with pytest.raises(InputError, match=r"n: 20480 is not within the sizes timed: .*16384"):
-        prefills.prefills()
+        prefills.prefill_times()
 
 
 def test_gains_are_the_law(steps):

@@ -23,7 +23,7 @@ def read_prefills() -> tuple[pd.DataFrame, pd.DataFrame]:
     return read_gemm(KERNELS / "prefill_gemm.csv"), read_attention(KERNELS / "prefill_attention.csv")
 
 
-def prefills() -> pd.DataFrame:
+def prefill_times() -> pd.DataFrame:
     """The time of a prefill of each model in `MODELS`, for every batch, prompt and type of weights timed.
 
     Returns
