@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress, cycle
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -44,11 +45,12 @@ CURVES: dict[str, tuple[Any, str]] = {
 """The line of each part in `amdahl_curves`, and its label."""
 
 
-def save(figure: Figure, frame: pd.DataFrame, name: str) -> Figure:
-    """Write `figures/NAME.png` and `figures/NAME.csv`, the numbers in the figure; return the figure."""
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURES / f"{name}.png", dpi=150, metadata={"Software": None})
-    frame.to_csv(FIGURES / f"{name}.csv", index=False, lineterminator="\n")
+def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = None) -> Figure:
+    """Write NAME.png and NAME.csv, the numbers in the figure, into `figures/` or a folder; return the figure."""
+    folder = folder or FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return figure
 
 

@@ -14,24 +14,27 @@ from llmamdahl.tables import ROOT
 CONFIGS = ["DeepSeek-V3", "Qwen3-30B-A3B", "bitnet-b1.58-2B-4T"]
 
 
+def run(copy, folder, **parameters):
+    """Notebook 08 by papermill, with its output in `folder`; the process, and what the cells show."""
+    command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "08-your-model.ipynb", copy, "--cwd", folder]
+    command += [word for name, value in parameters.items() for word in ("-p", name, value)]
+    environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(folder)}
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return done, "".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_notebook_08_on_a_config(name, tmp_path):
     config = ROOT / "tests" / "data" / "hf_configs" / f"{name}.json"
-    copy = tmp_path / "executed.ipynb"
-    command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "08-your-model.ipynb", copy, "--cwd", tmp_path]
     parameters = {
         "model": config, "rows": 64, "cols": 64, "batch": 2, "heads": "grouped", "folds": "pipelined",
         "counting": "corrected", "clock_mhz": 700, "dram_gb_s": 34, "weights": 2, "cache": 4,
     }  # fmt: skip
-    command += [word for name, value in parameters.items() for word in ("-p", name, value)]
-    environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(tmp_path)}
-    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    done, shown = run(tmp_path / "executed.ipynb", tmp_path, **parameters)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "figures" / "figure-your-model.png").exists()
-    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output["output_type"] == "error"]
-    shown = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
+    assert (tmp_path / "build" / "your-model" / "amdahl-curves.png").exists()
     array = SystolicArray(64, 64, clock_mhz=700, dram_gb_s=34)
     asked = {"batch": 2, "heads": "grouped", "folds": "pipelined", "counting": "corrected"}
     found = share(str(config), 8192, array, precision=Precision(weights=2, cache=4), **asked)
@@ -39,3 +42,17 @@ def test_notebook_08_on_a_config(name, tmp_path):
     assert f"'readings': '{found.readings}'" in shown
     assert f"{found.fraction:.6f}" in shown
     assert re.search(rf"seconds +{found.partial_speedup:.3f} +{found.total_speedup:.3f}\n", shown)
+
+
+def test_notebook_08_on_a_device(tmp_path):
+    asked = {"model": "opt-350m", "device": "H100 SXM", "weights": 4, "batch": 16, "context_length": 4096}
+    done, shown = run(tmp_path / "executed.ipynb", tmp_path, **asked)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = share("opt-350m", 4096, "H100 SXM", batch=16, precision=Precision(weights=4))
+    assert found.fraction < 0.5 and f"attention, which takes {1 - found.fraction:.1%} of the seconds" in shown
+    assert re.search(rf"seconds +{found.partial_speedup:.3f} +{found.total_speedup:.3f}\n", shown)
+
+
+def test_notebook_08_rejects_a_mistyped_parameter(tmp_path):
+    done, _ = run(tmp_path / "executed.ipynb", tmp_path, modle="opt-350m")
+    assert done.returncode and "InputError: modle: is not a parameter; the cell above lists them" in done.stderr
