@@ -117,7 +117,9 @@ def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
         Columns source (the array or device), model, context_length, fraction, and the whole as `whole` reads it.
     """
     models, palette = list(dict.fromkeys(frame.model)), colours(frame.source)
-    figure, axes = grid(len(models), (4, 3.6), len(models) if len(models) <= 4 else 3, margin=2.5, sharey=True)
+    figure, axes = grid(
+        len(models), (4, 3.6), len(models) if len(models) < 4 else 2 + (len(models) > 4), 2.5, sharey=True
+    )
     for axis, model in zip(axes.flat, models, strict=False):
         _lines(axis, frame[frame.model == model], "source", palette, "context_length")
         axis.set(title=model_label(model), xlabel="context length")
@@ -192,7 +194,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         label_decades(axis.xaxis, "25")
         label_decades(axis.yaxis, "23468")
         axis.grid(alpha=0.3, which="both")
-    for axis in axes[-1]:
+    for axis in lowest(axes):
         axis.set_xlabel(f"{PARTIAL}, speedup of the improved part")
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
@@ -221,7 +223,14 @@ def grid(
     figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False, layout="constrained", **options)
     for unused in axes.flat[panels:]:
         unused.set_visible(False)
+    for axis in lowest(axes):
+        axis.tick_params(axis="x", which="both", labelbottom=True)
     return figure, axes
+
+
+def lowest(axes: np.ndarray) -> list[Axes]:
+    """The lowest panel in use of each column."""
+    return [[axis for axis in column if axis.get_visible()][-1] for column in axes.T]
 
 
 def finish(
@@ -261,9 +270,10 @@ def maps(
     return finish(figure, title)
 
 
-def colours(values: Iterable[Any], palette: str = "colorblind") -> dict[Any, tuple[float, float, float]]:
+def colours(values: Iterable[Any], palette: str | None = None) -> dict[Any, tuple[float, float, float]]:
     """A colour for each distinct value, in order of appearance."""
     distinct = list(dict.fromkeys(values))
+    palette = palette or ("colorblind" if len(distinct) <= 5 else "tab10" if len(distinct) <= 10 else "tab20")
     return dict(zip(distinct, sns.color_palette(palette, len(distinct)), strict=True))
 
 
@@ -317,6 +327,6 @@ def doubling(axis: Axes, values: Iterable[int], size: float | None = None) -> No
     """A scale of powers of 2 with a tick at each value, and a grid."""
     ticks = sorted(set(values))
     axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(tick) for tick in ticks], size=size)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks], size=size, rotation=45 if len(ticks) > 7 else 0)
     axis.minorticks_off()
     axis.grid(alpha=0.3)

@@ -49,7 +49,7 @@ def test_fused_queries_keys_and_values_are_one_kernel():
 
 def test_a_prefill_is_the_sum_of_its_kernels():
     """OPT 13B: the 20480 of its FFN is one twelfth of the way from 16384 to 65536; its 40 heads are on the grid."""
-    found = prefills.prefill_times().set_index(["model", "context_length", "weights"])
+    found = prefills.prefill_times().query("qkv == 'apart'").set_index(["model", "context_length", "weights"])
     gemm, attention = prefills.read_prefills()
     one = gemm.query("m == 1024 and weights == 'sq'").set_index(["n", "k"]).latency_ms
     wide = one[16384, 5120] + (one[65536, 5120] - one[16384, 5120]) / 12

@@ -6,10 +6,12 @@ their two neighbours on it; `left_out` shows how far such lines pass from the gr
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
-from llmamdahl.device.kernels import KERNELS, SETUP, read_attention, read_gemm
+from llmamdahl.device.kernels import KERNELS, SETUP, fused, read_attention, read_gemm
 from llmamdahl.errors import InputError
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.workload import Part, prefill
@@ -26,6 +28,8 @@ def read_prefills() -> tuple[pd.DataFrame, pd.DataFrame]:
 def prefill_times() -> pd.DataFrame:
     """The time of a prefill of each model in `MODELS`, for every batch, prompt and type of weights timed.
 
+    W_Q, W_K, W_V are three kernels, and one (`qkv`).
+
     Returns
     -------
     DataFrame
@@ -38,9 +42,9 @@ def prefill_times() -> pd.DataFrame:
         work = cores[WORK].iloc[0]
         of_setup = gemm[(gemm[SETUP] == work[SETUP]).all(axis=1) & (gemm.m == work.batch * work.context_length)]
         for weights, times in of_setup.groupby("weights", sort=False):
-            for model in map(get_model, MODELS):
-                row = {"model": model.name, "qkv": "apart", "weights": weights, "cache": cores.cache.iloc[0]}
-                rows.append(row | work.to_dict() | _prefill(model, work.context_length, work.batch, times, cores))
+            for name, (qkv, form) in product(MODELS, (("apart", get_model), ("fused", fused))):
+                row = {"model": name, "qkv": qkv, "weights": weights, "cache": cores.cache.iloc[0]}
+                rows.append(row | work.to_dict() | _prefill(form(name), work.context_length, work.batch, times, cores))
     return pd.DataFrame(rows)
 
 

@@ -255,7 +255,7 @@ def kernel_gains(frame: pd.DataFrame, title: str) -> Figure:
     """
     formats = [weights for weights in FORMATS if (frame.weights == weights).any()]
     models, setups = list(dict.fromkeys(frame.model)), sorted(frame.setup.unique())
-    palette, marker = colours(setups, "tab10"), markers(setups)
+    palette, marker = colours(setups), markers(setups)
     beside = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
     figure, axes = grid(2 * len(formats), (2.6, 3), len(formats), sharex=True, sharey="row")
     for (above, below), weights in zip(axes.T, formats, strict=True):
@@ -269,7 +269,7 @@ def kernel_gains(frame: pd.DataFrame, title: str) -> Figure:
                 style = {"color": palette[setup], "marker": marker[setup], "linestyle": "", "markersize": 5}
                 axis.plot(places, rows[value], label=setup, **style)
                 if axis is below:
-                    axis.plot(places, rows.ceiling, "_", color=palette[setup], markersize=7)
+                    axis.plot(places, rows.ceiling, "_", color=palette[setup], markersize=7, markeredgewidth=2)
             axis.set(yscale="log", xlim=(-0.6, len(models) - 0.4))
             label_decades(axis.yaxis, "235")
             axis.grid(alpha=0.3, axis="y", which="both")
@@ -320,7 +320,7 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` comes from `speedups.predict`.
     """
-    palette, marker = colours(frame.system, "tab10"), markers(frame.device)
+    palette, marker = colours(frame.system), markers(frame.device)
     figure, axes = grid(2, (6.5, 5.6), 2, sharey=True)
     ceiling = f"ceiling 1 / (1 - F) of time,\nF = projection / ({whole(frame)})"
     panels = {"predicted": f"predicted {TOTAL}", "ceiling": ceiling}
@@ -354,7 +354,7 @@ def limit_scatter(frame: pd.DataFrame, title: str) -> Figure:
     figure, axes = grid(1, (9, 6.5))
     axis = axes.flat[0]
     low, high = 0.7 * drawn.published.min(), 1.4 * drawn.predicted.max()
-    palette, marker = colours(drawn.system, "tab20"), markers(drawn.system)
+    palette, marker = colours(drawn.system), markers(drawn.system)
     for system, rows in drawn.groupby("system", sort=False):
         name = str(system).removesuffix(" (as cited by TeLLMe v2)")
         style = {"s": 34, "color": palette[system], "marker": marker[system], "alpha": 0.8, "linewidth": 0}
