@@ -264,3 +264,15 @@ def test_measured_is_larger_for_faster(table):
     times = table[table.unit == "ms"].dropna(subset=["before"])
     assert (times.measured == times.before / times.after).all()
     assert math.isclose(table[table.system == "PIM-LLM"].measured.max(), 80)
+
+
+def test_another_embedding_moves_every_number_but_the_ceilings():
+    """With the bits of the rows themselves the numbers are those of `predict`; dummies alone change."""
+    table = speedups.read_speedups()
+    usual, halved = (speedups.with_embedding(table, bits) for bits in ((32, 32), (16, 16)))
+    predicted = speedups.predict(table)
+    assert usual["speeds"] == pytest.approx(predicted[predicted.quantity != "memory"].error.abs().median())
+    assert usual["law"] == pytest.approx(speedups.transfer(predicted).error_transferred.abs().median())
+    assert halved["bus_used"] > usual["bus_used"] and halved["law"] > usual["law"]
+    assert usual["rival"] == halved["rival"]  # it does not use F
+    assert usual["above_ceiling"] == halved["above_ceiling"] == 0

@@ -322,7 +322,7 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     """
     palette, marker = colours(frame.system), markers(frame.device)
     figure, axes = grid(2, (6.5, 5.6), 2, sharey=True)
-    ceiling = f"ceiling 1 / (1 - F) of time,\nF = projection / ({whole(frame)})"
+    ceiling = f"ceiling: {TOTAL} of time with infinite {PARTIAL},\nF = projection / ({whole(frame)})"
     panels = {"predicted": f"predicted {TOTAL}", "ceiling": ceiling}
     low, high = 0.85 * frame.measured.min(), 1.2 * frame[["measured", "predicted"]].max().max()
     for axis, (across, label) in zip(axes.flat, panels.items(), strict=True):

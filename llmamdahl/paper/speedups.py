@@ -320,6 +320,30 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
     return table.assign(error_rival=table.rival / table.measured - 1)
 
 
+def with_embedding(table: pd.DataFrame, bits: tuple[float, float]) -> dict[str, float]:
+    """What notebook 10 finds if the dummies' embedding and LM head have these bits, before and after.
+
+    Dummies are the models with random weights on which bitnet.cpp, llama.cpp and T-MAC were timed. Returned are
+    `bus_used`, `speeds`, `law` and `rival`, the medians of the absolute errors (decode steps whose baseline uses more
+    than half of the bandwidth; all speeds; both of `transfer`), `law_closer`, the number of groups of `transfer` in
+    which the law's median is the smaller one, and `above_ceiling`, a number of speeds.
+    """
+    _table("table", table, "read_speedups", "unpredicted")
+    dummies = table.model.str.endswith("-dummy")
+    predicted = pd.concat([predict(table[dummies], bits), predict(table[~dummies])], ignore_index=True)
+    speeds, read = predicted[predicted.quantity != "memory"], bandwidth(predicted)
+    tested = transfer(predicted)
+    errors = tested[["error_transferred", "error_rival"]].abs().set_axis(["law", "rival"], axis=1)
+    groups = errors.groupby([tested[name] for name in ("device", "system", "format")]).median()
+    return {
+        "bus_used": read[read.share_before > 0.5].error.abs().median(),
+        "speeds": speeds.error.abs().median(),
+        **errors.median(),
+        "law_closer": (groups.law < groups.rival).sum(),
+        "above_ceiling": speeds.above_ceiling.sum(),
+    }
+
+
 def realised(table: pd.DataFrame) -> pd.DataFrame:
     """The S_partial that each system reached: in a whole decode step of one sequence, or in a single kernel.
 
