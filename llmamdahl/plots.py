@@ -264,10 +264,18 @@ def maps(
             cells, ax=axis, annot=cells.map(text), fmt="", linewidths=0.5, annot_kws={"size": 9},
             cbar=wide or name == [*panels][-1], cbar_kws={"label": bar}, **style,
         )  # fmt: skip
+        for cell, face in zip(axis.texts, axis.collections[0].get_facecolors(), strict=True):
+            cell.set_color("black" if _luminance(face) > 0.179 else "white")
         axis.set_xticklabels([model_label(model, hidden_size=True) for model in models], rotation=0, size=9)
         axis.tick_params(axis="y", rotation=0)
         axis.set(title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length")
     return finish(figure, title)
+
+
+def _luminance(colour: np.ndarray) -> float:
+    """Relative luminance (WCAG 2.2); above 0.179 black has more contrast than white."""
+    red, green, blue = np.where(colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
 
 
 def colours(values: Iterable[Any], palette: str | None = None) -> dict[Any, tuple[float, float, float]]:

@@ -338,7 +338,9 @@ def speedup_scatter(frame: pd.DataFrame, title: str) -> Figure:
     left.fill_between([low, high], [low / 1.2, high / 1.2], [low / 0.8, high / 0.8], color="black", alpha=0.07)
     left.set(ylabel=f"measured {TOTAL}", title="(a) black line: as predicted; grey: within 20%")
     right.set_title("(b) by the law, nothing lies above the black line")
-    handles = [Line2D([], [], color=palette[name], marker="o", linestyle="", label=name) for name in palette]
+    handles = [Line2D([], [], color="none", label="System")]
+    handles += [Line2D([], [], color=palette[name], marker="o", linestyle="", label=name) for name in palette]
+    handles.append(Line2D([], [], color="none", label="\nDevice"))
     for device, shape in marker.items():
         name = device or "no device (memory)"
         handles.append(Line2D([], [], color="black", marker=shape, markerfacecolor="none", linestyle="", label=name))
