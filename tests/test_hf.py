@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmamdahl.models import from_hf_config
-from llmamdahl.models.huggingface import FORMATS
+from llmamdahl.models.huggingface import formats
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
 
 if os.environ.get("REQUIRE_EXTRAS"):
@@ -210,7 +210,7 @@ def test_every_weight_of_every_layer_is_listed(case):
 
 
 def test_every_format_has_a_case():
-    assert {values["model_type"] for values in CASES.values()} == set(FORMATS)
+    assert {values["model_type"] for values in CASES.values()} == set(formats())
 
 
 def macs(matmuls, attention):
@@ -269,7 +269,7 @@ def test_what_transformers_saves_is_read_as_the_same_model(case, tmp_path):
     assert from_hf_config(str(folder / "config.json")) == saved
 
 
-@pytest.mark.parametrize("model_type", list(FORMATS))
+@pytest.mark.parametrize("model_type", list(formats()))
 def test_defaults_are_transformers_own(model_type):
     """Given the three mandatory sizes only, `from_hf_config` fills in the defaults that transformers has."""
     names = {"gpt2": ("n_embd", "n_layer", "n_head"), "bloom": ("hidden_size", "n_layer", "n_head")}

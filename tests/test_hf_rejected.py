@@ -8,7 +8,7 @@ import pytest
 
 from llmamdahl.errors import InputError
 from llmamdahl.models import from_hf_config, get_model
-from llmamdahl.models.huggingface import FORMATS
+from llmamdahl.models.huggingface import formats
 from llmamdahl.tables import ROOT
 from llmamdahl.workload import decode_step
 
@@ -188,7 +188,7 @@ def test_a_model_is_named_after_its_folder_file_or_repository(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA))
     assert from_hf_config(folder).name == from_hf_config(str(folder / "config.json")).name == "my-model"
-    assert set(FORMATS) >= {"gpt2", "llama", "deepseek_v3"}
+    assert set(formats()) >= {"gpt2", "llama", "deepseek_v3"}
 
 
 @pytest.mark.parametrize(

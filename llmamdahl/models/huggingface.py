@@ -1,4 +1,4 @@
-"""A Hugging Face `config.json` -> Decoder, for the formats listed in `FORMATS`; any other is rejected."""
+"""A Hugging Face `config.json` -> Decoder, for the formats of `data/models/formats.csv`; any other is rejected."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from numbers import Number
 from pathlib import Path
 from typing import Any
 
 from llmamdahl.errors import InputError, positive_int, shown, whole_number
 from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.tables import DATA, Columns, read_rows
 
 HARMLESS = frozenset(
     # housekeeping, tokens, generation
@@ -55,7 +57,7 @@ Fields = dict[str, Any]
 def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Decoder:
     """A model by its Hugging Face `config.json`. Nothing is downloaded, and transformers is not needed.
 
-    Absent keys have the defaults of the format, as in transformers 5.23.0 (`FORMATS`); the hidden size and the numbers
+    Absent keys have the defaults of the format, as in transformers 5.23.0 (`formats`); the hidden size and the numbers
     of layers and heads must be there. A key that is not understood and may change what is computed is rejected. The
     MatMuls are those of the format: GPT-2, Falcon, GPT-NeoX, BLOOM and Phi-3 fuse Q, K and V into one product, Phi-3
     and gpt-oss also gate and up; `get_model("gpt2-xl")` follows Table 1 and does not. A `quantization_config` does
@@ -79,10 +81,10 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     ('llama', 8, 128, 32000)
     """
     found = _loaded(config)
-    form = _format(found)
+    found.form = _format(found)
     try:
-        made = _core(found, form)
-        for read in form.more:
+        made = _core(found)
+        for read in found.form.readers:
             made |= read(found, made)
     except InputError as error:  # Experts and Latent do not know the name of their model
         raise error if str(error).startswith(f"{found.name}: ") else InputError(f"{found.name}: {error}") from None
@@ -90,50 +92,89 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     return Decoder(found.name, **made)
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A row of `data/models/formats.csv`: what one `model_type` fixes, and what its keys mean.
+
+    Attributes
+    ----------
+    fields
+        What every model of the format has, as arguments of `Decoder`.
+    readers
+        What reads the keys that not every format has.
+    defaults
+        Key -> what it means if it is absent; None where that follows from other sizes (4 d, h, d/h). A format without
+        a key lacks it here.
+    spellings
+        Key -> its names in this format, if it is not just itself. No name at all: the default always holds.
+    only
+        Key -> the one value that is supported, which is also the default.
+    """
+
+    fields: Fields = field(default_factory=dict)
+    readers: tuple[Reader, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Config:
-    """The keys of one `config.json`, which of them have been read, and the name of the file and the model."""
+    """The keys of one `config.json`, which of them have been read, its format, and the name of the file and the model.
+
+    A `default` that is given to a method holds where the format has none.
+    """
 
     name: str
     values: Mapping[str, object]
     read: set[str] = field(default_factory=set)
+    form: Format = field(default_factory=Format)
 
-    def get(self, keys: str, default: object = None) -> object:
-        """The value of a key or of its other spellings, which must agree; null counts as absent."""
-        names = keys.split()
+    def has(self, key: str) -> bool:
+        """Whether the format has this key."""
+        return key in self.form.defaults
+
+    def value(self, key: str, default: object = None) -> object:
+        """The value of a key by any of its spellings, which must agree; None only if one is null or nothing holds."""
+        names = self.form.spellings.get(key, (key,))
         self.read.update(names)
         given = [name for name in names if self.values.get(name) is not None]
         for name in given[1:]:
             if self.values[name] != self.values[given[0]]:
                 raise self.error(name, f"but {given[0]} is {shown(self.values[given[0]])}; they are one setting")
-        return self.values[given[0]] if given else default
+        if not given and any(name in self.values for name in names):
+            return None
+        return self.values[given[0]] if given else self.form.defaults.get(key, default)
+
+    def get(self, key: str, default: object = None) -> object:
+        """As `value`, but null counts as absent."""
+        value = self.value(key, default)
+        return default if value is None else value
 
     def error(self, key: str, problem: str) -> InputError:
         return InputError(f"{self.name}: {key}: {shown(self.values.get(key))} {problem}")
 
-    def size(self, keys: str, default: int | None = None) -> int:
+    def _field(self, key: str) -> str:
+        return f"{self.name}: {next(iter(self.form.spellings.get(key, ())), key)}"
+
+    def size(self, key: str) -> int:
         """A whole number >= 1, never null; without a default the key must be there."""
-        names = keys.split()
-        null = any(name in self.values and self.values[name] is None for name in names)
-        value = self.get(keys, None if null else default)
+        value = self.value(key)
         if value is None:
-            raise InputError(f"{self.name}: {names[0]}: is missing or null; a positive whole number is needed")
-        return positive_int(f"{self.name}: {names[0]}", value)
+            raise InputError(f"{self._field(key)}: is missing or null; a positive whole number is needed")
+        return positive_int(self._field(key), value)
 
-    def optional_size(self, key: str, default: int | None = None) -> int | None:
+    def optional_size(self, key: str) -> int | None:
         """A whole number >= 1, or None where the key is null or, without a default, absent."""
-        self.read.add(key)
-        value = self.values.get(key, default)
-        return None if value is None else positive_int(f"{self.name}: {key}", value)
+        value = self.value(key)
+        return None if value is None else positive_int(self._field(key), value)
 
-    def count(self, key: str, default: int) -> int:
+    def count(self, key: str) -> int:
         """A whole number >= 0."""
-        self.read.add(key)
-        return whole_number(f"{self.name}: {key}", self.values.get(key, default))
+        return whole_number(self._field(key), self.value(key))
 
-    def flag(self, key: str, default: bool) -> bool:
-        self.read.add(key)
-        value = self.values.get(key, default)
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.value(key, default)
         if not isinstance(value, bool):
             raise self.error(key, "is not true or false")
         return value
@@ -196,11 +237,11 @@ def _format(config: Config) -> Format:
         if config.values.get(key):
             raise InputError(
                 f"{config.name}: {key}: model_type {shown(kind)} is a multimodal model, and only decoders of text are "
-                f"supported; if its text_config has one of these model_types, give that: {', '.join(FORMATS)}"
+                f"supported; if its text_config has one of these model_types, give that: {', '.join(formats())}"
             )
-    if not isinstance(kind, str) or kind not in FORMATS:
+    if not isinstance(kind, str) or kind not in formats():
         problem = "is missing" if kind is None else f"{shown(kind)} is not supported"
-        raise InputError(f"{config.name}: model_type: {problem}; supported: {', '.join(FORMATS)}")
+        raise InputError(f"{config.name}: model_type: {problem}; supported: {', '.join(formats())}")
     if config.get("is_encoder_decoder", False):
         raise config.error("is_encoder_decoder", "is not supported; only decoder-only models are")
     architectures = config.get("architectures", [])
@@ -209,7 +250,7 @@ def _format(config: Config) -> Format:
     ends = ("ForCausalLM", "LMHeadModel", "Model")
     if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
         raise config.error("architectures", "has no LM head; a ForCausalLM is needed")
-    return FORMATS[kind]
+    return formats()[kind]
 
 
 # The formats. Defaults are those of the configuration classes of transformers 5.23.0, in
@@ -219,72 +260,42 @@ Reader = Callable[[Config, Fields], Fields]
 """Reads more keys of a config, given the fields read so far, and returns the fields that follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """The keys of one `model_type`: what absent ones mean, how they are spelled, and what the format fixes.
-
-    `ffn`, `kv_heads` and `head_dim` are None where the default follows from other sizes: 4 d, h and d/h. `grouped` is
-    False for formats without keys for the last two. A `*_key` lists the spellings of a key, "" if there is none. `only`
-    lists keys with the one value that is supported; `more` reads what is left.
-    """
-
-    vocab: int
-    positions: int
-    ffn: int | None
-    kv_heads: int | None = None
-    head_dim: int | None = None
-    tied: bool = False
-    gated: bool = True
-    grouped: bool = True
-    fused_qkv: bool = False
-    fused_gate_up: bool = False
-    hidden_key: str = "hidden_size"
-    layers_key: str = "num_hidden_layers"
-    heads_key: str = "num_attention_heads"
-    ffn_key: str = "intermediate_size"
-    positions_key: str = "max_position_embeddings"
-    embedding_key: str = ""
-    only: tuple[tuple[str, object], ...] = ()
-    more: tuple[Reader, ...] = ()
-
-
-def _core(config: Config, form: Format) -> Fields:
+def _core(config: Config) -> Fields:
     """What every format has, by the spelling and the defaults of this one."""
-
-    def optional(key: str) -> int | None:
-        return config.optional_size(key) if key else None
-
-    d, layers = config.size(form.hidden_key), config.size(form.layers_key)
+    form, d, layers = config.form, config.size("hidden_size"), config.size("num_hidden_layers")
     if layers > MAX_LAYERS:
-        key = form.layers_key.split()[0]
+        key = form.spellings.get("num_hidden_layers", ("num_hidden_layers",))[0]
         raise InputError(f"{config.name}: {key}: {layers} is more than any model has; at most {MAX_LAYERS}")
-    heads = config.size(form.heads_key)
-    for key, value in form.only:
+    heads = config.size("num_attention_heads")
+    for key, value in form.only.items():
         config.require(key, value)
-    ffn = optional(form.ffn_key) or 4 * d if form.ffn is None else config.size(form.ffn_key, form.ffn)
-    made: Fields = {
+    ffn = "intermediate_size"
+    made = form.fields | {
         "hidden_size": d,
         "num_layers": layers,
         "num_heads": heads,
-        "intermediate_size": ffn,
-        "gated_ffn": form.gated,
-        "vocab_size": config.size("vocab_size", form.vocab),
-        "max_position": config.size(form.positions_key, form.positions),
-        "embedding_size": optional(form.embedding_key) or d,
-        "fused_qkv": form.fused_qkv,
-        "fused_gate_up": form.fused_gate_up,
-        "tied_embeddings": config.flag("tie_word_embeddings", form.tied),
+        "intermediate_size": config.optional_size(ffn) or 4 * d if form.defaults[ffn] is None else config.size(ffn),
+        "vocab_size": config.size("vocab_size"),
+        "max_position": config.size("max_position_embeddings"),
+        "embedding_size": d,
+        "tied_embeddings": config.flag("tie_word_embeddings"),
     }
-    if form.grouped:
-        made["head_width"] = config.optional_size("head_dim") or form.head_dim
-        made["kv_heads"] = config.optional_size("num_key_value_heads", form.kv_heads)  # null is h in every format
+    if config.has("head_dim"):
+        made["head_width"] = config.optional_size("head_dim") or form.defaults["head_dim"]
+    if config.has("num_key_value_heads"):
+        made["kv_heads"] = config.optional_size("num_key_value_heads")  # null is h in every format
     return made
+
+
+def _embedding(config: Config, made: Fields) -> Fields:
+    """OPT: the token embedding may be narrower than the decoder."""
+    return {"embedding_size": config.optional_size("word_embed_proj_dim") or made["hidden_size"]}
 
 
 def _falcon_heads(config: Config, made: Fields) -> Fields:
     """`num_kv_heads` counts only in the new architecture (40B, 180B); the old one has one K and V head, or all."""
     given, multi_query = config.optional_size("num_kv_heads"), config.flag("multi_query", True)
-    if config.flag("new_decoder_architecture", False):
+    if config.flag("new_decoder_architecture"):
         return {"kv_heads": given}
     if multi_query:
         return {"kv_heads": 1}
@@ -292,36 +303,30 @@ def _falcon_heads(config: Config, made: Fields) -> Fields:
     return {}
 
 
-def _one_window(default: int | None) -> Reader:
+def _window(config: Config, made: Fields) -> Fields:
     """One window for all layers, or none."""
-    return lambda config, made: {"windows": (config.optional_size("sliding_window", default),) * made["num_layers"]}
+    return {"windows": (config.optional_size("sliding_window"),) * made["num_layers"]}
 
 
-def _alternating(default: int, period: int, period_key: str = "", again: str = "") -> Reader:
-    """Every `period`-th layer sees all tokens and the others a window, which the key `again` may repeat."""
-
-    def read(config: Config, made: Fields) -> Fields:
-        window = config.optional_size("sliding_window", default)
-        if again:
-            config.require(again, window)
-        every = config.size(period_key, period) if period_key else period
-        return _by_layer_type(config, window, [bool((layer + 1) % every) for layer in range(made["num_layers"])])
-
-    return read
+def _alternating(config: Config, made: Fields) -> Fields:
+    """Every `sliding_window_pattern`-th layer sees all tokens and the others a window."""
+    window, every = config.optional_size("sliding_window"), config.size("sliding_window_pattern")
+    config.require("sliding_window_size", window)  # configs of Gemma 2 say it twice
+    return _by_layer_type(config, window, [bool((layer + 1) % every) for layer in range(made["num_layers"])])
 
 
 def _qwen_windows(config: Config, made: Fields) -> Fields:
     """Qwen2 and Qwen3: a window only where `use_sliding_window` asks for it, from layer `max_window_layers` on."""
-    window = config.optional_size("sliding_window", 4096)
-    window = window if config.flag("use_sliding_window", False) else None
-    first = config.count("max_window_layers", 28)
+    window = config.optional_size("sliding_window")
+    window = window if config.flag("use_sliding_window") else None
+    first = config.count("max_window_layers")
     return _by_layer_type(config, window, [window is not None and i >= first for i in range(made["num_layers"])])
 
 
 def _qwen_moe_windows(config: Config, made: Fields) -> Fields:
     """Qwen3-MoE has the same keys, but `use_sliding_window` asks for a window in all layers."""
-    windows = _one_window(4096)(config, made)
-    if config.flag("use_sliding_window", False):
+    windows = _window(config, made)
+    if config.flag("use_sliding_window"):
         return windows
     config.get("max_window_layers")  # ignored in this case
     return {}
@@ -339,33 +344,26 @@ def _by_layer_type(config: Config, window: int | None, default: list[bool]) -> F
     return {"windows": tuple(window if kind == names[True] else None for kind in types)}
 
 
-def _experts(
-    keys: str, number: int, top_k: int | None, top_k_keys: str = "num_experts_per_tok", ffn: int = 0, shared: int = 0
-) -> Reader:
-    """Experts as wide as a dense FFN, or by a key with the default `ffn`; `shared` is the default of another key."""
-
-    def read(config: Config, made: Fields) -> Fields:
-        width = config.size("moe_intermediate_size", ffn) if ffn else made["intermediate_size"]
-        common = config.count("n_shared_experts", shared) if shared else 0
-        return {"experts": Experts(config.size(keys, number), config.size(top_k_keys, top_k), width, common * width)}
-
-    return read
+def _experts(config: Config, made: Fields) -> Fields:
+    """Experts as wide as a dense FFN, or by a key of their own."""
+    number, top_k = config.size("num_experts"), config.size("num_experts_per_tok")
+    width = config.size("moe_intermediate_size") if config.has("moe_intermediate_size") else made["intermediate_size"]
+    shared = config.count("n_shared_experts") if config.has("n_shared_experts") else 0
+    return {"experts": Experts(number, top_k, width, shared * width)}
 
 
-def _qwen_dense_layers(config: Config, made: Fields) -> Fields:
+def _sparse_step(config: Config, made: Fields) -> Fields:
     """Experts in every `decoder_sparse_step`-th layer; all other layers, and those listed, are dense."""
     layers = range(made["num_layers"])
-    step, dense = config.size("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
+    step, dense = config.size("decoder_sparse_step"), config.get("mlp_only_layers", [])
     if not isinstance(dense, list) or not all(type(layer) is int and layer in layers for layer in dense):
         raise config.error("mlp_only_layers", f"is not a list of layers; layers are 0 to {len(layers) - 1}")
     return {"dense_layers": tuple(layer for layer in layers if layer in dense or (layer + 1) % step)}
 
 
-def _dense_first(default: int) -> Reader:
-    """DeepSeek-V2 and V3: the first layers are dense."""
-    return lambda config, made: {
-        "dense_layers": tuple(range(min(config.count("first_k_dense_replace", default), made["num_layers"])))
-    }
+def _dense_first(config: Config, made: Fields) -> Fields:
+    """The first `first_k_dense_replace` layers are dense."""
+    return {"dense_layers": tuple(range(min(config.count("first_k_dense_replace"), made["num_layers"])))}
 
 
 def _latent(config: Config, made: Fields) -> Fields:
@@ -375,60 +373,69 @@ def _latent(config: Config, made: Fields) -> Fields:
     config.read |= {"head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers"}
     return {
         "latent": Latent(
-            kv_rank=config.size("kv_lora_rank", 512),
-            q_rank=config.optional_size("q_lora_rank", 1536),
-            nope_head_dim=config.size("qk_nope_head_dim", 128),
-            rope_head_dim=config.size("qk_rope_head_dim", 64),
-            v_head_dim=config.size("v_head_dim", 128),
+            kv_rank=config.size("kv_lora_rank"),
+            q_rank=config.optional_size("q_lora_rank"),
+            nope_head_dim=config.size("qk_nope_head_dim"),
+            rope_head_dim=config.size("qk_rope_head_dim"),
+            v_head_dim=config.size("v_head_dim"),
         )
     }
 
 
-N_LAYER, N_HEAD = "n_layer num_hidden_layers", "n_head num_attention_heads"
-ONE_WINDOW = (_one_window(None),)
-GEMMA = (("use_bidirectional_attention", False),)
-DEEPSEEK = (("moe_layer_freq", 1),)
-ROUTED = "n_routed_experts num_local_experts num_experts"
+READERS: dict[str, Reader] = {
+    "embedding": _embedding,
+    "falcon_heads": _falcon_heads,
+    "window": _window,
+    "alternating": _alternating,
+    "qwen_windows": _qwen_windows,
+    "qwen_moe_windows": _qwen_moe_windows,
+    "sparse_step": _sparse_step,
+    "dense_first": _dense_first,
+    "experts": _experts,
+    "latent": _latent,
+}
+"""What the column `structure` of `data/models/formats.csv` names, apart from fields of `Decoder` that are true."""
 
-FORMATS = {
-    "gpt2": Format(50257, 1024, None, tied=True, gated=False, grouped=False, fused_qkv=True, ffn_key="n_inner",
-                   hidden_key="n_embd hidden_size", layers_key=N_LAYER, heads_key=N_HEAD,
-                   positions_key="n_positions max_position_embeddings"),
-    "opt": Format(50272, 2048, 3072, tied=True, gated=False, grouped=False, ffn_key="ffn_dim",
-                  embedding_key="word_embed_proj_dim"),
-    "llama": Format(32000, 2048, 11008),
-    "mistral": Format(32000, 131072, 14336, kv_heads=8, more=(_one_window(4096),)),
-    "mixtral": Format(32000, 131072, 14336, kv_heads=8, more=(
-        *ONE_WINDOW, _experts("num_local_experts num_experts", 8, 2))),
-    "qwen2": Format(151936, 32768, 22016, kv_heads=32, more=(_qwen_windows,)),
-    "qwen3": Format(151936, 32768, 22016, kv_heads=32, head_dim=128, more=(_qwen_windows,)),
-    "qwen3_moe": Format(151936, 32768, 6144, kv_heads=4, more=(
-        _qwen_moe_windows, _qwen_dense_layers, _experts("num_experts num_local_experts", 128, 8, ffn=768))),
-    "gemma2": Format(256000, 8192, 9216, kv_heads=4, head_dim=256, tied=True, only=GEMMA, more=(
-        _alternating(4096, 2, again="sliding_window_size"),)),
-    "gemma3_text": Format(262208, 131072, 9216, kv_heads=4, head_dim=256, tied=True, only=GEMMA, more=(
-        _alternating(4096, 6, "sliding_window_pattern", again="sliding_window_size"),)),
-    # Phi-4-mini has the two keys, as 1, and transformers ignores them.
-    "phi3": Format(32064, 4096, 8192, fused_qkv=True, fused_gate_up=True, more=ONE_WINDOW,
-                   only=(("full_attn_mod", 1), ("interpolate_factor", 1))),
-    "phi": Format(51200, 2048, 8192, gated=False),
-    "falcon": Format(65024, 2048, None, tied=True, gated=False, grouped=False, fused_qkv=True,
-                     hidden_key="hidden_size n_embed", ffn_key="ffn_hidden_size", more=(_falcon_heads,)),
-    "olmo2": Format(50304, 2048, 11008),
-    "gpt_neox": Format(50432, 2048, 24576, gated=False, grouped=False, fused_qkv=True),
-    # ALiBi has no limit of positions; `seq_length` is what the model was trained on.
-    "bloom": Format(250880, 2048, None, tied=True, gated=False, grouped=False, fused_qkv=True, ffn_key="",
-                    hidden_key="hidden_size n_embed", layers_key=N_LAYER, heads_key=N_HEAD, positions_key="seq_length"),
-    "starcoder2": Format(49152, 4096, 12288, kv_heads=2, tied=True, gated=False, more=ONE_WINDOW,
-                         only=(("mlp_type", "default"),)),
-    "granite": Format(32000, 2048, 11008),
-    "gpt_oss": Format(201088, 131072, 2880, kv_heads=8, head_dim=64, fused_gate_up=True, more=(
-        _alternating(128, 2),
-        _experts("num_local_experts num_experts", 128, 4, "num_experts_per_tok experts_per_token"))),
-    "deepseek_v2": Format(102400, 2048, 11008, grouped=False, only=DEEPSEEK, more=(
-        _latent, _dense_first(0), _experts(ROUTED, 64, None, ffn=1407, shared=2))),
-    "deepseek_v3": Format(129280, 4096, 18432, grouped=False, only=DEEPSEEK, more=(
-        _latent, _dense_first(3), _experts(ROUTED, 256, 8, ffn=2048, shared=1))),
-    "bitnet": Format(128256, 2048, 6912, kv_heads=5),
-}  # fmt: skip
-"""Every supported `model_type`."""
+
+@cache
+def formats() -> dict[str, Format]:
+    """Every supported `model_type`, by `data/models/formats.csv`.
+
+    >>> formats()["mistral"].defaults["sliding_window"], formats()["gpt2"].spellings["hidden_size"]
+    (4096, ('n_embd', 'hidden_size'))
+    """
+    keys = (
+        "vocab_size max_position_embeddings intermediate_size num_key_value_heads head_dim tie_word_embeddings".split()
+    )
+    columns: Columns = {
+        **dict.fromkeys(("model_type", "source"), str),
+        **dict.fromkeys(keys, _default),
+        **dict.fromkeys(("other_defaults", "only"), _settings),
+        "structure": str.split,
+        "spellings": lambda cell: {key: tuple(filter(None, str(names).split("|"))) for key, names in _pairs(cell)},
+    }
+    found = {}
+    for row in read_rows(DATA / "models" / "formats.csv", columns, key=["model_type"]):
+        words = row["structure"]
+        found[row["model_type"]] = Format(
+            fields={"gated_ffn": False} | {word: True for word in words if word not in READERS},
+            readers=tuple(READERS[word] for word in words if word in READERS),
+            defaults={key: row[key] for key in keys if row[key] != ""} | row["other_defaults"],
+            spellings=row["spellings"],
+            only=row["only"],
+        )
+    return found
+
+
+def _default(cell: str) -> object:
+    """A cell of a default: empty for no such key, None for one that follows from h or d, or JSON."""
+    return None if cell in ("h", "d/h", "4d") else json.loads(cell) if cell else ""
+
+
+def _pairs(cell: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, _, value in (word.partition("=") for word in cell.split())]
+
+
+def _settings(cell: str) -> dict[str, object]:
+    """`key=value` with a space between two; a value is JSON."""
+    return {key: json.loads(value) for key, value in _pairs(cell)}
