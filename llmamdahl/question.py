@@ -245,15 +245,11 @@ class Question:
             costs = [self.cost(sized(matmul, lengths), self.baseline) for matmul in attention]
             return np.broadcast_to(sum(costs) >= missing, lengths.shape)
 
-        # F > 1/2 at `low` and F <= 1/2 at `high`, unless it never is; 64 lengths between them at a time.
-        low, high = 0, LONGEST_CONTEXT
-        if not overtaken(np.array([high]))[0]:
-            return None
-        while high - low > 1:
-            lengths = np.unique(np.linspace(low + 1, high, 64, dtype=np.int64))
-            found = int(np.argmax(overtaken(lengths)))
-            low, high = int(lengths[found - 1]) if found else low, int(lengths[found])
-        return high
+        # Attention costs less again where a chunk begins, so the search is for the chunk, by its end, and then in it.
+        chunk = next((matmul.chunk for matmul in attention if matmul.chunk), LONGEST_CONTEXT)
+        ends = LONGEST_CONTEXT // chunk
+        last = _first(lambda chunks: overtaken(chunks * chunk), 0, ends) or ends + 1
+        return _first(overtaken, (last - 1) * chunk, min(last * chunk, LONGEST_CONTEXT))
 
     def reject_precision(self) -> None:
         """Reject a change of precision: a crossover is that of the baseline's F."""
@@ -392,16 +388,32 @@ class Costs:
         self.memory_bound: dict[Part, float] = dict.fromkeys(Part, 0)
 
 
+def _first(found: Callable[[NDArray[np.int64]], NDArray[np.bool_]], low: int, high: int) -> int | None:
+    """The first number above `low`, up to `high`, that is `found`, as are all after it; 64 of them at a time."""
+    if high <= low or not found(np.array([high]))[0]:
+        return None
+    while high - low > 1:
+        numbers = np.unique(np.linspace(low + 1, high, 64, dtype=np.int64))
+        place = int(np.argmax(found(numbers)))
+        low, high = int(numbers[place - 1]) if place else low, int(numbers[place])
+    return high
+
+
 def sized(matmul: MatMul, lengths: ArrayLike) -> MatMul:
     """One attention MatMul of a decode step for many context lengths, with an array as its context dimension.
 
     `matmul` is that of the longest: its context dimension is that length, or the layer's window if that is smaller. At
-    any other length the dimension is the smaller of that length and the one of `matmul`.
+    any other length the dimension is the smaller of that length and the one of `matmul`. In a layer with chunks it is
+    the place of the last token in its chunk, counted from 1.
     """
     if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
         raise InputError(f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}")
     try:
-        sizes = np.minimum(np.asarray(lengths, dtype=np.int64), min(getattr(matmul, axis), INT64_MAX))
+        sizes = np.asarray(lengths, dtype=np.int64)
+        if matmul.chunk:
+            sizes = (sizes - 1) % matmul.chunk + 1
+        else:
+            sizes = np.minimum(sizes, min(getattr(matmul, axis), INT64_MAX))
     except OverflowError:
         raise CountOverflowError("context_length: above 2**63 - 1") from None
     return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul

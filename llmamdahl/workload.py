@@ -55,7 +55,7 @@ class MatMul:
 
     An expected count, of `experts="expected"`, need not be whole. `distinct` is the number of different `k x n`
     operands: fewer than `count` where query heads share a K or V, and 0 for the V of absorbed latents, which is part of
-    their K.
+    their K. `chunk` is the length of a chunk, for attention in a layer with chunks.
     """
 
     name: str
@@ -65,6 +65,7 @@ class MatMul:
     k: int
     count: float
     distinct: float = field(default=None, compare=False)  # type: ignore[assignment]  # never None: `count` if not given
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if self.distinct is None:
@@ -90,6 +91,10 @@ class _Pass:
     @property
     def tokens(self) -> int:
         return self.queries * self.batch
+
+
+_Kind: TypeAlias = tuple[int | None, int | None, bool]
+"""The kind of a layer: its window, its chunk, and whether its FFN is a mixture of experts."""
 
 
 def matmuls(
@@ -127,6 +132,8 @@ def decode_step(
       head and sequence, as the paper counts: the heads of a group share K and V in memory, but not a MatMul. With
       `heads="grouped"` they are one MatMul per K and V head and sequence, whose rows are the group's queries.
     - A layer with a window attends to min(l, window) tokens.
+    - A layer with chunks attends to the tokens of the current one's chunk up to it: (l - 1) mod chunk + 1, so l up to
+      the first chunk's end, then 1 again. A cache may keep more of the tokens, but the mask hides the others.
     - Fused weights are one wider product: `W_QKV` for W_Q, W_K, W_V; `W_GI` for W_G, W_I.
     - Mixture of experts: the router (d x E) is not quantized. Which experts a token visits depends on the text. With
       `experts="even"` the batch x top-k pairs of token and expert are spread as evenly as possible. Up to E pairs, each
@@ -201,7 +208,8 @@ def prefill(
 
     As `decode_step`, with these differences. Projections have m = batch x tokens, and that many tokens are spread over
     the experts. Attention has m = n = tokens per head and sequence; the causal mask saves nothing. In a layer with a
-    window each query sees min(tokens, window) keys. Latent attention is not absorbed: `W_UK` and `W_UV` compute K and
+    window each query sees min(tokens, window) keys. In a layer with chunks each chunk is a prompt of its own: m = n =
+    chunk, and for the last one what is left. Latent attention is not absorbed: `W_UK` and `W_UV` compute K and
     V of all heads from the latents, so that no heads share them. Only the last position goes through the LM head
     (m = batch).
 
@@ -257,10 +265,10 @@ def _decode(context_length: int, batch: int, heads: Heads, experts: Routing) -> 
 
 def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
     """All layers, then embedding projections and LM head; equal MatMuls of different kinds of layer are one entry."""
-    found: dict[tuple[str, int, int, int], MatMul] = {}
-    for (window, sparse), layers in _kinds(model).items():
-        for matmul in _block(model, replace(step, layers=layers), window, sparse):
-            key = matmul.name, matmul.m, matmul.n, matmul.k
+    found: dict[tuple[str, int, int, int, int | None], MatMul] = {}
+    for kind, layers in _kinds(model).items():
+        for matmul in _block(model, replace(step, layers=layers), *kind):
+            key = matmul.name, matmul.m, matmul.n, matmul.k, matmul.chunk
             if known := found.get(key):
                 count, distinct = known.count + matmul.count, known.distinct + matmul.distinct
                 matmul = replace(matmul, count=count, distinct=distinct)
@@ -274,22 +282,33 @@ def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
     return *found.values(), *around, MatMul("LM head", Part.UNQUANTIZED, step.batch, model.vocab_size, width, 1)
 
 
-def _kind(model: Decoder, layer: int) -> tuple[int | None, bool]:
-    """The kind of a layer: its window, and whether its FFN is a mixture of experts."""
-    window = model.windows[layer] if model.windows else None
-    return window, model.experts is not None and layer not in model.dense_layers
+def _kind(model: Decoder, layer: int) -> _Kind:
+    window, chunk = (sizes[layer] if sizes else None for sizes in (model.windows, model.chunks))
+    return window, chunk, model.experts is not None and layer not in model.dense_layers
 
 
-def _kinds(model: Decoder) -> dict[tuple[int | None, bool], int]:
+def _kinds(model: Decoder) -> dict[_Kind, int]:
     """The number of layers of each kind, in the order in which the kinds appear."""
-    if model.windows:
+    if model.windows or model.chunks:
         return Counter(_kind(model, layer) for layer in range(model.num_layers))
     dense = len(model.dense_layers) if model.experts else model.num_layers
-    number: dict[tuple[int | None, bool], int] = {(None, True): model.num_layers - dense, (None, False): dense}
+    number: dict[_Kind, int] = {(None, None, True): model.num_layers - dense, (None, None, False): dense}
     return {kind: number[kind] for kind in (_kind(model, 0), *number) if number[kind]}
 
 
-def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Iterator[MatMul]:
+def _seen(step: _Pass, window: int | None, chunk: int | None) -> Iterator[tuple[int, int, int]]:
+    """Queries and keys of the attention MatMuls of one head and sequence, and how many there are of this size."""
+    if chunk is None or step.length <= chunk:
+        yield step.queries, step.length if window is None else min(step.length, window), 1
+    elif step.queries == 1:
+        yield 1, (step.length - 1) % chunk + 1, 1
+    else:
+        yield chunk, chunk, step.length // chunk
+        if rest := step.length % chunk:
+            yield rest, rest, 1
+
+
+def _block(model: Decoder, step: _Pass, window: int | None, chunk: int | None, sparse: bool) -> Iterator[MatMul]:
     """One decoder block: attention's projections, the FFN, attention."""
     latent = model.latent
     yield from _latent_projections(model, latent, step) if latent else _projections(model, step)
@@ -297,7 +316,6 @@ def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Ite
         yield from _experts(model, model.experts, step)
     else:
         yield from _ffn(model, "", model.intermediate_size, step.tokens, step.layers)
-    keys = step.length if window is None else min(step.length, window)
     k, n = model.head_dim, model.head_dim
     if latent and step.absorbed:
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
@@ -306,12 +324,13 @@ def _block(model: Decoder, step: _Pass, window: int | None, sparse: bool) -> Ite
     # All heads share absorbed latents, which contain V; otherwise the heads of a group share a K and V.
     shared = model.num_heads if latent and step.absorbed else model.num_heads // model.num_kv_heads
     rows = shared if step.heads == "grouped" else 1
-    m, count = step.queries * rows, step.layers * step.batch * model.num_heads // rows
+    count = step.layers * step.batch * model.num_heads // rows
     distinct = count * rows // shared
-    yield MatMul("Q·Kᵀ", Part.ATTENTION, m, n=keys, k=k, count=count, distinct=distinct)
-    yield MatMul(
-        "scores·V", Part.ATTENTION, m, n, k=keys, count=count, distinct=0 if step.absorbed and latent else distinct
-    )
+    unique_v = 0 if step.absorbed and latent else distinct
+    for queries, keys, times in _seen(step, window, chunk):
+        m = queries * rows
+        yield MatMul("Q·Kᵀ", Part.ATTENTION, m, keys, k, count * times, distinct * times, chunk)
+        yield MatMul("scores·V", Part.ATTENTION, m, n, keys, count * times, unique_v * times, chunk)
 
 
 def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:

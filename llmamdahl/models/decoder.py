@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from llmamdahl.errors import InputError, instance, positive_int, sequence, whole_number
 
 Windows = tuple[int | None, ...]
-"""For each layer how many tokens a query sees at most, or None for all."""
+"""For each layer a number of tokens, or None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,9 @@ class Decoder:
         True if the gate and the first projection of the FFN are one product (of every expert, in an MoE layer).
     windows
         For each layer how many tokens a query sees at most, itself included, or None for all; () for all in each layer.
+    chunks
+        For each layer how many tokens a chunk has, or None; () for none in each layer. Attention stays within a chunk:
+        a query sees the tokens from the last multiple of that number on (Llama 4). A layer has a window or chunks.
     experts
         The FFN of the layers that are a mixture of experts; None if all are dense.
     dense_layers
@@ -156,6 +159,7 @@ class Decoder:
     fused_qkv: bool = False
     fused_gate_up: bool = False
     windows: Windows = ()
+    chunks: Windows = ()
     experts: Experts | None = None
     dense_layers: tuple[int, ...] = ()
     latent: Latent | None = None
@@ -232,15 +236,22 @@ def _check_attention(model: Decoder) -> None:
 def _check_layers(model: Decoder) -> None:
     if model.fused_gate_up and not model.gated_ffn:
         raise InputError(f"{model.name}: fused_gate_up: True without a gate; set gated_ffn")
-    windows = sequence(f"{model.name}: windows", model.windows)
-    if windows and len(windows) != model.num_layers:
-        raise InputError(
-            f"{model.name}: windows: {len(windows)} are given for {model.num_layers} layers; "
-            "give one a layer, None where there is none, or ()"
-        )
-    checked = [None if window is None else positive_int(f"{model.name}: windows", window) for window in windows]
-    # If no layer has a window, store (), so that such models compare equal.
-    object.__setattr__(model, "windows", tuple(checked) if any(checked) else ())
+    for name in ("windows", "chunks"):
+        sizes = sequence(f"{model.name}: {name}", getattr(model, name))
+        if sizes and len(sizes) != model.num_layers:
+            raise InputError(
+                f"{model.name}: {name}: {len(sizes)} are given for {model.num_layers} layers; "
+                "give one a layer, None where there is none, or ()"
+            )
+        checked = [None if size is None else positive_int(f"{model.name}: {name}", size) for size in sizes]
+        # If no layer has one, store (), so that such models compare equal.
+        object.__setattr__(model, name, tuple(checked) if any(checked) else ())
+    for layer, both in enumerate(zip(model.windows, model.chunks, strict=False)):
+        if all(both):
+            raise InputError(f"{model.name}: chunks: {both[1]} in layer {layer}, which has a window; give one of them")
+    different = {size for size in model.chunks if size}
+    if len(different) > 1:
+        raise InputError(f"{model.name}: chunks: {sorted(different)} differ; all layers with chunks need equal ones")
     dense = [
         whole_number(f"{model.name}: dense_layers", layer)
         for layer in sequence(f"{model.name}: dense_layers", model.dense_layers)
