@@ -358,10 +358,12 @@ def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator
     yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=step.layers)
 
 
-def _ffn(model: Decoder, prefix: str, width: int, m: int, count: float) -> Iterator[MatMul]:
+def _ffn(
+    model: Decoder, prefix: str, width: int, m: int, count: float, fused_gate_up: bool = False
+) -> Iterator[MatMul]:
     """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens."""
     d = model.hidden_size
-    if model.fused_gate_up:
+    if model.fused_gate_up or fused_gate_up:
         yield MatMul(f"{prefix}W_GI", Part.PROJECTION, m, n=2 * width, k=d, count=count)
     else:
         for name in ("W_G", "W_I") if model.gated_ffn else ("W_I",):
@@ -373,7 +375,7 @@ def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
     d = model.hidden_size
     yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=step.layers)
     for m, count in (_even if step.experts == "even" else _expected)(experts, step.tokens):
-        yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count)
+        yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count, experts.fused_gate_up)
     if experts.shared_intermediate_size:
         yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens, step.layers)
     if experts.shared_gate:

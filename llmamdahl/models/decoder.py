@@ -25,6 +25,9 @@ class Experts:
         d_FF of one routed expert.
     shared_intermediate_size
         d_FF of the shared experts, which every token visits too, all of them together (DeepSeek); 0 for none.
+    fused_gate_up
+        True if the gate and the first projection of an expert are one product, in a model with separate ones elsewhere
+        (Llama 4); `Decoder.fused_gate_up` is about all FFNs.
     shared_gate
         True if a d x 1 product weighs the output of the shared experts (Qwen2-MoE).
     """
@@ -34,6 +37,7 @@ class Experts:
     intermediate_size: int
     shared_intermediate_size: int = 0
     shared_gate: bool = False
+    fused_gate_up: bool = False
 
     def __post_init__(self) -> None:
         _check_numbers("experts: ", self)
@@ -234,7 +238,7 @@ def _check_attention(model: Decoder) -> None:
 
 
 def _check_layers(model: Decoder) -> None:
-    if model.fused_gate_up and not model.gated_ffn:
+    if (model.fused_gate_up or (model.experts and model.experts.fused_gate_up)) and not model.gated_ffn:
         raise InputError(f"{model.name}: fused_gate_up: True without a gate; set gated_ffn")
     for name in ("windows", "chunks"):
         sizes = sequence(f"{model.name}: {name}", getattr(model, name))
