@@ -1,19 +1,24 @@
 """`from_hf_config` checked against transformers: every weight of every layer, and the MACs that PyTorch counts.
 
 Needs the extra `oracle` (PyTorch and transformers). `test_hf_rejected.py`, on rejected configs, does not need it.
-`python tests/test_hf.py` prints the table: config, layers, projections compared, differences.
+`python tests/test_hf.py` prints the table: type, configs, layers, projections compared, differences. With `--defaults`
+it writes transformers' defaults to `tests/data/hf_defaults.csv`, which `test_hf_table.py` compares with ours.
 """
 
+import dataclasses
 import json
 import os
+import sys
 from collections import Counter
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from llmamdahl.models import from_hf_config
-from llmamdahl.models.huggingface import formats
+from llmamdahl.models.huggingface import REQUIRED, formats
+from llmamdahl.tables import DATA, read_rows, write_rows
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
 
 if os.environ.get("REQUIRE_EXTRAS"):
@@ -25,12 +30,15 @@ else:
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 FOLDER = Path(__file__).parent / "data" / "hf_configs"
 """Six config.json files, cut to their architectural keys and named after their Hugging Face repositories."""
 
 # Irregular on purpose: no two sizes of a config are equal, so that a shape identifies a weight.
 SIZES = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6, "vocab_size": 101}
+OLD = {"n_embd": 48, "n_layer": 2, "n_head": 6, "vocab_size": 101, "n_positions": 64}
+MOSAIC = {"d_model": 48, "n_layers": 3, "n_heads": 6, "vocab_size": 101, "max_seq_len": 64}
 LLAMA = {**SIZES, "intermediate_size": 80, "max_position_embeddings": 64}
 GQA = {**LLAMA, "num_key_value_heads": 2}
 WIDE = {**GQA, "head_dim": 14}
@@ -40,11 +48,24 @@ DEEPSEEK = {
     "topk_group": 2,
 }  # fmt: skip
 MOE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 26}
+ROUTED = {"n_routed_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 26}
+GROUPED = {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 26, "n_group": 2, "topk_group": 1}
 LOCAL = {"num_local_experts": 5, "num_experts_per_tok": 2}
 WINDOW = {"sliding_window": 9}
+FULL, SLIDING = "full_attention", "sliding_attention"
+SLIDES = {**WINDOW, "layer_types": [FULL, SLIDING, FULL]}
+ROPES = {each: {"rope_type": "default", "rope_theta": 10000.0} for each in (FULL, SLIDING)}
+VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+QWEN_VISION = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 48,
+    "deepstack_visual_indexes": [0], "num_position_embeddings": 16,
+}  # fmt: skip
+PIXTRAL = {**VISION, "model_type": "pixtral", "head_dim": 8}
+LLAMA4 = {**WIDE, **LOCAL, "intermediate_size_mlp": 94, "num_hidden_layers": 5, "attention_chunk_size": 9}
 SMALL = {
-    "gpt2": {"n_embd": 48, "n_layer": 2, "n_head": 6, "vocab_size": 101, "n_positions": 64},
-    "gpt2, n_inner": {"n_embd": 48, "n_layer": 2, "n_head": 6, "vocab_size": 101, "n_positions": 64, "n_inner": 90},
+    "gpt2": OLD,
+    "gpt2, n_inner": {**OLD, "n_inner": 90},
+    "gpt-sw3": OLD,
     "opt": {**SIZES, "ffn_dim": 80, "max_position_embeddings": 64},
     "opt, projected": {**SIZES, "ffn_dim": 80, "max_position_embeddings": 64, "word_embed_proj_dim": 20},
     "llama": LLAMA,
@@ -57,10 +78,7 @@ SMALL = {
     "qwen2": GQA,
     "qwen2, windows": {**GQA, **WINDOW, "use_sliding_window": True, "max_window_layers": 1},
     "qwen3": WIDE,
-    "qwen3, windows": {
-        **WIDE, **WINDOW, "use_sliding_window": True,
-        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
-    },
+    "qwen3, windows": {**WIDE, **SLIDES, "use_sliding_window": True},
     "qwen3_moe": {**GQA, **MOE},
     "qwen3_moe, dense layers": {
         **WIDE, **MOE, "num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3],
@@ -86,25 +104,211 @@ SMALL = {
     "deepseek_v2, queries' latent": {**DEEPSEEK, "q_lora_rank": 34, "n_shared_experts": 3},
     "deepseek_v3": {**DEEPSEEK, "first_k_dense_replace": 2, "q_lora_rank": 34, "num_key_value_heads": 6},
     "bitnet": GQA,
+    "gemma": {**LLAMA, "num_key_value_heads": 2, "head_dim": 14},
+    "gemma3, sparse": {"text_config": {"hidden_size": 48, "num_hidden_layers": 7}, "vision_config": VISION},
+    "gemma3": {
+        "text_config": {**WIDE, **WINDOW, "model_type": "gemma3_text"}, "vision_config": VISION,
+        "tie_word_embeddings": False,
+    },
+    "qwen2_moe": {**GQA, **MOE, "shared_expert_intermediate_size": 38},
+    "qwen2_moe, dense layers": {
+        **GQA, **MOE, "head_dim": 14, "num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3],
+    },
+    "qwen2_moe, windows": {**GQA, **MOE, **WINDOW, "num_hidden_layers": 6, "use_sliding_window": True,
+                           "max_window_layers": 4},
+    "qwen3_vl": {"text_config": WIDE, "vision_config": QWEN_VISION},
+    "qwen3_vl, tied": {
+        "text_config": {**GQA, "model_type": "qwen3_vl_text"}, "vision_config": QWEN_VISION,
+        "tie_word_embeddings": True,
+    },
+    "qwen3_vl_moe": {"text_config": {**WIDE, **MOE}, "vision_config": QWEN_VISION, "tie_word_embeddings": False},
+    "qwen3_vl_moe, dense layers": {
+        "text_config": {**GQA, **MOE, "num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3]},
+        "vision_config": QWEN_VISION, "tie_word_embeddings": False,
+    },
+    "llama4_text": LLAMA4,
+    "llama4_text, interleaved": {**LLAMA4, "interleave_moe_layer_step": 2, "no_rope_layer_interval": 3},
+    "llama4_text, listed": {
+        **LLAMA4, "moe_layers": [0, 3], "no_rope_layers": [1, 0, 0, 1, 1], "num_experts_per_tok": 1,
+        "layer_types": [FULL, "chunked_attention", "chunked_attention", FULL, FULL],
+    },
+    "llama4": {"text_config": LLAMA4, "tie_word_embeddings": False},
+    "mistral3": {
+        "text_config": {**WIDE, **WINDOW, "model_type": "mistral"}, "vision_config": PIXTRAL,
+        "tie_word_embeddings": False,
+    },
+    "mistral3, ministral3": {
+        "text_config": {**GQA, "model_type": "ministral3"}, "vision_config": PIXTRAL, "tie_word_embeddings": True,
+    },
+    "mistral3, sparse": {
+        "text_config": {"hidden_size": 64, "vocab_size": 101}, "vision_config": PIXTRAL, "tie_word_embeddings": True,
+    },
+    "ministral": {**WIDE, **WINDOW},
+    "ministral, listed": {**WIDE, **SLIDES},
+    "ministral3": {**WIDE, **WINDOW},
+    "ministral3, no window": GQA,
+    "glm": {**GQA, "head_dim": 16, "pad_token_id": 0},
+    "glm4": {**GQA, "head_dim": 16, "tie_word_embeddings": True, "pad_token_id": 0},
+    "glm4_moe": {**GQA, **GROUPED},
+    "glm4_moe, dense layers": {**WIDE, **GROUPED, "first_k_dense_replace": 2, "n_shared_experts": 3},
+    "glm4_moe_lite": {**DEEPSEEK, "num_key_value_heads": 6, "q_lora_rank": 34},
+    "glm4_moe_lite, listed": {
+        **DEEPSEEK, "num_key_value_heads": 6, "q_lora_rank": None, "mlp_layer_types": ["sparse", "dense", "sparse"],
+    },
+    "minimax_m2": {**WIDE, **LOCAL},
+    "smollm3": {**WIDE, "pad_token_id": 0},
+    "smollm3, windows": {**GQA, **WINDOW, "pad_token_id": 0, "use_sliding_window": True, "no_rope_layer_interval": 2},
+    "smollm3, listed": {
+        **GQA, **WINDOW, "use_sliding_window": True, "no_rope_layers": [0, 1, 0], "pad_token_id": 0,
+    },
+    "olmo": {**GQA, "clip_qkv": 8.0},
+    "olmo3": {**GQA, **WINDOW, "num_hidden_layers": 5},
+    "olmo3, listed": {**GQA, **SLIDES},
+    "olmoe": {**GQA, "num_experts": 5, "num_experts_per_tok": 2},
+    "flex_olmo": {**GQA, "pad_token_id": 0, "num_experts": 5, "num_experts_per_tok": 2},
+    "cohere": {**GQA, "use_qk_norm": True, "logit_scale": 0.1},
+    "cohere, wide heads": {**WIDE, "tie_word_embeddings": False},
+    "cohere2": {**GQA, **WINDOW, "num_hidden_layers": 5},
+    "cohere2, pattern": {**GQA, **WINDOW, "sliding_window_pattern": 2},
+    "cohere2, listed": {**GQA, **SLIDES},
+    "cohere2_moe": {**WIDE, **WINDOW, "num_experts": 5, "num_hidden_layers": 6},
+    "cohere2_moe, dense layers": {
+        **WIDE, **WINDOW, "num_experts": 5, "num_hidden_layers": 8, "first_k_dense_replace": 3, "num_shared_experts": 2,
+        "prefix_dense_intermediate_size": 94, "prefix_dense_sliding_window_pattern": 2, "sliding_window_pattern": 3,
+    },
+    "cohere2_moe, listed": {
+        **WIDE, **SLIDES, "num_experts": 5, "num_experts_per_tok": 3, "mlp_layer_types": ["sparse", "dense", "sparse"],
+    },
+    "cohere_compass_text": {**GQA, "rope_parameters": ROPES},
+    "cohere_compass_text, listed": {**WIDE, **SLIDES, "rope_parameters": ROPES},
+    "exaone4": {**GQA, **WINDOW, "num_hidden_layers": 5},
+    "exaone4, pattern": {**WIDE, **WINDOW, "sliding_window_pattern": 3},
+    "exaone4, no window": {**GQA, "sliding_window": None, "layer_types": [FULL] * 3},
+    "exaone_moe": {**GQA, **WINDOW, **MOE, "num_hidden_layers": 5, "num_shared_experts": 2},
+    "exaone_moe, listed": {**GQA, **SLIDES, **MOE, "mlp_layer_types": ["sparse", "dense", "sparse"]},
+    "phimoe": {**GQA, **LOCAL},
+    "phimoe, window": {**WIDE, **LOCAL, **WINDOW},
+    "ernie4_5": WIDE,
+    "ernie4_5_moe": {**GQA, "moe_num_experts": 5, "moe_k": 2, "moe_intermediate_size": 26},
+    "ernie4_5_moe, some layers": {
+        **GQA, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 26, "num_hidden_layers": 8,
+        "moe_num_shared_experts": 3, "moe_layer_start_index": 2, "moe_layer_end_index": 6, "moe_layer_interval": 2,
+    },
+    "hunyuan_v1_dense": WIDE,
+    "hunyuan_v1_moe": {**WIDE, "num_experts": 5, "moe_topk": 2},
+    "seed_oss": WIDE,
+    "granitemoe": {**GQA, **LOCAL},
+    "granitemoeshared": {**GQA, **LOCAL},
+    "granitemoeshared, shared": {**GQA, **LOCAL, "shared_intermediate_size": 38},
+    "granite_swa": {**GQA, **WINDOW, "num_hidden_layers": 6},
+    "granite_swa, listed": {**GQA, **SLIDES},
+    "granitemoe_swa": {**GQA, **LOCAL, **WINDOW, "num_hidden_layers": 6},
+    "granitemoe_swa, shared": {**GQA, **LOCAL, **WINDOW, "shared_intermediate_size": 38},
+    "stablelm": {**GQA, "partial_rotary_factor": 0.5},
+    "gptj": {**OLD, "rotary_dim": 4},
+    "gptj, n_inner": {**OLD, "rotary_dim": 4, "n_inner": 90, "tie_word_embeddings": False},
+    "codegen": {**OLD, "n_head": 4, "rotary_dim": 4},
+    "codegen, n_inner": {**OLD, "n_head": 4, "rotary_dim": 4, "n_inner": 90},
+    "mpt": MOSAIC,
+    "mpt, more keys": {
+        **MOSAIC, "expansion_ratio": 4, "tie_word_embeddings": False,
+        "attn_config": {"clip_qkv": 8.0, "alibi": True, "attn_type": "multihead_attention", "prefix_lm": False},
+    },
+    "dbrx": {
+        **MOSAIC, "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 26, "moe_num_experts": 5, "moe_top_k": 2},
+    },
+    "nemotron": {**GQA, "head_dim": 8},
+    "nemotron, wide heads": WIDE,
+    "helium": {**GQA, "head_dim": 8, "pad_token_id": 0},
+    "arcee": WIDE,
+    "apertus": GQA,
+    "dots1": {**GQA, **GROUPED, "n_shared_experts": 2, "first_k_dense_replace": 1},
+    "dots1, windows": {**WIDE, **GROUPED, **WINDOW, "n_shared_experts": 1, "max_window_layers": 1},
+    "xglm": {"d_model": 48, "num_layers": 3, "attention_heads": 6, "ffn_dim": 80, "vocab_size": 101},
+    "biogpt": LLAMA,
+    "gpt_bigcode": OLD,
+    "gpt_bigcode, all heads": {**OLD, "multi_query": False, "n_inner": 90},
+    "gpt_neo": {
+        "hidden_size": 48, "num_layers": 4, "num_heads": 6, "vocab_size": 101, "window_size": 9,
+        "attention_types": [[["global", "local"], 2]], "max_position_embeddings": 64,
+    },
+    "gpt_neo, mostly local": {
+        "hidden_size": 48, "num_layers": 5, "num_heads": 6, "vocab_size": 101, "window_size": 9,
+        "attention_types": [[["local"], 3], [["global"], 2]], "intermediate_size": 80,
+    },
+    "gpt_neox_japanese": SIZES,
+    "gpt_neox_japanese, narrow": {**SIZES, "intermediate_multiple_size": 3},
+    "openai-gpt": OLD,
+    "ctrl": {**OLD, "dff": 80},
+    "persimmon": LLAMA,
+    "hyperclovax": {**GQA, "attention_multiplier": 0.1},
+    "internlm3": WIDE,
+    "iquestcoder": WIDE,
+    "jais2": GQA,
+    "nanochat": GQA,
+    "cwm": {**WIDE, **WINDOW, "num_hidden_layers": 6},
+    "cwm, listed": {**WIDE, **SLIDES},
+    "vaultgemma": {**WIDE, **WINDOW},
+    "mellum": {**WIDE, **MOE},
+    "mellum, listed": {**WIDE, **SLIDES, **MOE, "mlp_layer_types": ["sparse", "dense", "sparse"]},
+    "kolibri1": {**GQA, "head_dim": 14, **MOE, **WINDOW, "num_hidden_layers": 6,
+                 "shared_expert_intermediate_size": 38},
+    "flint": {**WIDE, **MOE, **WINDOW, "num_hidden_layers": 7, "shared_expert_intermediate_size": 38},
+    "flint, dense layers": {**WIDE, **MOE, **SLIDES, "decoder_sparse_step": 2, "mlp_only_layers": []},
+    "hy_v3": {**WIDE, **MOE, "num_shared_experts": 2},
+    "hy_v3, listed": {**WIDE, **MOE, "mlp_layer_types": ["sparse", "dense", "sparse"]},
+    "solar_open": {**WIDE, **ROUTED, "n_shared_experts": 2, "n_group": 1, "topk_group": 1},
+    "axk1": {**DEEPSEEK, "q_lora_rank": 34, "num_key_value_heads": 6},
+    "axk1, dense layers": {**DEEPSEEK, "q_lora_rank": 34, "num_key_value_heads": 6, "first_k_dense_replace": 2},
+    "minicpm3": {**LLAMA, **MLA, "q_lora_rank": 34, "num_key_value_heads": 6},
+    "minicpm3, width of V": {**LLAMA, **MLA, "q_lora_rank": 34, "v_head_dim": None, "num_key_value_heads": 6},
+    "youtu": {**LLAMA, **MLA, "q_lora_rank": 34, "num_key_value_heads": 6},
+    "youtu, no latent of queries": {**LLAMA, **MLA, "q_lora_rank": None, "num_key_value_heads": 6},
+    "aria_text": {**GQA, "moe_num_experts": 5, "moe_topk": 2, "moe_num_shared_experts": 3, "pad_token_id": 0},
 }  # fmt: skip
 CASES = {
     **{name: {"model_type": name.split(",")[0], **values} for name, values in SMALL.items()},
     **{path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))},
 }
+NOT_BUILT = {"kimi_k2": "deepseek_v3", "qwen3_vl_text": "qwen3_vl", "qwen3_vl_moe_text": "qwen3_vl_moe"}
+"""Formats without a class in transformers that has an LM head; those that stand for them here."""
+NEEDED = {
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8},
+    "ministral": {"head_dim": 8},
+    "nemotron": {"num_key_value_heads": 2},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "cohere_compass_text": {"rope_parameters": ROPES},
+}
+"""What else has to be given, because transformers has no default that works."""
+DEFAULTS = Path(__file__).parent / "data" / "hf_defaults.csv"
 
 # transformers' name of a weight, up to `.weight`, and ours
 ATTENTION = {
     "q_proj": "W_Q", "k_proj": "W_K", "v_proj": "W_V", "o_proj": "W_X", "out_proj": "W_X", "dense": "W_X",
     "c_attn": "W_QKV", "qkv_proj": "W_QKV", "query_key_value": "W_QKV", "c_proj": "W_X", "q_a_proj": "W_DQ",
-    "q_b_proj": "W_UQ", "kv_a_proj_with_mqa": "W_DKV", "kv_b_proj": "W_UKV",
+    "q_b_proj": "W_UQ", "kv_a_proj_with_mqa": "W_DKV", "kv_b_proj": "W_UKV", "Wqkv": "W_QKV", "Wq": "W_Q", "Wk": "W_K",
+    "Wv": "W_V",
 }  # fmt: skip
 FFN = {
     "gate_proj": "W_G", "up_proj": "W_I", "down_proj": "W_O", "gate_up_proj": "W_GI", "fc1": "W_I", "fc2": "W_O",
     "c_fc": "W_I", "c_proj": "W_O", "dense_h_to_4h": "W_I", "dense_4h_to_h": "W_O", "gate": "router",
-    "router": "router",
+    "router": "router", "wg": "router", "shared_expert_gate": "shared gate", "fc_in": "W_I", "fc_out": "W_O",
+    "0": "W_I", "2": "W_O", "input_linear": "W_GI", "output_linear": "W_O",
 }  # fmt: skip
-OUTSIDE = {"lm_head": "LM head", "project_in": "embedding in", "project_out": "embedding out"}
-TABLES = ("embed_tokens", "embed_in", "wte", "wpe", "word_embeddings", "embed_positions")
+DBRX = {"w1": "W_G", "v1": "W_I", "w2": "W_O"}
+"""Of all experts, one below the other."""
+OUTSIDE = {
+    "lm_head": "LM head", "project_in": "embedding in", "project_out": "embedding out", "embed_out": "LM head",
+    "output_projection": "LM head",
+}  # fmt: skip
+TABLES = (
+    "embed_tokens", "embed_in", "wte", "wpe", "word_embeddings", "embed_positions", "w", "tokens_embed",
+    "positions_embed",
+)  # fmt: skip
 """Looked up, not multiplied."""
 
 
@@ -117,12 +321,22 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def built(case):
-    """The model that transformers builds from a config, without memory for its weights, and its configuration."""
+def configured(case):
     values = {key: value for key, value in CASES[case].items() if key != "model_type"}
-    config = CONFIG_MAPPING[CASES[case]["model_type"]](**values)
+    return CONFIG_MAPPING[CASES[case]["model_type"]](**values)
+
+
+def model_class(model_type):
+    """The class of a format that has an LM head; a nested one's is that of the whole model."""
+    nested = formats()[model_type].text_types and model_type != "llama4"  # which has one of its decoder alone
+    return transformers.AutoModelForImageTextToText if nested else transformers.AutoModelForCausalLM
+
+
+def built(case):
+    """The model that transformers builds from a config, without memory for its weights, and its decoder's config."""
+    config = configured(case)
     with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(config), config
+        return model_class(CASES[case]["model_type"]).from_config(config), config.get_text_config()
 
 
 def separate_in_the_files(model_type):
@@ -135,20 +349,32 @@ def separate_in_the_files(model_type):
 def weights_of(case):
     """Layer -> Counter of (our name, k, n) of the parameters in transformers' model; -1 is outside the layers."""
     model, config = built(case)
+    nested = formats()[CASES[case]["model_type"]].text_types
     modules = dict(model.named_modules())
     found = {layer: Counter() for layer in range(-1, config.num_hidden_layers)}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         *path, last = name.removesuffix(".weight").split(".")
-        if parameter.ndim < 2 or last in TABLES or last.endswith("_bias"):  # a bias has a row for each expert
+        if nested and ("visual" in path or "vision_tower" in path or "multi_modal_projector" in path):
+            continue
+        if (
+            parameter.ndim < 2 or last in TABLES or last.endswith(("_bias", "_norm"))
+        ):  # with a row for each expert or head
             continue
         layer = int(next((part for part in path if part.isdigit()), -1))
         if layer < 0:
             found[layer][(OUTSIDE[last], parameter.shape[1], parameter.shape[0])] += 1
             continue
         owner = ([*path, last])[path.index(str(layer)) + 1]
+        if last in DBRX:
+            count, d = config.ffn_config.moe_num_experts, parameter.shape[1]
+            width = parameter.shape[0] // count
+            found[layer][(f"expert {DBRX[last]}", *((width, d) if last == "w2" else (d, width)))] += count
+            continue
+        if last == "layer":  # of a router
+            last = path[-1]
         ours = (ATTENTION if "attn" in owner or "attention" in owner else FFN)[last]
         if parameter.ndim == 3:
-            transposed = config.model_type == "gpt_oss"
+            transposed = config.model_type in ("gpt_oss", "llama4_text", "aria_text")
             count, first, second = parameter.shape
             k, n = (first, second) if transposed else (second, first)
             if ours == "W_GI" and separate_in_the_files(config.model_type):
@@ -159,7 +385,8 @@ def weights_of(case):
             continue
         conv1d = type(modules[name.removesuffix(".weight")]).__name__ == "Conv1D"
         k, n = parameter.shape if conv1d else reversed(parameter.shape)
-        found[layer][(f"shared {ours}" if "shared_experts" in path else ours, k, n)] += 1
+        shared = {"shared_experts", "shared_expert", "shared_mlp"} & {*path}
+        found[layer][(f"shared {ours}" if shared else ours, k, n)] += 1
     return found
 
 
@@ -210,97 +437,179 @@ def test_every_weight_of_every_layer_is_listed(case):
 
 
 def test_every_format_has_a_case():
-    assert {values["model_type"] for values in CASES.values()} == set(formats())
+    """With a value of each key that is not its default."""
+    assert {values["model_type"] for values in CASES.values()} == set(formats()) - set(NOT_BUILT)
+    assert formats()["kimi_k2"] == formats()["deepseek_v3"]
 
 
 def macs(matmuls, attention):
     return sum(mm.m * mm.n * mm.k * mm.count for mm in matmuls if (mm.part is Part.ATTENTION) == attention)
 
 
+ATTENTION_MODULES = {"self_attn", "attn", "self_attention", "attention", "multi_head_attention"}
+
+
 def counted(model, **inputs):
     """MACs of a forward pass, between activations in attention and with weights. PyTorch counts 2 flops a MAC."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(**inputs, logits_to_keep=1)
+    only_last = {} if "logits_to_keep" not in signature(model.forward).parameters else {"logits_to_keep": 1}
+    with FlopCounterMode(display=False) as counter:  # with gradients, which its hooks need where DBRX clips in place
+        output = model(**inputs, **only_last)
     batched = weights = 0
     for module, operations in counter.get_flop_counts().items():
+        *outer, name = module.split(".")
         for operation, flops in operations.items():
             if "bmm" in str(operation):  # rotary angles are products too, but outside attention
-                batched += flops if module.split(".")[-1] in ("self_attn", "attn", "self_attention", "attention") else 0
+                batched += flops if name in ATTENTION_MODULES and not ATTENTION_MODULES & {*outer} else 0
             elif module == "Global":
                 weights += flops
+    if not only_last:  # then it computes the logits of every position
+        batch, length, vocabulary = output.logits.shape
+        width = model.get_output_embeddings().weight.shape[1]
+        weights -= 2 * batch * (length - 1) * vocabulary * width
     return batched // 2, weights // 2
 
 
 def tiny(case):
-    values = {key: value for key, value in CASES[case].items() if key != "model_type"}
-    config = CONFIG_MAPPING[CASES[case]["model_type"]](**values)
     options = {"attn_implementation": "eager", "experts_implementation": "eager"}
     torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(config, **options).eval()
+    return model_class(CASES[case]["model_type"]).from_config(configured(case), **options).eval()
 
 
 @pytest.mark.parametrize("case", list(SMALL))
 def test_macs_are_what_pytorch_counts(case):
     ours, theirs = from_hf_config(CASES[case]), tiny(case)
+    llama4 = CASES[case]["model_type"].startswith("llama4")
     batch = 2
     prompt = torch.arange(batch * 6).view(batch, 6)
-    step = prefill(ours, 6, batch)
+
+    def expected(step):
+        # transformers sends every token to every expert of Llama 4, as a batched product, and scales the others by 0
+        return macs(step, True), macs([mm for mm in step if not (llama4 and mm.name.startswith("expert"))], False)
+
     attention, weights = counted(theirs, input_ids=prompt)
-    assert attention == macs(step, attention=True)
+    assert attention == expected(prefill(ours, 6, batch))[0]
     if ours.embedding_size == ours.hidden_size:  # else transformers projects every position out of the decoder
-        assert weights == macs(step, attention=False)
-    if ours.latent:
-        return  # transformers does not absorb, so its decode step differs
-    for length in (7, 8, 13):  # below, just below and beyond the window of 9
+        assert weights == expected(prefill(ours, 6, batch))[1]
+    if ours.latent or not hasattr(theirs(prompt), "past_key_values"):
+        return  # transformers does not absorb, so its decode step differs; openai-gpt has no cache
+    masked = llama4 or CASES[case]["model_type"] == "gpt_neo"  # its caches keep tokens that a query does not see
+    for length in (7, 8) if masked else (7, 8, 13):  # below, just below and beyond the window of 9
         past = theirs(torch.arange(batch * (length - 1)).view(batch, -1) % 100, use_cache=True).past_key_values
         token = torch.ones(batch, 1, dtype=torch.long)
-        step = decode_step(ours, length, batch)
-        assert counted(theirs, input_ids=token, past_key_values=past) == (macs(step, True), macs(step, False))
+        assert counted(theirs, input_ids=token, past_key_values=past) == expected(decode_step(ours, length, batch))
+
+
+@pytest.mark.parametrize("case", list(SMALL))
+def test_a_query_sees_the_tokens_that_transformers_does_not_mask(case):
+    """Layer by layer, for the last query of a prompt: below, at and beyond one and two windows or chunks of 9."""
+    ours, theirs = from_hf_config(CASES[case]), tiny(case)
+    for length in (8, 9, 10, 13, 18, 19):
+        with torch.no_grad():
+            found = theirs(input_ids=torch.arange(length)[None], output_attentions=True).attentions
+        assert len(found) == ours.num_layers
+        for layer, weights in enumerate(found):
+            step = decode_layer(ours, layer, length)
+            (keys,) = {mm.n for mm in step if mm.name == "Q·Kᵀ"}
+            heads = sum(mm.count for mm in step if mm.name == "Q·Kᵀ")
+            assert weights.shape[1] == heads
+            assert {int(row.count_nonzero()) for row in weights[0, :, -1]} == {keys}, (length, layer)
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_what_transformers_saves_is_read_as_the_same_model(case, tmp_path):
-    _, config = built(case)
     folder = tmp_path / "saved"
-    config.save_pretrained(folder)
+    configured(case).save_pretrained(folder)
     saved = from_hf_config(folder)
     assert saved.name == "saved"
     assert saved == replace(from_hf_config(CASES[case]), name="saved")
     assert from_hf_config(str(folder / "config.json")) == saved
 
 
-@pytest.mark.parametrize("model_type", list(formats()))
+def small_sizes(model_type):
+    """The sizes that have no default, in the format's spelling, and as the defaults of the other keys need them."""
+    form = formats()[model_type]
+    if form.text_types:
+        return {"text_config": {"model_type": form.text_types[0]}}
+    heads = 2 * (form.defaults.get("num_key_value_heads") or 2)
+    heads = form.defaults.get("num_attention_heads", 128) if "latent" in str(form.readers) else heads
+    width = 128 if model_type == "helium" else 16
+    sizes = {"hidden_size": width * heads, "num_attention_heads": heads}
+    sizes["num_hidden_layers"] = 24 if model_type == "gpt_neo" else 6
+    return {form.spellings.get(key, (key,))[0]: value for key, value in sizes.items()} | NEEDED.get(model_type, {})
+
+
+@pytest.mark.parametrize("model_type", sorted(formats().keys() - NOT_BUILT.keys()))
 def test_defaults_are_transformers_own(model_type):
-    """Given the three mandatory sizes only, `from_hf_config` fills in the defaults that transformers has."""
-    names = {"gpt2": ("n_embd", "n_layer", "n_head"), "bloom": ("hidden_size", "n_layer", "n_head")}
-    core = names.get(model_type, ("hidden_size", "num_hidden_layers", "num_attention_heads"))
-    heads = {"deepseek_v3": 128, "bitnet": 40}.get(
-        model_type, 32
-    )  # what their default number of K and V heads asks for
-    values = dict(zip(core, (2 * heads, 3, heads), strict=True))
-    if model_type == "deepseek_v2":
-        values["num_experts_per_tok"] = 6  # its default is None
+    """Given the mandatory sizes only, or an empty `text_config`: the rest is what transformers fills in."""
     case = f"defaults of {model_type}"
-    CASES[case] = {"model_type": model_type, **values}
+    CASES[case] = {"model_type": model_type, **small_sizes(model_type)}
     try:
         assert differences(case)[2] == Counter()
-        _, config = built(case)
+        outer, config = configured(case), built(case)[1]
         model = from_hf_config(CASES[case])
-        assert model.tied_embeddings == config.tie_word_embeddings
+        if model_type == "mistral3":  # not tied where the checkpoint has an LM head of its own
+            assert outer.tie_word_embeddings and not model.tied_embeddings
+        else:
+            assert model.tied_embeddings == outer.tie_word_embeddings
         if model_type != "bloom":
-            assert model.max_position == config.max_position_embeddings
-        windows = [getattr(config, "sliding_window", None)] * 3
-        if hasattr(config, "layer_types"):
+            assert model.max_position == getattr(config, "max_position_embeddings", None) or config.max_seq_len
+        windows = [getattr(config, "sliding_window", None)] * model.num_layers
+        if getattr(config, "layer_types", None):
             windows = [config.sliding_window if "sliding" in kind else None for kind in config.layer_types]
-        assert (model.windows or (None,) * 3) == tuple(windows)
+        if model_type == "gpt_neo":
+            windows = [256 if kind == "local" else None for kind in config.attention_layers]
+        assert (model.windows or (None,) * model.num_layers) == tuple(windows)
+        chunks = (
+            [config.attention_chunk_size if "chunked" in kind else None for kind in config.layer_types or []]
+            if "llama4" in model_type
+            else []
+        )
+        assert model.chunks == tuple(chunks)
     finally:
         del CASES[case]
 
 
-if __name__ == "__main__":
+def defaults():
+    """What transformers' configuration classes say: type, key, default; of the keys that `from_hf_config` knows."""
+    rows = []
+    for model_type in sorted(formats().keys() - {"kimi_k2"}):
+        form = formats()[model_type]
+        fields = {each.name: each for each in dataclasses.fields(CONFIG_MAPPING[model_type])}
+        for key in sorted(form.defaults.keys() | set(REQUIRED)):
+            for name in form.spellings.get(key, (key,)):
+                if name in fields:
+                    rows.append({"model_type": model_type, "key": name, "default": json.dumps(fields[name].default)})
+    return rows
+
+
+def test_the_committed_defaults_are_transformers_own():
+    assert defaults() == read_rows(DEFAULTS, dict.fromkeys(("model_type", "key", "default"), str))
+
+
+def test_every_causal_model_of_transformers_is_read_or_says_why_not():
+    listed = {row["model_type"] for row in read_rows(DATA / "models" / "model_types.csv", {"model_type": str})}
+    nested = {"mistral3", "qwen3_vl", "qwen3_vl_moe", "qwen3_vl_text", "qwen3_vl_moe_text"}
+    assert listed == {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *nested, "kimi_k2"}
+
+
+def print_table():
+    """Types, the configs tried of each, the projections compared in their layers, and how many of them differ."""
     transformers.logging.set_verbosity_error()
     print(f"transformers {transformers.__version__}, torch {torch.__version__}")
-    print(f"{'config':<32}{'model_type':<14}{'layers':>7}{'projections':>13}{'differences':>13}")
-    for case in CASES:
-        layers, compared, differ = differences(case)
-        print(f"{case:<32}{CASES[case]['model_type']:<14}{layers:>7}{compared:>13}{differ.total():>13}")
+    print(f"{'model_type':<20}{'configs':>9}{'layers':>8}{'projections':>13}{'differences':>13}")
+    total = Counter()
+    for model_type in dict.fromkeys(values["model_type"] for values in CASES.values()):
+        row = Counter()
+        for case in [name for name, values in CASES.items() if values["model_type"] == model_type]:
+            layers, compared, differ = differences(case)
+            row += Counter(configs=1, layers=layers, compared=compared, differ=differ.total())
+        print(f"{model_type:<20}{row['configs']:>9}{row['layers']:>8}{row['compared']:>13}{row['differ']:>13}")
+        total += row
+    print(f"{'all':<20}{total['configs']:>9}{total['layers']:>8}{total['compared']:>13}{total['differ']:>13}")
+
+
+if __name__ == "__main__":
+    if "--defaults" in sys.argv:
+        write_rows(DEFAULTS, ("model_type", "key", "default"), defaults())
+    else:
+        print_table()

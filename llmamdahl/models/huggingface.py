@@ -5,47 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from numbers import Number
 from pathlib import Path
 from typing import Any
 
-from llmamdahl.errors import InputError, positive_int, shown, whole_number
+from llmamdahl.errors import MAX_SHOWN, InputError, positive_int, shown, whole_number
 from llmamdahl.models.decoder import Decoder, Experts, Latent
-from llmamdahl.tables import DATA, Columns, read_rows
-
-HARMLESS = frozenset(
-    # housekeeping, tokens, generation
-    """architectures auto_map transformers_version torch_dtype dtype use_cache return_dict output_hidden_states
-    output_attentions bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id bos_token eos_token id2label
-    label2id num_labels problem_type task_specific_params prefix max_length min_length max_new_tokens temperature top_p
-    top_k typical_p do_sample num_beams num_beam_groups num_return_sequences diversity_penalty repetition_penalty
-    length_penalty forced_bos_token_id forced_eos_token_id model_max_length max_sequence_length transformers.js_config
-    predict_special_tokens output_past attn_implementation experts_implementation unsloth_version unsloth_fixed
-    cache_implementation is_decoder quantization_config tokenizer_class finetuning_task gradient_checkpointing """
-    # training
-    """initializer_range initializer_factor init_std dropout attention_dropout hidden_dropout hidden_dropout_prob
-    attention_probs_dropout_prob resid_pdrop embd_pdrop attn_pdrop residual_dropout embedding_dropout classifier_dropout
-    layerdrop activation_dropout pretraining_tp router_aux_loss_coef aux_loss_alpha seq_aux router_jitter_noise
-    output_router_logits ep_size offset_alibi masked_softmax_fusion bias_dropout_fusion attention_softmax_in_fp32
-    scale_attention_softmax_in_fp32 slow_but_exact skip_bias_add skip_bias_add_qkv """
-    # element by element: activations, norms, biases, positions, scales
-    """hidden_act hidden_activation activation_function activation rms_norm_eps layer_norm_eps layer_norm_epsilon
-    norm_epsilon norm_type attention_bias mlp_bias use_bias use_qkv_bias bias enable_bias qk_layernorm
-    layer_norm_elementwise_affine do_layer_norm_before _remove_final_layer_norm num_ln_in_parallel_attn parallel_attn
-    use_parallel_residual apply_residual_connection_post_layernorm rope_theta rope_scaling rope_parameters
-    rope_local_base_freq rope_interleave rotary_pct rotary_emb_base partial_rotary_factor
-    original_max_position_embeddings alibi initial_context_length n_ctx scale_attn_weights
-    scale_attn_by_inverse_layer_idx reorder_and_upcast_attn query_pre_attn_scalar final_logit_softcapping
-    attn_logit_softcapping embedding_multiplier logits_scaling residual_multiplier attention_multiplier swiglu_limit
-    swiglu_alpha norm_topk_prob routed_scaling_factor scoring_func topk_method n_group topk_group summary_type
-    summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout""".split()
-)
-"""Keys that do not change any MatMul. Nor do keys that begin with `_` or have a null, false, 0 or empty value."""
+from llmamdahl.tables import DATA, Columns, boolean, read_rows
 
 JSON = (Number, str, list, tuple, Mapping, type(None))
 """Types of the values of a config: those of `json`, and the numbers of NumPy."""
+
+REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+"""Keys without a default, except in a `text_config`: transformers leaves out of it what equals its defaults."""
 
 MAX_LAYERS = 10_000
 """Limit of a config's layers, because some properties are listed layer by layer."""
@@ -61,7 +35,10 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     of layers and heads must be there. A key that is not understood and may change what is computed is rejected. The
     MatMuls are those of the format: GPT-2, Falcon, GPT-NeoX, BLOOM and Phi-3 fuse Q, K and V into one product, Phi-3
     and gpt-oss also gate and up; `get_model("gpt2-xl")` follows Table 1 and does not. A `quantization_config` does
-    not change shapes, and the multi-token prediction of DeepSeek-V3 is not part of a decode step: both are ignored.
+    not change shapes, and multi-token prediction is not part of a decode step: both are ignored.
+
+    Of Gemma 3, Mistral 3, Qwen3-VL and Llama 4, which nest a decoder of text as `text_config`, only that decoder is
+    counted: no vision tower, no projector. An image is so many tokens of context more.
 
     Parameters
     ----------
@@ -82,6 +59,8 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     """
     found = _loaded(config)
     found.form = _format(found)
+    if found.form.text_types:
+        found = _text_part(found)
     try:
         made = _core(found)
         for read in found.form.readers:
@@ -108,7 +87,9 @@ class Format:
     spellings
         Key -> its names in this format, if it is not just itself. No name at all: the default always holds.
     only
-        Key -> the one value that is supported, which is also the default.
+        Key -> the one value that is supported, alone or in a list of them, which is also the default.
+    text_types
+        The `model_type`s that its `text_config` can have, the default first; empty if the config is not nested.
     """
 
     fields: Fields = field(default_factory=dict)
@@ -116,6 +97,7 @@ class Format:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only: Mapping[str, object] = field(default_factory=dict)
+    text_types: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,6 +111,7 @@ class Config:
     values: Mapping[str, object]
     read: set[str] = field(default_factory=set)
     form: Format = field(default_factory=Format)
+    nested: bool = False
 
     def has(self, key: str) -> bool:
         """Whether the format has this key."""
@@ -144,22 +127,30 @@ class Config:
                 raise self.error(name, f"but {given[0]} is {shown(self.values[given[0]])}; they are one setting")
         if not given and any(name in self.values for name in names):
             return None
-        return self.values[given[0]] if given else self.form.defaults.get(key, default)
+        if given or (key in REQUIRED and not self.nested):
+            return self.values[given[0]] if given else None
+        return self.form.defaults.get(key, default)
 
     def get(self, key: str, default: object = None) -> object:
         """As `value`, but null counts as absent."""
-        value = self.value(key, default)
-        return default if value is None else value
+        given = self.value(key)
+        return next((value for value in (given, self.form.defaults.get(key)) if value is not None), default)
 
     def error(self, key: str, problem: str) -> InputError:
-        return InputError(f"{self.name}: {key}: {shown(self.values.get(key))} {problem}")
+        named = key if len(key) <= MAX_SHOWN and key.isprintable() else shown(key)
+        return InputError(f"{self.name}: {named}: {shown(self.values.get(key))} {problem}")
 
     def _field(self, key: str) -> str:
         return f"{self.name}: {next(iter(self.form.spellings.get(key, ())), key)}"
 
-    def size(self, key: str) -> int:
-        """A whole number >= 1, never null; without a default the key must be there."""
+    def size(self, key: str, follows: int | None = None) -> int:
+        """A whole number >= 1, never null; without a default the key must be there.
+
+        Where the format's default is None, null and an absent key mean what `follows` from other sizes.
+        """
         value = self.value(key)
+        if value is None and self.has(key) and self.form.defaults[key] is None:
+            value = follows
         if value is None:
             raise InputError(f"{self._field(key)}: is missing or null; a positive whole number is needed")
         return positive_int(self._field(key), value)
@@ -179,9 +170,16 @@ class Config:
             raise self.error(key, "is not true or false")
         return value
 
+    def ignore(self, *keys: str) -> None:
+        """Count keys that the format has as understood, though their values do not matter here."""
+        for key in keys:
+            if self.has(key):
+                self.value(key)
+
     def require(self, key: str, value: object) -> None:
-        """Reject any value of a key but this one, which is also its default."""
-        if self.get(key, value) != value:
+        """Reject any value of a key but this one, which is also its default, or a list of it."""
+        given = self.get(key, value)
+        if any(each != value for each in given) if isinstance(given, list) else given != value:
             raise self.error(key, f"is not supported; only {value!r} is")
 
     def reject_unread(self) -> None:
@@ -189,14 +187,34 @@ class Config:
         for key, value in self.values.items():
             if key not in self.read and not _is_harmless(key) and value:
                 kind = self.values["model_type"]
-                raise InputError(
-                    f"{self.name}: {key}: {shown(value)} is not understood for model_type {kind!r} and may change "
-                    "what is computed; remove the key if you know that it does not"
+                raise self.error(
+                    key,
+                    f"is not understood for model_type {kind!r} and may change what is computed; remove the key if "
+                    "you know that it does not",
                 )
+
+    def layer_list(self, key: str, choices: tuple[object, ...], default: list[Any]) -> list[Any]:
+        """A list with one of the `choices` for each layer."""
+        values = self.get(key, default)
+        known = isinstance(values, list) and all(type(each) is type(choices[0]) and each in choices for each in values)
+        if not isinstance(values, list) or not known or len(values) != len(default):
+            listed = " or ".join(map(str, choices))
+            raise self.error(key, f"is not a list of {len(default)} layers, each {listed}")
+        return values
 
 
 def _is_harmless(key: str) -> bool:
-    return key in HARMLESS or key.startswith("_")
+    return key in _harmless_keys() or key.startswith("_") or key.endswith(("_token_id", "_token_ids", "_token_index"))
+
+
+@cache
+def _harmless_keys() -> frozenset[str]:
+    """Keys that do not change any MatMul (`data/models/harmless_keys.csv`).
+
+    Nor do keys that begin with `_` or name a token, or have a null, false, 0 or empty value.
+    """
+    rows = read_rows(DATA / "models" / "harmless_keys.csv", {"key": str, "why": str}, key=["key"])
+    return frozenset(row["key"] for row in rows)
 
 
 def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
@@ -207,8 +225,8 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
             if not _is_harmless(key) and not isinstance(value, JSON):
                 raise InputError(f"config: {key}: {shown(value)} is not a value that a config.json can hold")
         names = [config.get(key) for key in ("_name_or_path", "model_type")]
-        name = next((name.rstrip("/").split("/")[-1] for name in names if isinstance(name, str)), "")
-        return Config(name or "config", config)
+        short = [name for name in names if isinstance(name, str) and len(name) <= MAX_SHOWN and name.isprintable()]
+        return Config(next((name.rstrip("/").split("/")[-1] for name in short), "") or "config", config)
     if not isinstance(config, str | os.PathLike):
         raise InputError(f"config: {shown(config)} is not a path or a dict")
     path = Path(os.fsdecode(config))
@@ -220,9 +238,10 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({why})"
         raise InputError(f"config: {shown(str(path))}: {reason}; give a config.json, its folder, or a dict") from None
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_no_key_twice)
     except (ValueError, RecursionError) as error:
         reason = "is empty" if not text.strip() else f"is not JSON ({error})"
+        reason = str(error) if isinstance(error, InputError) else reason
         raise InputError(f"config: {str(path)!r}: {reason}; a config.json is one JSON object") from None
     if not isinstance(values, dict):
         kind = type(values).__name__
@@ -230,27 +249,60 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
     return Config(path.resolve().parent.name if path.name == "config.json" else path.stem, values)
 
 
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file; Python would keep the last of two equal keys, others the first."""
+    if len(values := dict(pairs)) < len(pairs):
+        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise InputError(f"has the key {shown(twice)} twice")
+    return values
+
+
 def _format(config: Config) -> Format:
     """The format of a config; one that is not a decoder of text with an LM head is rejected."""
     kind = config.get("model_type")
-    for key in ("vision_config", "text_config", "audio_config"):
-        if config.values.get(key):
-            raise InputError(
-                f"{config.name}: {key}: model_type {shown(kind)} is a multimodal model, and only decoders of text are "
-                f"supported; if its text_config has one of these model_types, give that: {', '.join(formats())}"
-            )
+    supported = f"supported: {', '.join(formats())}"
     if not isinstance(kind, str) or kind not in formats():
-        problem = "is missing" if kind is None else f"{shown(kind)} is not supported"
-        raise InputError(f"{config.name}: model_type: {problem}; supported: {', '.join(formats())}")
+        for key in ("vision_config", "text_config", "audio_config"):
+            if config.values.get(key):
+                raise InputError(
+                    f"{config.name}: {key}: model_type {shown(kind)} is a multimodal model that is not supported; if "
+                    f"its text_config has a supported model_type, give that; {supported}"
+                )
+        why = f" ({_rejected()[kind]})" if isinstance(kind, str) and kind in _rejected() else ""
+        problem = "is missing" if kind is None else f"{shown(kind)} is not supported{why}"
+        raise InputError(f"{config.name}: model_type: {problem}; {supported}")
     if config.get("is_encoder_decoder", False):
         raise config.error("is_encoder_decoder", "is not supported; only decoder-only models are")
     architectures = config.get("architectures", [])
     if not isinstance(architectures, list):
         raise config.error("architectures", "is not a list of class names")
-    ends = ("ForCausalLM", "LMHeadModel", "Model")
+    ends: tuple[str, ...] = ("ForCausalLM", "LMHeadModel", "Model")
+    if formats()[kind].text_types:
+        ends = (*ends, "ForConditionalGeneration")
     if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
-        raise config.error("architectures", "has no LM head; a ForCausalLM is needed")
+        raise config.error("architectures", f"has no LM head; a {ends[-1] if len(ends) > 3 else ends[0]} is needed")
     return formats()[kind]
+
+
+def _text_part(outer: Config) -> Config:
+    """The `text_config` of a multimodal model, whose other keys describe what is not counted.
+
+    The LM head is tied as the outer config says. Where it does not, the inner one decides, and then the default of
+    formats.csv. transformers 5.23.0 goes by the outer key alone, but does not tie what differs in the checkpoint.
+    """
+    values, kinds = outer.get("text_config"), outer.form.text_types
+    if not isinstance(values, Mapping):
+        raise outer.error("text_config", "is not an object; it describes the decoder")
+    kind = values.get("model_type") or kinds[0]
+    if kind not in kinds:
+        raise InputError(f"{outer.name}: text_config: model_type: {shown(kind)} is not one of {', '.join(kinds)}")
+    tied = outer.flag("tie_word_embeddings")
+    if "tie_word_embeddings" in outer.values or values.get("tie_word_embeddings") is None:
+        values = {**values, "tie_word_embeddings": tied}
+    outer.read.add("vision_config")
+    outer.reject_unread()
+    inner = _loaded({**values, "model_type": kind})
+    return replace(inner, name=outer.name, form=formats()[kind], nested=True, read={"model_type"})
 
 
 # The formats. Defaults are those of the configuration classes of transformers 5.23.0, in
@@ -269,19 +321,19 @@ def _core(config: Config) -> Fields:
     heads = config.size("num_attention_heads")
     for key, value in form.only.items():
         config.require(key, value)
-    ffn = "intermediate_size"
     made = form.fields | {
         "hidden_size": d,
         "num_layers": layers,
         "num_heads": heads,
-        "intermediate_size": config.optional_size(ffn) or 4 * d if form.defaults[ffn] is None else config.size(ffn),
+        "intermediate_size": config.size("intermediate_size", 4 * d),
         "vocab_size": config.size("vocab_size"),
         "max_position": config.size("max_position_embeddings"),
         "embedding_size": d,
         "tied_embeddings": config.flag("tie_word_embeddings"),
     }
     if config.has("head_dim"):
-        made["head_width"] = config.optional_size("head_dim") or form.defaults["head_dim"]
+        follows = form.defaults["head_dim"] is None
+        made["head_width"] = config.optional_size("head_dim") if follows else config.size("head_dim")
     if config.has("num_key_value_heads"):
         made["kv_heads"] = config.optional_size("num_key_value_heads")  # null is h in every format
     return made
@@ -303,62 +355,216 @@ def _falcon_heads(config: Config, made: Fields) -> Fields:
     return {}
 
 
+def _given(key: str, name: str) -> Reader:
+    """A size that transformers does not compute from others where it is absent."""
+    return lambda config, made: {name: config.size(key)}
+
+
+def _square_heads(config: Config, made: Fields) -> Fields:
+    """Helium: W_X is d x d, so the heads must be d wide together."""
+    if made["head_width"] * made["num_heads"] != made["hidden_size"]:
+        raise config.error(
+            "head_dim", f"is not hidden_size / num_attention_heads ({made['head_width']} is the default)"
+        )
+    return {}
+
+
+def _expansion(config: Config, made: Fields) -> Fields:
+    """The FFN is so many times as wide as d."""
+    return {"intermediate_size": config.size("expansion_ratio") * made["hidden_size"]}
+
+
+def _multi_query(config: Config, made: Fields) -> Fields:
+    """GPT-BigCode: one K and V head, or all."""
+    heads = 1 if config.flag("multi_query", True) else made["num_heads"]
+    config.require("num_key_value_heads", heads)
+    return {"kv_heads": heads}
+
+
 def _window(config: Config, made: Fields) -> Fields:
     """One window for all layers, or none."""
     return {"windows": (config.optional_size("sliding_window"),) * made["num_layers"]}
 
 
-def _alternating(config: Config, made: Fields) -> Fields:
-    """Every `sliding_window_pattern`-th layer sees all tokens and the others a window."""
-    window, every = config.optional_size("sliding_window"), config.size("sliding_window_pattern")
-    config.require("sliding_window_size", window)  # configs of Gemma 2 say it twice
-    return _by_layer_type(config, window, [bool((layer + 1) % every) for layer in range(made["num_layers"])])
+PATTERNS = (
+    "sliding_window_pattern",
+    "prefix_dense_sliding_window_pattern",
+    "max_window_layers",
+    "no_rope_layers",
+    "no_rope_layer_interval",
+)
+"""Keys that say which layers have a window, unless `layer_types` does."""
 
 
-def _qwen_windows(config: Config, made: Fields) -> Fields:
-    """Qwen2 and Qwen3: a window only where `use_sliding_window` asks for it, from layer `max_window_layers` on."""
-    window = config.optional_size("sliding_window")
-    window = window if config.flag("use_sliding_window") else None
-    first = config.count("max_window_layers")
-    return _by_layer_type(config, window, [window is not None and i >= first for i in range(made["num_layers"])])
+def _by_layer_type(slides: Callable[[Config, range], list[bool]]) -> Reader:
+    """Windows where `layer_types` has `sliding_attention`; without that list, in the layers that `slides` says."""
+
+    def read(config: Config, made: Fields) -> Fields:
+        window, layers = config.optional_size("sliding_window"), range(made["num_layers"])
+        config.require("sliding_window_size", window)  # configs of Gemma 2 say it twice
+        names = ("full_attention", "sliding_attention")
+        listed = config.get("layer_types") is not None
+        sliding = [False] * len(layers) if listed else slides(config, layers)
+        types = config.layer_list("layer_types", names, [names[each] for each in sliding])
+        if names[True] in types and window is None:
+            raise config.error("sliding_window", "is null or not in use, but some layers are sliding_attention")
+        config.ignore(*PATTERNS)
+        return {"windows": tuple(window if kind == names[True] else None for kind in types)}
+
+    return read
 
 
-def _qwen_moe_windows(config: Config, made: Fields) -> Fields:
-    """Qwen3-MoE has the same keys, but `use_sliding_window` asks for a window in all layers."""
-    windows = _window(config, made)
-    if config.flag("use_sliding_window"):
-        return windows
-    config.get("max_window_layers")  # ignored in this case
-    return {}
+def _no_layer(config: Config, layers: range) -> list[bool]:
+    return [False for _ in layers]
 
 
-def _by_layer_type(config: Config, window: int | None, default: list[bool]) -> Fields:
-    """Windows where `layer_types` has `sliding_attention`, or where the format puts them by `default`."""
-    names = ("full_attention", "sliding_attention")
-    types = config.get("layer_types", [names[slides] for slides in default])
-    known = isinstance(types, list) and all(isinstance(kind, str) and kind in names for kind in types)
-    if not isinstance(types, list) or not known or len(types) != len(default):
-        raise config.error("layer_types", f"is not a list of {len(default)} layers, each {' or '.join(names)}")
-    if names[True] in types and window is None:
-        raise config.error("sliding_window", "is null or not in use, but some layers are sliding_attention")
-    return {"windows": tuple(window if kind == names[True] else None for kind in types)}
+def _every_layer(config: Config, layers: range) -> list[bool]:
+    """All, if there is a window."""
+    return [config.value("sliding_window") is not None for _ in layers]
+
+
+def _all_but_last(config: Config, layers: range) -> list[bool]:
+    """The last of each `sliding_window_pattern` layers sees all tokens."""
+    every = config.size("sliding_window_pattern")
+    return [(layer + 1) % every != 0 for layer in layers]
+
+
+def _all_but_first(config: Config, layers: range) -> list[bool]:
+    """The first of each `sliding_window_pattern` layers sees all tokens."""
+    every = config.size("sliding_window_pattern")
+    return [layer % every != 0 for layer in layers]
+
+
+def _flint(config: Config, layers: range) -> list[bool]:
+    """Two layers see all tokens, then one in four, and the last."""
+    return [layer >= 2 and layer % 4 != 1 and layer != layers[-1] for layer in layers]
+
+
+def _cohere2_moe(config: Config, layers: range) -> list[bool]:
+    """The dense layers at the beginning have a pattern of their own."""
+    first = min(config.count("first_k_dense_replace"), len(layers))
+    dense, sparse = config.size("prefix_dense_sliding_window_pattern"), config.size("sliding_window_pattern")
+    return [(i + 1) % dense != 0 if i < first else (i - first + 1) % sparse != 0 for i in layers]
+
+
+def _late(config: Config, layers: range) -> list[bool]:
+    """The layers from `max_window_layers` on."""
+    first, window = config.count("max_window_layers"), config.value("sliding_window")
+    return [window is not None and layer >= first for layer in layers]
+
+
+def _qwen2_moe(config: Config, layers: range) -> list[bool]:
+    """Every second layer before `max_window_layers`."""
+    last = config.count("max_window_layers")
+    return [layer % 2 == 0 and layer < last for layer in layers]
+
+
+def _smollm3(config: Config, layers: range) -> list[bool]:
+    """The layers without a rotary position."""
+    window = config.value("sliding_window")
+    return [window is not None and not rotary for rotary in _rotary(config, layers)]
+
+
+def _rotary(config: Config, layers: range) -> list[int]:
+    """For each layer whether it has a rotary position; the last of each `no_rope_layer_interval` layers has none."""
+    every = config.size("no_rope_layer_interval")
+    return config.layer_list("no_rope_layers", (0, 1), [int((layer + 1) % every != 0) for layer in layers])
+
+
+def _if_used(read: Reader) -> Reader:
+    """Windows only where `use_sliding_window` asks for them; if not, some keys are checked but have no effect."""
+
+    def checked(config: Config, made: Fields) -> Fields:
+        if config.flag("use_sliding_window"):
+            return read(config, made)
+        if config.value("sliding_window"):  # transformers saves 0
+            config.optional_size("sliding_window")
+        if config.has("max_window_layers"):
+            config.count("max_window_layers")
+        config.ignore(*PATTERNS)
+        config.read.add("max_window_layers")
+        if config.get("layer_types", full := ["full_attention"] * made["num_layers"]) != full:
+            raise config.error("layer_types", f"is not a list of {len(full)} full_attention; set use_sliding_window")
+        return {}
+
+    return checked
+
+
+def _chunks(config: Config, made: Fields) -> Fields:
+    """Llama 4: chunks where there is a rotary position, or as `layer_types` lists."""
+    names = ("full_attention", "chunked_attention")
+    default = [names[rotary] for rotary in _rotary(config, range(made["num_layers"]))]
+    types = config.layer_list("layer_types", names, default)
+    chunk = config.optional_size("attention_chunk_size")
+    if names[True] in types and chunk is None:
+        raise config.error("attention_chunk_size", "is null, but some layers are chunked_attention")
+    return {"chunks": tuple(chunk if kind == names[True] else None for kind in types)}
+
+
+def _attention_types(config: Config, made: Fields) -> Fields:
+    """GPT-Neo: pairs of kinds of layers, and how often they repeat."""
+    layers: list[object] = []
+    try:
+        for kinds, times in config.get("attention_types"):  # type: ignore[attr-defined]
+            layers += [*kinds] * times
+    except (TypeError, ValueError, MemoryError, OverflowError):
+        layers = []
+    if len(layers) != made["num_layers"] or not all(kind in ("global", "local") for kind in layers):
+        raise config.error("attention_types", f"does not list {made['num_layers']} layers, each global or local")
+    if config.get("attention_layers", layers) != layers:
+        raise config.error("attention_layers", "is not what attention_types lists")
+    window = config.size("window_size")
+    return {"windows": tuple(window if kind == "local" else None for kind in layers)}
+
+
+def _nested(*keys: str) -> Reader:
+    """MPT and DBRX: objects with more keys, all of which must be understood too."""
+
+    def read(config: Config, made: Fields) -> Fields:
+        for key in keys:
+            values = config.get(key, {})
+            if not isinstance(values, Mapping):
+                raise config.error(key, "is not an object")
+            part = _loaded({**values, "model_type": config.values["model_type"]})
+            part = replace(part, name=f"{config.name}: {key}", form=config.form, read={"model_type", "hidden_size"})
+            for name, value in config.form.only.items():
+                part.require(name, value)
+            if key == "attn_config" and config.has("kv_n_heads"):
+                made["kv_heads"] = part.size("kv_n_heads")
+                config.require("num_key_value_heads", made["kv_heads"])
+            if key == "ffn_config":
+                number, top_k, width = (part.size(name) for name in ("moe_num_experts", "moe_top_k", "ffn_hidden_size"))
+                made |= {"experts": Experts(number, top_k, width), "intermediate_size": width}
+            part.reject_unread()
+        return made
+
+    return read
 
 
 def _experts(config: Config, made: Fields) -> Fields:
-    """Experts as wide as a dense FFN, or by a key of their own."""
+    """Experts as wide as a dense FFN, or by a key of their own; shared ones by their number or by their width."""
     number, top_k = config.size("num_experts"), config.size("num_experts_per_tok")
     width = config.size("moe_intermediate_size") if config.has("moe_intermediate_size") else made["intermediate_size"]
-    shared = config.count("n_shared_experts") if config.has("n_shared_experts") else 0
-    return {"experts": Experts(number, top_k, width, shared * width)}
+    shared = width * config.count("n_shared_experts") if config.has("n_shared_experts") else 0
+    if config.has("shared_expert_intermediate_size"):
+        shared = config.count("shared_expert_intermediate_size")
+    gate, fused = made.pop("shared_gate", False), made.pop("fused_experts", False)
+    return {"experts": Experts(number, top_k, width, shared, gate, fused)}
 
 
 def _sparse_step(config: Config, made: Fields) -> Fields:
     """Experts in every `decoder_sparse_step`-th layer; all other layers, and those listed, are dense."""
     layers = range(made["num_layers"])
-    step, dense = config.size("decoder_sparse_step"), config.get("mlp_only_layers", [])
-    if not isinstance(dense, list) or not all(type(layer) is int and layer in layers for layer in dense):
-        raise config.error("mlp_only_layers", f"is not a list of layers; layers are 0 to {len(layers) - 1}")
+    step, dense = config.size("decoder_sparse_step"), _layers(config, "mlp_only_layers", layers, [])
     return {"dense_layers": tuple(layer for layer in layers if layer in dense or (layer + 1) % step)}
+
+
+def _layers(config: Config, key: str, layers: range, default: list[int]) -> list[int]:
+    """A list of layers."""
+    found = config.get(key, default)
+    if not isinstance(found, list) or not all(type(layer) is int and layer in layers for layer in found):
+        raise config.error(key, f"is not a list of layers; layers are 0 to {len(layers) - 1}")
+    return found
 
 
 def _dense_first(config: Config, made: Fields) -> Fields:
@@ -366,18 +572,52 @@ def _dense_first(config: Config, made: Fields) -> Fields:
     return {"dense_layers": tuple(range(min(config.count("first_k_dense_replace"), made["num_layers"])))}
 
 
+def _mlp_layer_types(config: Config, made: Fields) -> Fields:
+    """Layers are dense or sparse as listed; the first ones are dense if no list is given."""
+    first = _dense_first(config, made)["dense_layers"]
+    default = ["dense" if layer in first else "sparse" for layer in range(made["num_layers"])]
+    types = config.layer_list("mlp_layer_types", ("dense", "sparse"), default)
+    return {"dense_layers": tuple(layer for layer, kind in enumerate(types) if kind == "dense")}
+
+
+def _prefix_width(config: Config, made: Fields) -> Fields:
+    """Cohere's mixture of experts: the dense layers can have a width of their own."""
+    return {"intermediate_size": config.size("prefix_dense_intermediate_size", made["intermediate_size"])}
+
+
+def _ernie_dense(config: Config, made: Fields) -> Fields:
+    """ERNIE 4.5: experts in every so-manieth layer from one to another; -1 is the last."""
+    layers, first = range(made["num_layers"]), config.count("moe_layer_start_index")
+    every, last = config.size("moe_layer_interval"), config.value("moe_layer_end_index")
+    last = layers[-1] if last == -1 else config.count("moe_layer_end_index")
+    return {"dense_layers": tuple(i for i in layers if (i + 1) % every or not first <= i <= last)}
+
+
+def _llama4_experts(config: Config, made: Fields) -> Fields:
+    """Llama 4: one shared expert beside the routed ones, all equally wide; layers without experts are wider."""
+    width, layers = made["intermediate_size"], range(made["num_layers"])
+    every = config.size("interleave_moe_layer_step")
+    sparse = _layers(config, "moe_layers", layers, list(layers[every - 1 :: every]))
+    number, top_k = config.size("num_experts"), config.size("num_experts_per_tok")
+    return {
+        "experts": Experts(number, top_k, width, width, fused_gate_up=True),
+        "dense_layers": tuple(layer for layer in layers if layer not in sparse),
+        "intermediate_size": config.size("intermediate_size_mlp"),
+    }
+
+
 def _latent(config: Config, made: Fields) -> Fields:
     """DeepSeek-V2 and V3: all heads share one latent; the keys below give the sizes."""
     config.require("num_key_value_heads", made["num_heads"])
-    # The first two follow from the keys below; multi-token prediction is not part of a decode step.
-    config.read |= {"head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers"}
+    # These follow from the keys below.
+    config.read |= {"head_dim", "qk_head_dim"}
     return {
         "latent": Latent(
             kv_rank=config.size("kv_lora_rank"),
             q_rank=config.optional_size("q_lora_rank"),
             nope_head_dim=config.size("qk_nope_head_dim"),
             rope_head_dim=config.size("qk_rope_head_dim"),
-            v_head_dim=config.size("v_head_dim"),
+            v_head_dim=config.size("v_head_dim", made["hidden_size"] // made["num_heads"]),
         )
     }
 
@@ -385,13 +625,34 @@ def _latent(config: Config, made: Fields) -> Fields:
 READERS: dict[str, Reader] = {
     "embedding": _embedding,
     "falcon_heads": _falcon_heads,
+    "multi_query": _multi_query,
+    "head_dim": _given("head_dim", "head_width"),
+    "kv_heads": _given("num_key_value_heads", "kv_heads"),
+    "square_heads": _square_heads,
+    "expansion": _expansion,
+    "attn_config": _nested("attn_config"),
+    "attn_and_ffn_config": _nested("attn_config", "ffn_config"),
     "window": _window,
-    "alternating": _alternating,
-    "qwen_windows": _qwen_windows,
-    "qwen_moe_windows": _qwen_moe_windows,
+    "windows": _by_layer_type(_every_layer),
+    "windows_if_listed": _by_layer_type(_no_layer),
+    "windows_but_last": _by_layer_type(_all_but_last),
+    "windows_but_first": _by_layer_type(_all_but_first),
+    "flint_windows": _by_layer_type(_flint),
+    "cohere2_moe_windows": _by_layer_type(_cohere2_moe),
+    "late_windows": _by_layer_type(_late),
+    "qwen_windows": _if_used(_by_layer_type(_late)),
+    "qwen2_moe_windows": _if_used(_by_layer_type(_qwen2_moe)),
+    "smollm3_windows": _if_used(_by_layer_type(_smollm3)),
+    "qwen3_moe_windows": _if_used(_window),
+    "attention_types": _attention_types,
+    "chunks": _chunks,
     "sparse_step": _sparse_step,
     "dense_first": _dense_first,
+    "mlp_layer_types": _mlp_layer_types,
+    "prefix_width": _prefix_width,
+    "ernie_dense": _ernie_dense,
     "experts": _experts,
+    "llama4_experts": _llama4_experts,
     "latent": _latent,
 }
 """What the column `structure` of `data/models/formats.csv` names, apart from fields of `Decoder` that are true."""
@@ -411,7 +672,7 @@ def formats() -> dict[str, Format]:
         **dict.fromkeys(("model_type", "source"), str),
         **dict.fromkeys(keys, _default),
         **dict.fromkeys(("other_defaults", "only"), _settings),
-        "structure": str.split,
+        **dict.fromkeys(("structure", "text_types"), str.split),
         "spellings": lambda cell: {key: tuple(filter(None, str(names).split("|"))) for key, names in _pairs(cell)},
     }
     found = {}
@@ -423,8 +684,16 @@ def formats() -> dict[str, Format]:
             defaults={key: row[key] for key in keys if row[key] != ""} | row["other_defaults"],
             spellings=row["spellings"],
             only=row["only"],
+            text_types=tuple(row["text_types"]),
         )
     return found
+
+
+@cache
+def _rejected() -> dict[str, str]:
+    """Why a `model_type` of transformers is not supported (`data/models/model_types.csv`)."""
+    rows = read_rows(DATA / "models" / "model_types.csv", {"model_type": str, "read": boolean, "why": str})
+    return {row["model_type"]: row["why"] for row in rows if not row["read"]}
 
 
 def _default(cell: str) -> object:

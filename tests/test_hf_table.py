@@ -1,0 +1,137 @@
+"""The tables behind `from_hf_config`, without transformers: its defaults as `test_hf.py --defaults` recorded them."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from llmamdahl.errors import InputError
+from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
+from llmamdahl.models.huggingface import READERS, REQUIRED, formats
+from llmamdahl.tables import DATA, ROOT, boolean, read_rows
+from llmamdahl.workload import num_weights
+
+DEFAULTS = read_rows(
+    ROOT / "tests" / "data" / "hf_defaults.csv", {"model_type": str, "key": str, "default": json.loads}
+)
+TYPES = read_rows(
+    DATA / "models" / "model_types.csv", {"model_type": str, "read": boolean, "why": str}, key=["model_type"]
+)
+NEEDED = {
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8},
+    "ministral": {"head_dim": 8},
+    "nemotron": {"num_key_value_heads": 2},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
+}
+"""What has to be given because transformers has no default that works."""
+
+
+def smallest(model_type):
+    """A config with the mandatory keys only."""
+    form = formats()[model_type]
+    heads = 2 * (form.defaults.get("num_key_value_heads") or 2)
+    layers = 24 if model_type == "gpt_neo" else 6
+    sizes = dict(zip(REQUIRED, ((128 if model_type == "helium" else 16) * heads, layers, heads), strict=True))
+    spelled = {form.spellings.get(key, (key,))[0]: value for key, value in sizes.items()}
+    return {"model_type": model_type, **spelled, **NEEDED.get(model_type, {})}
+
+
+@pytest.mark.parametrize("model_type", [name for name, form in formats().items() if not form.text_types])
+def test_an_absent_key_means_what_transformers_says(model_type):
+    """A key with the default of transformers' configuration class changes nothing; nor do all of them together."""
+    config = smallest(model_type)
+    model = from_hf_config(config)
+    recorded = "deepseek_v3" if model_type == "kimi_k2" else model_type
+    found = {row["key"]: row["default"] for row in DEFAULTS if row["model_type"] == recorded}
+    # those of other sizes, and null where it stands for a key that has to be given
+    given = {key: value for key, value in found.items() if key not in config and value is not None}
+    if "latent" in map_readers(model_type):
+        given.pop("num_key_value_heads", None)  # it must be the number of heads
+    for key, value in given.items():
+        assert from_hf_config({**config, key: value}) == model, key
+    assert from_hf_config({**config, **given}) == model
+    for key in REQUIRED:
+        name = formats()[model_type].spellings.get(key, (key,))[0]
+        with pytest.raises(InputError, match=f"{name}: is missing or null"):
+            from_hf_config({other: value for other, value in config.items() if other != name})
+
+
+def map_readers(model_type):
+    return [name for name, read in READERS.items() if read in formats()[model_type].readers]
+
+
+def test_each_recorded_default_is_that_of_the_table():
+    """Also where it has no effect in the config above; null there is empty, or what follows from other sizes, here."""
+    compared = 0
+    for row in DEFAULTS:
+        form = formats()[row["model_type"]]
+        key = next((key for key, names in form.spellings.items() if row["key"] in names), row["key"])
+        if key not in form.defaults or key in REQUIRED:
+            continue
+        ours, theirs = form.defaults[key], row["default"]
+        if row["model_type"] == "mistral3":
+            assert (ours, theirs) == (False, True)  # formats.csv says why
+        elif (row["model_type"], key) == ("flint", "mlp_only_layers"):
+            assert (ours, theirs) == ([0, 1], None)  # filled in after the configuration class is made
+        elif (row["model_type"], key) == ("gpt_neo", "attention_types"):
+            assert (ours, theirs) == ([[["global", "local"], 12]], None)
+        else:
+            assert ours == theirs, row
+        compared += 1
+    assert compared > 500
+
+
+def test_a_nested_decoder_has_defaults_for_all_its_sizes():
+    recorded = {(row["model_type"], row["key"]): row["default"] for row in DEFAULTS}
+    for model_type, form in formats().items():
+        for text_type in form.text_types:
+            config = {"model_type": model_type, "text_config": {"model_type": text_type}}
+            model = from_hf_config(config)
+            sizes = [model.hidden_size, model.num_layers, model.num_heads]
+            assert sizes == [recorded[text_type, key] for key in REQUIRED]
+            with pytest.raises(InputError, match="hidden_size: is missing or null"):
+                from_hf_config(config["text_config"])
+
+
+def test_the_structure_names_readers_and_fields():
+    known = {each.name for kind in (Decoder, Experts) for each in fields(kind) if each.type == "bool"} | {
+        "fused_experts"
+    }
+    used = set()
+    for model_type, form in formats().items():
+        assert {name for name, value in form.fields.items() if value} <= known, model_type
+        used |= {*map_readers(model_type)}
+        assert set(form.spellings) <= set(form.defaults) | set(REQUIRED), model_type
+    assert used == set(READERS)
+
+
+def test_each_model_type_is_read_or_says_why_not():
+    assert {row["model_type"] for row in TYPES if row["read"]} == set(formats())
+    assert len(TYPES) >= 189
+    for row in TYPES:
+        assert row["read"] == (not row["why"]), row
+        if not row["read"]:
+            with pytest.raises(InputError) as raised:
+                from_hf_config({"model_type": row["model_type"], "hidden_size": 64})
+            assert f"model_type: '{row['model_type']}' is not supported ({row['why']}); supported: " in str(
+                raised.value
+            )
+
+
+def test_falcon_7b_is_tied_as_its_file_says():
+    """tiiuae/falcon-7b leaves the key out, which means tied: transformers builds 6,921,720,704 parameters.
+
+    7,217,189,760, which is printed too, counts the matrix twice, as its checkpoint has it (vLLM's pull request 3590).
+    """
+    config = {
+        "model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71,
+        "vocab_size": 65024, "multi_query": True, "parallel_attn": True, "new_decoder_architecture": False,
+        "bias": False, "alibi": False, "architectures": ["FalconForCausalLM"],
+    }  # fmt: skip
+    model = replace(from_hf_config(config), name="falcon-7b")
+    assert model == get_model("falcon-7b")
+    norms = 2 * 4544 * (32 + 1)
+    assert num_weights(model) + norms == 6_921_720_704
+    assert num_weights(replace(model, tied_embeddings=False)) + norms == 7_217_189_760
