@@ -53,18 +53,18 @@ def zoo() -> tuple[Row, ...]:
     """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
 
     `family` is the `model_type` of a config.json. `hub` lists the repositories of the Hugging Face Hub that hold this
-    model. `windows` is a pattern that repeats over the layers, `all` for no window. `parameters` is the published size
-    in 10^9, with the digits that are published.
+    model. `windows` is a pattern that repeats over the layers, `all` for no window. `released` is the year and month,
+    2024-07. `parameters` is the published size in 10^9, with the digits that are published.
     """
-    return _current("zoo")
+    return _current("zoo", "released", "released_source")
 
 
 @cache
 def benchmarked() -> tuple[Row, ...]:
     """Models with published speeds that are in no other table (`data/models/benchmarked.csv`).
 
-    The columns are those of `zoo`. The speeds are in `data/published/speedups.csv`. A "dummy" has random weights and
-    was made for a benchmark.
+    The columns are those of `zoo`, but for the release. The speeds are in `data/published/speedups.csv`. A "dummy" has
+    random weights and was made for a benchmark.
     """
     return _current("benchmarked")
 
@@ -159,14 +159,14 @@ def find_model(model: str | os.PathLike[str] | Decoder) -> Decoder:
     raise unknown("model", model, _names(), f"{HOW_TO_LIST}; or give the path of a config.json, or a Decoder")
 
 
-def _current(table: str) -> tuple[Row, ...]:
+def _current(table: str, *more: str) -> tuple[Row, ...]:
     sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
     numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"
     latent = "kv_rank q_rank nope_head_dim rope_head_dim v_head_dim"
     columns: Columns = {
-        **dict.fromkeys(("name", "family", "parameters", "parameters_source", "source"), str),
+        **dict.fromkeys(("name", "family", "parameters", "parameters_source", "source", *more), str),
         **dict.fromkeys((*sizes.split(), "embedding_size"), int),
-        **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "tied_embeddings"), boolean),
+        **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "shared_gate", "tied_embeddings"), boolean),
         **dict.fromkeys((*numbers.split(), *latent.split()), optional_int),
         "hub": _each(str),
         "windows": _each(lambda cell: None if cell == "all" else int(cell)),
@@ -218,6 +218,7 @@ def _decoder(row: Row) -> Decoder:
             row["experts_per_token"],
             row["expert_intermediate_size"],
             row["shared_intermediate_size"] or 0,
+            row["shared_gate"],
         )
     if row.get("kv_rank"):
         made["latent"] = Latent(**{field.name: row[field.name] for field in fields(Latent)})
