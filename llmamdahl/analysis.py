@@ -22,6 +22,7 @@ from llmamdahl.hardware import Hardware, SystolicArray
 from llmamdahl.models import Decoder
 from llmamdahl.question import (
     COLUMNS,
+    METRICS,
     Costs,
     Metric,
     Question,
@@ -105,7 +106,8 @@ def share(
         byte. Parts, F and the ceiling are of the baseline.
     unquantized
         False: F = projection / (projection + attention), the paper's. True: the weights that stay in high precision
-        (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized).
+        (LM head, router) are in the whole too, F = projection / (projection + attention + unquantized). A recurrent
+        state is in the whole of a model that has one, F = projection / (projection + attention + state).
     measured
         Seconds that were timed, instead of computed ones: of `"projection"`, `"attention"` and, to have the rest
         (norms, activation, residuals, launches) in the whole, `"other"`. `hardware` is then where they were timed: any
@@ -114,10 +116,11 @@ def share(
     Returns
     -------
     Share
-        model, context_length, batch, phase, heads, hardware, dataflow, metric; projection, attention, unquantized (the
-        cost of each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling = 1 / (1 - F).
-        For a change of precision partial_speedup (S_partial: the projections before over after) and total_speedup
-        (S_total: the whole before over after, Equation 5). For seconds bound: `memory` or `arithmetic`, by part.
+        model, context_length, batch, phase, heads, hardware, dataflow, metric; projection, attention, state,
+        unquantized (the cost of each part in the metric); whole (the parts that F is a share of), fraction (F), ceiling
+        = 1 / (1 - F). For a change of precision partial_speedup (S_partial: the projections before over after) and
+        total_speedup (S_total: the whole before over after, Equation 5). For seconds bound: `memory` or `arithmetic`,
+        by part.
 
     Notes
     -----
@@ -165,8 +168,8 @@ def crossover_context_length(
 ) -> int | None:
     """The smallest context length at which F <= 1/2: the rest of the whole has overtaken the projections.
 
-    Without `unquantized` the rest is attention. The answer is exact: in a decode step attention never costs less at a
-    longer context, and projections cost the same at every one.
+    Without `unquantized` the rest is attention and, in a model that has one, the recurrent state. The answer is exact:
+    in a decode step attention never costs less at a longer context, and projections cost the same at every one.
 
     Parameters
     ----------
@@ -299,10 +302,10 @@ def sweep(
     Returns
     -------
     DataFrame
-        model, context_length, array (label of the array or device), dataflow, metric, projection, attention,
-        fraction; with `unquantized`, a column of that name before `fraction`. F is the projections' share of the parts
-        listed. Counts are int64, or float64 where a device's bytes or seconds are in the same column. With `precision`,
-        partial_speedup and total_speedup follow.
+        model, context_length, array (label of the array or device), dataflow, metric, projection, attention, fraction;
+        with `unquantized`, a column of that name before `fraction`, and before that `state` if a model has a recurrent
+        state. F is the projections' share of the parts listed. Counts are int64, or float64 where a device's bytes or
+        seconds are in the same column. With `precision`, partial_speedup and total_speedup follow.
 
     Raises
     ------
@@ -323,19 +326,20 @@ def sweep(
         hardware = list(those)
         cases = [Question.of(decoders[0], hardware[0], **with_metric(settings, metric)) for metric in metrics]
         designs = [place for place in hardware if isinstance(place, SystolicArray)]
+        parts = whole(cases[0].unquantized, any(model.recurrent for model in decoders))
         vectorised = designs and not cases[0].refetches
         if ifmap != "activations" and cases[0].refetches:
             raise InputError(f"ifmap: {ifmap!r} is given, but re-fetches are those of activations; leave one out")
         if ifmap != "activations" and (not designs or "bytes" in metrics):
             raise InputError(f"ifmap: {ifmap!r} is given, but {metrics[0]} of {cases[0].label} do not depend on it")
         if vectorised:
-            workloads = workloads or _workloads(decoders, lengths, cases[0], ifmap)  # the same for every array
-            tables.append(_on_arrays(workloads, decoders, lengths, cases, designs))
+            workloads = workloads or _workloads(decoders, lengths, cases[0], ifmap, parts)  # the same for every array
+            tables.append(_on_arrays(workloads, decoders, lengths, cases, designs, parts))
         else:
             each = [
                 replace(case, model=model, hardware=place) for place, case, model in product(hardware, cases, decoders)
             ]
-            tables.append(pd.DataFrame([case.share(length).row() for case in each for length in lengths]))
+            tables.append(_table([case.share(length) for case in each for length in lengths]))
     return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
 
@@ -370,14 +374,14 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
         found = listed("shares", [shares] if isinstance(shares, Share) else shares, distinct=False)
         for each in found:
             instance("shares", each, Share)
-        frame = pd.DataFrame([each.row() for each in found])
+        frame = _table(found)
     keys = ["model", "context_length", "array", "dataflow", "metric"]
     if missing := [name for name in (*keys, "projection", "attention", "fraction") if name not in frame]:
         raise InputError(f"shares: column {', '.join(missing)} is missing; give what `share` or `sweep` returns")
     speedups = pd.DataFrame({"partial_speedup": _vector("partial_speedups", partial_speedups)})
-    rest = frame.get("unquantized", 0) / (frame.projection / frame.fraction)
+    rest = (frame.get("unquantized", 0) + frame.get("state", 0)) / (frame.projection / frame.fraction)
     of_part = {"projection": frame.fraction, "attention": 1 - frame.fraction - rest}
-    kinds = whole(unquantized="unquantized" in frame)
+    kinds = whole(unquantized="unquantized" in frame, state="state" in frame)
     points = frame[keys].assign(whole=" + ".join(kinds)).merge(pd.DataFrame({"part": [*of_part]}), how="cross")
     points["fraction"] = np.stack([*of_part.values()], axis=1).ravel()
     points = points.merge(speedups, how="cross")
@@ -410,7 +414,7 @@ def crossovers(
                         "max_position": model.max_position,
                         **labels_of(place),
                         "metric": case.metric,
-                        "whole": " + ".join(whole(case.unquantized)),
+                        "whole": " + ".join(replace(case, model=model).parts),
                         "context_length": replace(case, model=model).crossover_context_length(),
                     }
                 )
@@ -439,14 +443,15 @@ def fraction_by_batch(
     decoders, sizes = decoders_of(models), [positive_int("batches", batch) for batch in listed("batches", batches)]
     case = Question.of(decoders[0], hardware, **settings)
     found = [replace(case, model=model, batch=batch).share(context_length) for model in decoders for batch in sizes]
-    frame = pd.DataFrame([{**each.row(), "ceiling": each.ceiling} for each in found])
+    frame = _table(found).assign(ceiling=[each.ceiling for each in found])
     frame.insert(2, "batch", sizes * len(decoders))
     return frame
 
 
-def _workloads(models: list[Decoder], lengths: list[int], case: Question, ifmap: str) -> list[Workload]:
+def _workloads(
+    models: list[Decoder], lengths: list[int], case: Question, ifmap: str, parts: tuple[Part, ...]
+) -> list[Workload]:
     """The MatMuls of a sweep: those that are the same at every context length, and those that are not."""
-    parts = whole(case.unquantized)
     fixed: list[Placed] = []
     varying: list[Placed] = []
     for row, model in enumerate(models):
@@ -475,11 +480,10 @@ def _on_arrays(
     lengths: list[int],
     cases: list[Question],
     arrays: list[SystolicArray],
+    parts: tuple[Part, ...],
 ) -> pd.DataFrame:
     """The rows of a sweep on these arrays, all of which have the metrics of `cases`."""
     case, metrics = cases[0], [case.metric for case in cases]
-
-    parts = whole(case.unquantized)
 
     def costs_at(precision: Precision) -> NDArray[Any]:
         each = [
@@ -492,6 +496,11 @@ def _on_arrays(
             costs[:, :, number] = found[0]
             for more in found[1:]:
                 costs[:, :, number] += more
+        updated = Part.STATE in parts and not {*metrics} <= {*METRICS}
+        for place, number, row in np.ndindex(len(arrays), len(metrics), len(models)) if updated else ():
+            updates = Costs()
+            replace(cases[number], model=models[row], hardware=arrays[place]).add_elementwise(updates, precision)
+            costs[:, place, number, row] += np.array([updates.parts[part] for part in parts])[:, None].astype(kind)
         return costs
 
     before = costs_at(case.baseline)
@@ -531,6 +540,15 @@ def _on_arrays(
     return pd.DataFrame({name: columns[name] for name in order}, copy=False)
 
 
+def _table(shares: Iterable[Share]) -> pd.DataFrame:
+    """A row for each share; if one of them has a state, it is 0 in the others."""
+    frame = pd.DataFrame([each.row() for each in shares])
+    if "state" in frame:
+        first = [*COLUMNS[:-1], "state"]
+        frame = frame.fillna({"state": 0})[first + [name for name in frame if name not in first]]
+    return frame
+
+
 def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     """The smallest x from 1 to `bound` at which F <= 1/2; no part may decrease as x grows.
 
@@ -539,7 +557,7 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     """
 
     def rest(found: Share) -> float:
-        return found.attention + (found.unquantized if "unquantized" in found.whole else 0)
+        return found.attention + found.state + (found.unquantized if "unquantized" in found.whole else 0)
 
     x = 1
     while x <= bound and rest(now := share_at(x)) < now.projection:

@@ -45,7 +45,8 @@ class _Group(click.Group):
 def main() -> None:
     """How much faster does a whole LLM get if its projections, the products with weights, get faster?
 
-    F = projection / (projection + attention) is the projections' share of the whole, S_partial how much faster they
+    F = projection / (projection + attention) is the projections' share of the whole (in models with a recurrent state,
+    of projection + attention + state), S_partial how much faster they
     become, and S_total = 1 / (1 - F + F / S_partial) how much faster the model becomes (Amdahl's law).
 
     MODEL is a name of `llmamdahl models`, a Hugging Face id such as meta-llama/Llama-3.1-8B, or the path of a
@@ -166,7 +167,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     longest = find_model(model).max_position
     beyond = f" (trained for {longest})" if context_length > longest else ""
     click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_readings(found)}")
-    for part in ("projection", "attention", "unquantized"):
+    for part in ("projection", "attention", *["state"] * ("state" in found.whole), "unquantized"):
         left_out = "" if part in found.whole else "  not in the whole"
         bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
         click.echo(f"{part:<12} {_cost(getattr(found, part))} {found.metric}{left_out}{bound}")
@@ -298,8 +299,12 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
 
 
 def _answer(found: Share) -> dict[str, Any]:
-    """A share as JSON has it, under the names of its fields."""
-    return asdict(found)
+    """A share as JSON has it, under the names of its fields; a state only where a model has one."""
+    kept = asdict(found)
+    if "state" not in found.whole:
+        for record in (kept, kept["baseline"], kept["precision"] or {}):
+            record.pop("state", None)
+    return kept
 
 
 def _json(value: Any) -> str:

@@ -36,11 +36,12 @@ from llmamdahl.roofline import (
     array_seconds,
     bytes_fetched_again,
     bytes_moved,
+    bytes_updated,
     device_seconds,
     gain,
 )
 from llmamdahl.systolic import Counting, Folds, gemm_cost
-from llmamdahl.workload import Heads, MatMul, Part, Phase, Routing, matmuls, whole
+from llmamdahl.workload import Heads, MatMul, Part, Phase, Routing, elementwise, matmuls, whole
 
 Metric: TypeAlias = Literal["cycles", "memory_accesses", "bytes", "seconds"]
 """What a part costs: on an array cycles or SRAM accesses (exact whole numbers); on a device, or an array with a clock,
@@ -51,13 +52,15 @@ METRICS: tuple[Metric, ...] = ("cycles", "memory_accesses")
 """The metrics of an array: the two panels of Figures 4, 6, 9 and 10."""
 
 COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
-"""Columns of a sweep; `unquantized` precedes `fraction` if LM head and other unquantized weights are in the whole."""
+"""Columns of a sweep; `state` precedes `fraction` if a model has a recurrent state, then `unquantized` if LM head and
+other unquantized weights are in the whole.
+"""
 
 LONGEST_CONTEXT = 2**30
 """The longest context that the search for a crossover covers, in tokens."""
 
-CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k"}
-"""The dimension of each attention MatMul that is the number of tokens attended to (Table 1)."""
+CONTEXT_AXIS = {"Q·Kᵀ": "n", "scores·V": "k", "index Q·Kᵀ": "n", "index w·scores": "n"}
+"""The dimension of each attention MatMul that is the number of tokens attended to (Table 1), or scored (indexer)."""
 
 
 class Settings(TypedDict, total=False):
@@ -103,8 +106,8 @@ class Share:
     attention: float
     unquantized: float
     whole: str
-    """The parts that F is a share of: `projection + attention`, or also `+ unquantized` (LM head, router) or, where the
-    parts were measured, `+ other`.
+    """The parts that F is a share of: `projection + attention`, or also `+ state` (models with a recurrent state),
+    `+ unquantized` (LM head, router) or, where the parts were measured, `+ other`.
     """
     fraction: float
     """F = projection / whole."""
@@ -130,6 +133,8 @@ class Share:
     """Bandwidth of an array's DRAM; None if it is never waited for."""
     other: float = 0.0
     """Measured seconds of all else (norms, activation, residuals, launches); 0 if they are not in the whole."""
+    state: float = 0.0
+    """Of the recurrent state; 0 for a model without one."""
 
     @property
     def readings(self) -> str:
@@ -144,7 +149,8 @@ class Share:
 
     def row(self) -> dict[str, str | float]:
         """A row as `sweep` has it."""
-        names = [*COLUMNS[:-1], *(name for name in ("unquantized", "other") if name in self.whole), "fraction"]
+        more = (name for name in ("state", "unquantized", "other") if name in self.whole)
+        names = [*COLUMNS[:-1], *more, "fraction"]
         names += ["partial_speedup", "total_speedup"] if self.precision else []
         return {name: getattr(self, "hardware" if name == "array" else name) for name in names}
 
@@ -213,6 +219,11 @@ class Question:
                 raise InputError(f"{name}: {given!r} is given, but {self.label} is not an array; leave it out")
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that F is a share of."""
+        return whole(self.unquantized, self.model.recurrent is not None)
+
+    @property
     def label(self) -> str:
         """What the case runs on, for messages."""
         return self.hardware.label if self.hardware else "no hardware"
@@ -239,7 +250,8 @@ class Question:
                 attention.append(matmul)
             else:
                 self.add_matmul(fixed, self.baseline, matmul)
-        missing = fixed.parts[Part.PROJECTION] - sum(fixed.parts[part] for part in whole(self.unquantized)[2:])
+        self.add_elementwise(fixed, self.baseline)
+        missing = fixed.parts[Part.PROJECTION] - sum(fixed.parts[part] for part in self.parts[2:])
 
         def overtaken(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
             costs = [self.cost(sized(matmul, lengths), self.baseline) for matmul in attention]
@@ -271,6 +283,18 @@ class Question:
         for each in alike.values():
             for matmul in each if len(each) < 4 else [_stacked(each)]:  # fewer are faster one by one
                 self.add_matmul(costs, precision, matmul)
+        self.add_elementwise(costs, precision)
+
+    def add_elementwise(self, costs: Costs, precision: Precision) -> None:
+        """Add what is no MatMul: bytes, and seconds where memory is waited for, but no cycles and no accesses."""
+        for update in elementwise(self.model, self.batch) if self.metric in ("bytes", "seconds") else ():
+            cost = bytes_updated(update, precision)
+            if self.metric == "seconds":
+                where = self.hardware
+                rate = where.bandwidth_gb_s if isinstance(where, Device) else getattr(where, "dram_gb_s", None)
+                cost = cost / 1e9 / rate if rate else 0
+                costs.memory_bound[update.part] += cost
+            costs.parts[update.part] += cost
 
     def add_matmul(self, costs: Costs, precision: Precision, matmul: MatMul) -> None:
         """Add a MatMul, or several: n or k can be an array of sizes."""
@@ -312,7 +336,7 @@ class Question:
 
     def share_of(self, context_length: int, costs: Callable[[Precision], Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
-        before, parts = costs(self.baseline), whole(self.unquantized)
+        before, parts = costs(self.baseline), self.parts
         total = sum(before.parts[part] for part in parts)
         if not total:  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
             raise InputError("hardware: SCALE-Sim reports 0 cycles for every part, so F is not defined")
@@ -351,7 +375,8 @@ class Question:
     def _gain(self, before: Costs, costs: Callable[[Precision], Costs]) -> Gain:
         if self.metric in METRICS or self.precision is None:  # counts do not depend on bits
             return gain([1.0], [1.0])
-        after, parts = costs(self.precision), whole(self.unquantized)
+        after = costs(self.precision)
+        parts = [part for part in self.parts if before.parts[part] or part is Part.PROJECTION]
         return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
 
 

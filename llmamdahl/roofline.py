@@ -18,7 +18,17 @@ from llmamdahl.errors import CountOverflowError, InputError, instance, positive_
 from llmamdahl.hardware import Device, SystolicArray, get_device
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.systolic import Counting, Folds, gemm_cost
-from llmamdahl.workload import MatMul, Part, Phase, decode_step, matmuls, weights_by_part, whole
+from llmamdahl.workload import (
+    Elementwise,
+    MatMul,
+    Part,
+    Phase,
+    decode_step,
+    elementwise,
+    matmuls,
+    weights_by_part,
+    whole,
+)
 
 WIDE = 16
 """Bit width of a tensor whose width is not given."""
@@ -42,6 +52,9 @@ class Precision:
         Of the weights that 1-bit models keep in high precision: LM head, token embedding, routers.
     results
         Of attention's activations, of the inputs of unquantized weights, and of every result as it is written.
+    state
+        Of a recurrent state (the convolution's past inputs included); that of `results` if it is not given. It is not
+        that of `cache`, because runtimes that store K and V in fewer bits keep the state in 16 or 32.
 
     >>> Precision(weights=2, activations=8)
     Precision(weights=2, activations=8)
@@ -52,6 +65,7 @@ class Precision:
     cache: float | None = None
     unquantized: float | None = None
     results: float | None = None
+    state: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -79,7 +93,9 @@ class Precision:
         return Precision(**{name: getattr(before, name) if bits is None else bits for name, bits in widths.items()})
 
     def of(self, part: Part) -> float:
-        """Bits of the `k x n` operand of a part's MatMuls: weights, or K and V."""
+        """Bits of the `k x n` operand of a part's MatMuls: weights, K and V, or a state."""
+        if part is Part.STATE:
+            return self.of_results() if self.state is None else self.state
         bits = {Part.PROJECTION: self.weights, Part.ATTENTION: self.cache, Part.UNQUANTIZED: self.unquantized}[part]
         return WIDE if bits is None else bits
 
@@ -130,10 +146,17 @@ def bytes_moved(matmul: MatMul, precision: Precision) -> float:
     """The fewest bytes that all `count` products can move; `matmul_traffic` says what is read and written."""
     matmul = _with_floats(matmul)
     try:
+        if matmul.part is Part.STATE:
+            return _state_bits(matmul, precision) / 8
         operands = matmul.n * matmul.k * matmul.distinct * precision.of(matmul.part)
         return (operands + _activation_bits(matmul, precision)) / 8
     except OverflowError:
         raise _too_large(matmul) from None
+
+
+def bytes_updated(update: Elementwise, precision: Precision) -> float:
+    """Bytes that an element-wise update moves: weights or a state, and the activations that it reads and writes."""
+    return (update.operand * precision.of(update.part) + update.activations * precision.of_results()) / 8
 
 
 def bytes_fetched_again(matmul: MatMul, precision: Precision, array: SystolicArray) -> float:
@@ -160,14 +183,15 @@ def device_seconds(matmul: MatMul, precision: Precision, phase: Phase, device: D
     Raises
     ------
     InputError
-        The device has no peak for this MatMul. In a decode step a MatMul of one row (m = 1) needs none: its seconds are
-        those of its bytes.
+        The device has no peak for this MatMul. In a decode step a MatMul of one row (m = 1), and of a state, needs
+        none: its seconds are those of its bytes.
     CountOverflowError
         Bytes or operations that are too large for a float.
     """
     matmul = _with_floats(matmul)
     narrow = matmul.part is Part.PROJECTION and precision.of_inputs(matmul.part) <= 8
-    peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=phase == "decode" and matmul.m == 1)
+    one = phase == "decode" and (matmul.m == 1 or matmul.part is Part.STATE)
+    peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=one)
     memory = bytes_moved(matmul, precision) / 1e9 / device.bandwidth_gb_s
     try:
         return Seconds(operations(matmul) / 1e12 / peak, memory)
@@ -229,9 +253,10 @@ def matmul_traffic(
     Bytes are the fewest that each MatMul can move: every weight, K and V is read once; each MatMul reads its
     activations and writes its results once; attention's scores stay on the chip. Query heads that share a K or V share
     its reading, and a decode step with latent attention reads its latents once, for Q·Kᵀ. A batch reads as many experts
-    as `decode_step` spreads it over, which is the most there can be. Seconds are max(operations / peak, bytes /
-    bandwidth), one MatMul at a time: projections at the INT8 peak if their activations have 8 bits or fewer, everything
-    else at the FP16 peak.
+    as `decode_step` spreads it over, which is the most there can be. A state is read once, for Q·S, and written once,
+    by Kᵀ·V; what `elementwise` lists follows the MatMuls, and its seconds are those of its bytes. Seconds are
+    max(operations / peak, bytes / bandwidth), one MatMul at a time: projections at the INT8 peak if their activations
+    have 8 bits or fewer, everything else at the FP16 peak.
 
     Parameters
     ----------
@@ -273,16 +298,20 @@ def matmul_traffic(
         if where is not None:
             row["seconds"] = max(device_seconds(matmul, precision, phase, where))
         rows.append(row)
+    for update in elementwise(decoder, batch):
+        moved = bytes_updated(update, precision)
+        row = {"name": update.name, "part": str(update.part), "operations": 2 * update.macs, "bytes": moved}
+        rows.append(row if where is None else {**row, "seconds": moved / 1e9 / where.bandwidth_gb_s})
     return pd.DataFrame(rows)
 
 
 def footprint(
     model: str | Decoder, precision: Precision = FP16, context_length: int | None = None, *, batch: int = 1
 ) -> dict[Part, float]:
-    """Bytes held in memory, by part: the projections' weights, the other weights, and attention's K and V.
+    """Bytes held in memory, by part: the projections' weights, the other weights, attention's K and V, and the state.
 
     All weights count, those of every expert and the token embedding included, but not norms and biases (about 1%).
-    Without a context length there is no cache.
+    Without a context length there is no cache and no state.
     """
     decoder = find_model(model)
     instance("precision", precision, Precision)
@@ -291,9 +320,15 @@ def footprint(
     if positive_int("batch", batch) > 1 and context_length is None:
         raise InputError(f"batch: {batch} without a cache is the same as 1; give context_length")
     if context_length is not None:
-        step = decode_step(decoder, context_length, batch)
+        # An indexer selects from the K and V of all tokens, so that all are kept, besides its own keys.
+        step = decode_step(replace(decoder, indexer=None), context_length, batch)
+        if decoder.indexer:
+            step += tuple(mm for mm in decode_step(decoder, context_length, batch) if mm.name.startswith("index "))
         attention = (matmul for matmul in step if matmul.part is Part.ATTENTION)
         elements[Part.ATTENTION] = sum(matmul.n * matmul.k * int(matmul.distinct) for matmul in attention)
+        if decoder.recurrent:
+            layers = sum(mixer in ("state", "both") for mixer in decoder.mixers)
+            elements[Part.STATE] = layers * batch * decoder.recurrent.state_size
     return {part: number * precision.of(part) / 8 for part, number in elements.items()}
 
 
@@ -330,7 +365,7 @@ def saving(
     before, after = (
         footprint(model, bits, context_length, batch=batch) for bits in (baseline, precision.over(baseline))
     )
-    parts = [part for part in whole(unquantized) if before[part]]
+    parts = [part for part in whole(unquantized, state=True) if before[part]]
     return gain(
         [before[part] for part in parts] + [other] * (other > 0),
         [after[part] for part in parts] + [other] * (other > 0),
@@ -360,8 +395,18 @@ def _activation_bits(matmul: MatMul, precision: Precision) -> float:
     read = matmul.m * matmul.k * matmul.count * precision.of_inputs(matmul.part)
     written = matmul.m * matmul.n * matmul.count * precision.of_results()
     if matmul.part is Part.ATTENTION:
-        return read if matmul.name == "Q·Kᵀ" else written
+        return written if matmul.name == "scores·V" else read
     return read + written
+
+
+def _state_bits(matmul: MatMul, precision: Precision) -> float:
+    """Bits of a MatMul of a state, which is on the chip from one read to one write; so is what K·S returns."""
+    if matmul.name == "K·S":
+        return 0
+    # The state is the n x k that Q·S reads (m = 1), or the m x n that Kᵀ·V writes (k = 1).
+    state = matmul.m * matmul.n * matmul.k * matmul.count
+    vectors = matmul.m * matmul.k * matmul.distinct + matmul.n * matmul.count
+    return state * precision.of(Part.STATE) + vectors * precision.of_results()
 
 
 def _peak(device: Device, name: str, *, optional: bool) -> float:

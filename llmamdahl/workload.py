@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from llmamdahl.errors import InputError, instance, one_of, positive_int, whole_number
-from llmamdahl.models import Decoder, Experts, Latent, find_model
+from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, find_model
+from llmamdahl.models.decoder import Mixer
 
 Phase: TypeAlias = Literal["decode", "prefill"]
 """One new token for each sequence, or a whole prompt for each."""
@@ -28,25 +29,31 @@ class Part(StrEnum):
     """The part of the model that a MatMul belongs to.
 
     >>> [str(part) for part in Part]
-    ['projection', 'attention', 'unquantized']
+    ['projection', 'attention', 'state', 'unquantized']
     """
 
     PROJECTION = "projection"
     """Weights times activations; "MatMul-free" once the weights are 1-bit."""
     ATTENTION = "attention"
     """Activations times activations, per head; stays a MatMul."""
+    STATE = "state"
+    """Activations times a recurrent state: as attention, but it does not grow with the context."""
     UNQUANTIZED = "unquantized"
-    """Weights that 1-bit models keep in high precision: LM head, embedding projections, MoE router."""
+    """Weights that 1-bit models keep in high precision: LM head, embedding projections, MoE router, convolutions."""
 
 
-def whole(unquantized: bool) -> tuple[Part, ...]:
+def whole(unquantized: bool, state: bool = False) -> tuple[Part, ...]:
     """The parts that F is a share of, projections first; `unquantized` adds the LM head and its like.
+
+    `state` adds the recurrent state, which is in the whole of every model that has one.
 
     >>> " + ".join(whole(unquantized=False))
     'projection + attention'
+    >>> " + ".join(whole(unquantized=True, state=True))
+    'projection + attention + state + unquantized'
     """
     instance("unquantized", unquantized, bool)
-    return tuple(Part) if unquantized else (Part.PROJECTION, Part.ATTENTION)
+    return (Part.PROJECTION, Part.ATTENTION, *[Part.STATE] * state, *[Part.UNQUANTIZED] * unquantized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,8 @@ class MatMul:
 
     An expected count, of `experts="expected"`, need not be whole. `distinct` is the number of different `k x n`
     operands: fewer than `count` where query heads share a K or V, and 0 for the V of absorbed latents, which is part of
-    their K. `chunk` is the length of a chunk, for attention in a layer with chunks.
+    their K. Of a state, which each head has for itself, it is the number of different `m x k`: of queries or keys.
+    `chunk` is the length of a chunk, for attention in a layer with chunks.
     """
 
     name: str
@@ -77,6 +85,20 @@ class MatMul:
 
 
 @dataclass(frozen=True, slots=True)
+class Elementwise:
+    """Work on weights or a state that is no MatMul, of all layers and sequences: see `elementwise`."""
+
+    name: str
+    part: Part
+    macs: int
+    """Products."""
+    operand: int
+    """Elements of weights read, or of a state read and written."""
+    activations: int
+    """Elements of activations read and written."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Pass:
     """One pass through a decoder: `queries` new tokens in each of `batch` sequences, attending to `length` tokens."""
 
@@ -93,8 +115,8 @@ class _Pass:
         return self.queries * self.batch
 
 
-_Kind: TypeAlias = tuple[int | None, int | None, bool]
-"""The kind of a layer: its window, its chunk, and whether its FFN is a mixture of experts."""
+_Kind: TypeAlias = tuple[int | None, int | None, bool | None, Mixer]
+"""The kind of a layer: its window, its chunk, whether its FFN is a mixture of experts (None: no FFN), and its mixer."""
 
 
 def matmuls(
@@ -147,6 +169,16 @@ def decode_step(
       Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
       v_head_dim) maps results out of it, one MatMul per head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V has
       n = kv_rank. All heads share the latents, so that with `heads="grouped"` they are one MatMul with m = h.
+    - Sparse attention (DeepSeek-V3.2) attends to min(l, top_k) tokens. Its indexer scores all l: `index Q·Kᵀ` is one
+      MatMul per index head, or with `heads="grouped"` one for all, which share a key; `index w·scores` (1 x heads times
+      heads x l) adds the heads up. Both are attention. `index W_Q` and `index W_K` are projections, which the
+      published model has in 8 bits like the others; `index W_w`, the heads' weights, it keeps in high precision
+      (deepseek-ai/DeepSeek-V3.2-Exp, inference/model.py): unquantized.
+    - A layer with a recurrent state (`Recurrent`) has projections of its own, `state W_...`, and per head and sequence
+      `K·S` (delta rule only: what the state S returns for the key), `Kᵀ·V` (the outer product that is added to S) and
+      `Q·S`. With `heads="grouped"` the states of the heads that share a query and key lie side by side in one MatMul.
+      What is no MatMul (the state's decay, the short convolution) is in `elementwise`.
+    - `attention_gate` doubles W_Q.
 
     Parameters
     ----------
@@ -213,10 +245,15 @@ def prefill(
     V of all heads from the latents, so that no heads share them. Only the last position goes through the LM head
     (m = batch).
 
+    A model with a recurrent state is rejected: its prefill is computed in chunks, whose length, a choice of the kernel,
+    decides what is a MatMul. So is one with an indexer: each query attends to tokens of its own, and how they are
+    gathered is a choice of the kernel too.
+
     Raises
     ------
     InputError
-        Tokens or a batch that is not a positive whole number; an unknown model, `heads` or `experts`.
+        Tokens or a batch that is not a positive whole number; an unknown model, `heads` or `experts`; a model with a
+        recurrent state or an indexer.
 
     >>> for matmul in prefill("opt-6.7b", tokens=512)[3:]:
     ...     print(matmul.name, matmul.part, matmul.m, matmul.n, matmul.k, matmul.count)
@@ -230,7 +267,49 @@ def prefill(
     tokens, batch = positive_int("tokens", tokens), positive_int("batch", batch)
     one_of("heads", heads, get_args(Heads))
     one_of("experts", experts, get_args(Routing))
-    return _whole(find_model(model), _Pass(tokens, tokens, batch, absorbed=False, heads=heads, experts=experts))
+    decoder = find_model(model)
+    if decoder.recurrent or decoder.indexer:
+        what = "a recurrent state, whose chunks" if decoder.recurrent else "an indexer, whose gathering of tokens"
+        raise InputError(
+            f"model: {decoder.name} has {what} in a prefill depend on the kernel; only decode is supported"
+        )
+    return _whole(decoder, _Pass(tokens, tokens, batch, absorbed=False, heads=heads, experts=experts))
+
+
+def elementwise(model: str | Decoder, batch: int = 1) -> tuple[Elementwise, ...]:
+    """What a decode step of the whole model computes with weights or a state and is no MatMul; () without a state.
+
+    - `decay` (state): each element of the state times its decay. Its bytes are those of `K·S`, `Kᵀ·V` and `Q·S`, as it
+      is read and written once for all of them.
+    - `convolution` (unquantized): a depthwise convolution, `conv_width` products a channel. Its weights stay in high
+      precision: they are few, and quantizers of linear layers leave them out.
+    - `conv inputs` (state): the convolution's past inputs, of which `conv_width` - 1 are read and one is written.
+    - `Δ·A` (unquantized): in Mamba the decay of each element has a weight of its own; later kinds have one a head.
+
+    An array of PEs does not run these, so they have no cycles and no SRAM accesses there; they count as bytes and,
+    where memory is waited for, as seconds. Work of the size of a vector (norms, gates, beta, D·x) is left out, as it is
+    of attention.
+
+    Raises
+    ------
+    InputError
+        An unknown model; a batch that is not a positive whole number.
+    """
+    decoder, batch = find_model(model), positive_int("batch", batch)
+    if (state := decoder.recurrent) is None:
+        return ()
+    layers = sum(mixer in ("state", "both") for mixer in decoder.mixers)
+    values, channels, width = state.heads * state.value_dim, state.conv_channels, state.conv_width
+    found = []
+    if matrix := layers * values * state.key_dim:
+        found.append(Elementwise("decay", Part.STATE, matrix * batch, 0, 0))
+    if state.kind == "mamba":
+        found.append(Elementwise("Δ·A", Part.UNQUANTIZED, matrix * batch, matrix, layers * values * batch))
+    if taps := layers * channels * width:
+        around = 2 * layers * channels * batch
+        found.append(Elementwise("convolution", Part.UNQUANTIZED, taps * batch, taps, around))
+        found.append(Elementwise("conv inputs", Part.STATE, 0, taps * batch, 0))
+    return tuple(found)
 
 
 def num_weights(model: str | Decoder) -> int:
@@ -248,9 +327,11 @@ def weights_by_part(model: str | Decoder) -> dict[Part, int]:
     """The weights that `num_weights` adds up, by part; a token embedding counts as unquantized."""
     decoder = find_model(model)
     weights = {Part.PROJECTION: 0, Part.UNQUANTIZED: 0}
-    for matmul in prefill(decoder, decoder.experts.num_experts if decoder.experts else 1):  # uses every expert
-        if matmul.part is not Part.ATTENTION:
+    tokens = decoder.experts.num_experts if decoder.experts else 1  # uses every expert
+    for matmul in _whole(decoder, _Pass(tokens, tokens, 1, absorbed=False, heads="per_head")):
+        if matmul.part in weights:
             weights[matmul.part] += matmul.n * matmul.k * int(matmul.count)  # whole: spread evenly
+    weights[Part.UNQUANTIZED] += sum(each.operand for each in elementwise(decoder) if each.part in weights)
     if not decoder.tied_embeddings:
         weights[Part.UNQUANTIZED] += decoder.vocab_size * decoder.embedding_size
     return weights
@@ -284,15 +365,20 @@ def _whole(model: Decoder, step: _Pass) -> tuple[MatMul, ...]:
 
 def _kind(model: Decoder, layer: int) -> _Kind:
     window, chunk = (sizes[layer] if sizes else None for sizes in (model.windows, model.chunks))
-    return window, chunk, model.experts is not None and layer not in model.dense_layers
+    bare = layer in model.layers_without_ffn
+    sparse = None if bare else model.experts is not None and layer not in model.dense_layers
+    return window, chunk, sparse, model.mixers[layer] if model.mixers else "attention"
 
 
 def _kinds(model: Decoder) -> dict[_Kind, int]:
     """The number of layers of each kind, in the order in which the kinds appear."""
-    if model.windows or model.chunks:
+    if model.windows or model.chunks or model.mixers or model.layers_without_ffn:
         return Counter(_kind(model, layer) for layer in range(model.num_layers))
     dense = len(model.dense_layers) if model.experts else model.num_layers
-    number: dict[_Kind, int] = {(None, None, True): model.num_layers - dense, (None, None, False): dense}
+    number: dict[_Kind, int] = {
+        (None, None, True, "attention"): model.num_layers - dense,
+        (None, None, False, "attention"): dense,
+    }
     return {kind: number[kind] for kind in (_kind(model, 0), *number) if number[kind]}
 
 
@@ -308,14 +394,32 @@ def _seen(step: _Pass, window: int | None, chunk: int | None) -> Iterator[tuple[
             yield rest, rest, 1
 
 
-def _block(model: Decoder, step: _Pass, window: int | None, chunk: int | None, sparse: bool) -> Iterator[MatMul]:
-    """One decoder block: attention's projections, the FFN, attention."""
-    latent = model.latent
-    yield from _latent_projections(model, latent, step) if latent else _projections(model, step)
+def _block(
+    model: Decoder, step: _Pass, window: int | None, chunk: int | None, sparse: bool | None, mixer: Mixer
+) -> Iterator[MatMul]:
+    """One decoder block: projections of what mixes the tokens, the FFN, attention, the state."""
+    latent, state = model.latent, model.recurrent
+    attends, recurs = mixer in ("attention", "both"), mixer in ("state", "both")
+    if attends:
+        yield from _latent_projections(model, latent, step) if latent else _projections(model, step)
+    if recurs and state:
+        for name, n, k in _recurrent_projections(state, model.hidden_size):
+            yield MatMul(f"state {name}", Part.PROJECTION, step.tokens, n, k, step.layers)
     if sparse and model.experts:
         yield from _experts(model, model.experts, step)
-    else:
+    elif sparse is not None:
         yield from _ffn(model, "", model.intermediate_size, step.tokens, step.layers)
+    if attends:
+        yield from _attention(model, step, window, chunk)
+    if recurs and state and state.key_dim:
+        yield from _state(state, step)
+
+
+def _attention(model: Decoder, step: _Pass, window: int | None, chunk: int | None) -> Iterator[MatMul]:
+    latent = model.latent
+    if model.indexer:
+        yield from _index(model.indexer, step)
+        window = model.indexer.top_k
     k, n = model.head_dim, model.head_dim
     if latent and step.absorbed:
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
@@ -333,9 +437,48 @@ def _block(model: Decoder, step: _Pass, window: int | None, chunk: int | None, s
         yield MatMul("scores·V", Part.ATTENTION, m, n, keys, count * times, unique_v * times, chunk)
 
 
+def _index(indexer: Indexer, step: _Pass) -> Iterator[MatMul]:
+    """The indexer's scores of all tokens; all its heads share a key, and its scores stay where they are added up."""
+    sequences, heads = step.layers * step.batch, indexer.num_heads
+    rows = heads if step.heads == "grouped" else 1
+    count = sequences * heads // rows
+    yield MatMul("index Q·Kᵀ", Part.ATTENTION, rows, step.length, indexer.head_dim, count, distinct=sequences)
+    yield MatMul("index w·scores", Part.ATTENTION, 1, step.length, heads, sequences, distinct=0)
+
+
+def _recurrent_projections(state: Recurrent, d: int) -> tuple[tuple[str, int, int], ...]:
+    """Name, n and k of each: inputs and gates of the state, as in transformers 5.23.0, and its result's."""
+    q, v, heads, each = state.key_heads * state.key_dim, state.heads * state.value_dim, state.heads, state.value_dim
+    inputs: dict[str, tuple[tuple[str, int, int], ...]] = {
+        "gated_delta": (("W_QKVZ", 2 * q + 2 * v, d), ("W_BA", 2 * heads, d)),  # qwen3_next
+        "gated_delta_split": (("W_QKV", 2 * q + v, d), ("W_Z", v, d), ("W_B", heads, d), ("W_A", heads, d)),  # qwen3_5
+        "kimi_delta": (
+            *(("W_Q", q, d), ("W_K", q, d), ("W_V", v, d), ("W_B", heads, d)),
+            *(("W_FA", each, d), ("W_FB", q, each), ("W_GA", each, d), ("W_GB", v, each)),  # of decay and output gate
+        ),
+        "mamba2": (("W_I", 2 * v + 2 * q + heads, d),),  # z, x, B, C, Delta
+        "mamba": (("W_I", 2 * v, d), ("W_ΔBC", state.rank + 2 * q, v), ("W_Δ", v, state.rank)),
+        "lightning": (("W_QKV", 2 * q + v, d), ("W_G", v, d)),  # minimax
+        "convolution": (("W_I", 3 * v, d),),  # lfm2
+    }
+    return *inputs[state.kind], ("W_X", d, v)
+
+
+def _state(state: Recurrent, step: _Pass) -> Iterator[MatMul]:
+    sequences, shared = step.layers * step.batch, state.heads // state.key_heads
+    beside = shared if step.heads == "grouped" else 1
+    n, k, count = state.value_dim * beside, state.key_dim, sequences * state.heads // beside
+    distinct = sequences * state.key_heads
+    if state.delta_rule:
+        yield MatMul("K·S", Part.STATE, 1, n, k, count, distinct)
+    yield MatMul("Kᵀ·V", Part.STATE, k, n, 1, count, distinct)
+    yield MatMul("Q·S", Part.STATE, 1, n, k, count, distinct)
+
+
 def _projections(model: Decoder, step: _Pass) -> Iterator[MatMul]:
     d, q, kv = model.hidden_size, model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    widths = {"W_QKV": q + 2 * kv} if model.fused_qkv else {"W_Q": q, "W_K": kv, "W_V": kv}
+    gated = 2 * q if model.attention_gate else q
+    widths = {"W_QKV": q + 2 * kv} if model.fused_qkv else {"W_Q": gated, "W_K": kv, "W_V": kv}
     for name, width in widths.items():
         yield MatMul(name, Part.PROJECTION, m=step.tokens, n=width, k=d, count=step.layers)
     yield MatMul("W_X", Part.PROJECTION, m=step.tokens, n=d, k=q, count=step.layers)
@@ -356,6 +499,11 @@ def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator
         yield MatMul("W_UK", Part.PROJECTION, m, n=heads * latent.nope_head_dim, k=latent.kv_rank, count=step.layers)
         yield MatMul("W_UV", Part.PROJECTION, m, n=heads * latent.v_head_dim, k=latent.kv_rank, count=step.layers)
     yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=step.layers)
+    if model.indexer and latent.q_rank:
+        index = model.indexer
+        yield MatMul("index W_Q", Part.PROJECTION, m, index.num_heads * index.head_dim, latent.q_rank, step.layers)
+        yield MatMul("index W_K", Part.PROJECTION, m, n=index.head_dim, k=d, count=step.layers)
+        yield MatMul("index W_w", Part.UNQUANTIZED, m, n=index.num_heads, k=d, count=step.layers)
 
 
 def _ffn(

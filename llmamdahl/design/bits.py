@@ -16,6 +16,7 @@ from llmamdahl.hardware import Hardware
 from llmamdahl.models import Decoder
 from llmamdahl.question import (
     METRICS,
+    Costs,
     Question,
     Settings,
     decoders_of,
@@ -25,7 +26,7 @@ from llmamdahl.question import (
     sized,
 )
 from llmamdahl.roofline import Precision
-from llmamdahl.workload import Part, whole
+from llmamdahl.workload import Part
 
 
 def gains(
@@ -85,7 +86,7 @@ def gains(
         case = Question.of(model, place, **settings)
         _check(case, {f"changes: {name}": change for name, change in changes.items()})
         for batch in sizes:
-            of_batch, parts = replace(case, batch=batch), whole(case.unquantized)
+            of_batch, parts = replace(case, batch=batch), case.parts
             before = _at_lengths(of_batch, case.baseline, lengths)
             labels = {"model": model.name, "context_length": lengths, "batch": batch, **labels_of(place)}
             total = np.sum([before[part] for part in parts], axis=0)
@@ -93,7 +94,12 @@ def gains(
             labels |= {"metric": case.metric, "whole": " + ".join(parts), "fraction": fraction}
             for name, change in changes.items():
                 after = _at_lengths(of_batch, change.over(case.baseline), lengths)
-                speedups = {f"{part}_speedup": before[part] / after[part] for part in (Part.PROJECTION, Part.ATTENTION)}
+                speedups = {
+                    f"{part}_speedup": np.divide(
+                        before[part], after[part], out=np.ones(len(lengths)), where=after[part] > 0
+                    )
+                    for part in (Part.PROJECTION, Part.ATTENTION)
+                }
                 speedups["total_speedup"] = total / np.sum([after[part] for part in parts], axis=0)
                 tables.append(pd.DataFrame({**labels, "change": name, **speedups}))
     return pd.concat(tables, ignore_index=True)
@@ -143,7 +149,7 @@ def change_crossover(
     case = Question.of(model, hardware, **settings)
     _check(case, {"first": first, "second": second})
     lengths = range(1, positive_int("longest", longest) + 1)
-    parts = whole(case.unquantized)
+    parts = case.parts
     one, two = (
         np.sum([costs[part] for part in parts], axis=0)
         for costs in (_at_lengths(case, change.over(case.baseline), lengths) for change in (first, second))
@@ -174,4 +180,6 @@ def _at_lengths(case: Question, precision: Precision, lengths: Sequence[int]) ->
         each = sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul
         both = case.seconds(each, precision) if case.metric == "seconds" else [case.bytes(each, precision)]
         costs[matmul.part] += np.max(np.broadcast_arrays(*both), axis=0)
-    return costs
+    updates = Costs()
+    case.add_elementwise(updates, precision)
+    return {part: cost + updates.parts[part] for part, cost in costs.items()}

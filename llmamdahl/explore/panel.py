@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, get_args
 
@@ -28,7 +28,10 @@ READINGS = ("heads", "folds", "counting")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the panel shows: the cost of both parts, F = projection / (projection + attention), and the gains."""
+    """What the panel shows: the cost of the parts, F = projection / (projection + attention), and the gains.
+
+    A model with a recurrent state has it in the whole too: F = projection / (projection + attention + state).
+    """
 
     metric: str
     """`cycles`, or `seconds` if the array has a clock."""
@@ -38,6 +41,9 @@ class Answer:
     total_speedup: float
     ceiling: float
     attention_ceiling: float
+    state: float = field(repr=False)
+    fractions: tuple[float, float, float] = field(repr=False)
+    """Of projections (F), attention and state."""
 
 
 def answer(
@@ -54,7 +60,9 @@ def answer(
 ) -> Answer:
     """The panel's numbers, if the parts run `projection` and `attention` times as fast; readings as in `share`."""
     found = share(model, context_length, array, batch=batch, heads=heads, folds=folds, counting=counting)
-    total = amdahl.combined_speedup([found.fraction, 1 - found.fraction], [projection, attention])
+    state = found.state * found.fraction / found.projection
+    fractions = (found.fraction, 1 - found.fraction - state, state)
+    total = amdahl.combined_speedup(fractions, [projection, attention, 1])
     return Answer(
         found.metric,
         found.projection,
@@ -62,7 +70,9 @@ def answer(
         found.fraction,
         float(total),
         found.ceiling,
-        float(amdahl.ceiling(1 - found.fraction)),
+        float(amdahl.ceiling(fractions[1])),
+        found.state,
+        fractions,
     )
 
 
@@ -159,6 +169,8 @@ class Panel(widgets.HBox):  # type: ignore[misc]
             f"{now.metric}, projections": number.format(now.projection),
             f"{now.metric}, attention": number.format(now.attention),
         }
+        if now.fractions[2]:
+            rows[f"{now.metric}, recurrent state"] = number.format(now.state)
         cells = "".join(f"<tr><td>{name}&emsp;</td><td><b>{value}</b></td></tr>" for name, value in rows.items())
         order = ("model", *OF_ARRAY, "context_length", "batch", *READINGS)
         line = escape(" ".join(f"-p {name} {shlex.quote(str(values[name]))}" for name in order), quote=False)
@@ -166,11 +178,13 @@ class Panel(widgets.HBox):  # type: ignore[misc]
         self.text.value = f"<div style='line-height: 1.4'><table>{cells}</table>{below}</div>"
 
     def _draw(self, now: Answer, speedups: tuple[float, float]) -> None:
-        both = [now.fraction, 1 - now.fraction]
         projection, attention = speedups
         alike = np.ones_like(SPEEDUPS)
         pairs = {"projections": (SPEEDUPS, alike * attention), "attention": (alike * projection, SPEEDUPS)}
-        curves = {part: amdahl.combined_speedup(both, np.stack(pair, axis=-1)) for part, pair in pairs.items()}
+        curves = {
+            part: amdahl.combined_speedup(now.fractions, np.stack((*pair, alike), axis=-1))
+            for part, pair in pairs.items()
+        }
         for part, curve in curves.items():
             self.lines[part].set_data(SPEEDUPS, curve)
         self.points.set_data([projection, attention], [now.total_speedup] * 2)

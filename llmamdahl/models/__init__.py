@@ -1,6 +1,6 @@
 """Models: their hyperparameters, by name or from a Hugging Face `config.json`."""
 
-from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.models.decoder import Decoder, Experts, Indexer, Latent, Recurrent
 from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.models.named import (
     CONTEXT_LENGTHS,
@@ -22,7 +22,9 @@ __all__ = [
     "PRINTED",
     "Decoder",
     "Experts",
+    "Indexer",
     "Latent",
+    "Recurrent",
     "benchmarked",
     "find_model",
     "from_hf_config",

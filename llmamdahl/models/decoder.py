@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from typing import Literal, TypeAlias, get_args
 
-from llmamdahl.errors import InputError, instance, positive_int, sequence, whole_number
+from llmamdahl.errors import InputError, instance, one_of, positive_int, sequence, whole_number
 
 Windows = tuple[int | None, ...]
 """For each layer a number of tokens, or None for no limit."""
+
+
+Mixer: TypeAlias = Literal["attention", "state", "both", "none"]
+"""What mixes the tokens in a layer: attention, a recurrent state, both side by side, or nothing (an FFN alone)."""
+
+RecurrentKind: TypeAlias = Literal[
+    "gated_delta", "gated_delta_split", "kimi_delta", "mamba2", "mamba", "lightning", "convolution"
+]
+"""A layer with a recurrent state, by what it computes (`Recurrent`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,106 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexer:
+    """Sparse attention of DeepSeek-V3.2 (arXiv 2512.02556, Section 2.1): a query attends to the tokens that score best.
+
+    A score is the sum over heads of w·ReLU(q·k), with one key a token for all heads. A model with an indexer has
+    `Latent` attention with a `q_rank`, because the indexer's queries are computed from that latent.
+
+    Attributes
+    ----------
+    num_heads
+        Heads of the indexer's queries.
+    head_dim
+        Width of one, and of the key.
+    top_k
+        How many tokens a query attends to at most, itself included.
+    """
+
+    num_heads: int
+    head_dim: int
+    top_k: int
+
+    def __post_init__(self) -> None:
+        _check_numbers("indexer: ", self)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """A layer that keeps a state of a fixed size, one `key_dim x value_dim` matrix a head, in place of K and V.
+
+    A step multiplies the state by a decay, adds k^T v and returns q times the state (linear attention). In the
+    state-space models q is C, k is B and v is x; the delta rule replaces v by beta (v - k times the state). Queries and
+    keys are shared by equally many heads.
+
+    Attributes
+    ----------
+    kind
+        `gated_delta` (Gated DeltaNet, arXiv 2412.06464, with the projections of Qwen3-Next), `gated_delta_split` (with
+        those of Qwen3.5, which are not fused), `kimi_delta` (Kimi Linear, arXiv 2510.26692), `mamba2` (arXiv
+        2405.21060), `mamba` (arXiv 2312.00752: a single head), `lightning` (MiniMax-01, arXiv 2501.08313) or
+        `convolution` (LFM2: a gated short convolution is all there is). `workload.decode_step` lists their MatMuls.
+    heads
+        Heads of values, each with a state of its own; 1 for `mamba` and `convolution`.
+    key_heads
+        Heads of queries and keys (groups of B and C).
+    value_dim
+        Width of a value (channels of a head).
+    key_dim
+        Width of a query and key (state size N); 0 for `convolution`.
+    conv_width
+        Tokens under the depthwise convolution before the state, the current one included; 0 for none (`lightning`).
+    rank
+        Width between the two projections of Delta; `mamba` only.
+
+    Raises
+    ------
+    InputError
+        A value of the wrong type, or one that the kind does not have.
+    """
+
+    kind: RecurrentKind
+    heads: int
+    key_heads: int
+    value_dim: int
+    key_dim: int = 0
+    conv_width: int = 0
+    rank: int = 0
+
+    @property
+    def delta_rule(self) -> bool:
+        """Whether the state is corrected by what it already returns for the key."""
+        return self.kind in ("gated_delta", "gated_delta_split", "kimi_delta")
+
+    @property
+    def conv_channels(self) -> int:
+        """Channels of the convolution: queries, keys and values, or values only."""
+        values = self.heads * self.value_dim
+        return values if self.kind in ("mamba", "convolution") else values + 2 * self.key_heads * self.key_dim
+
+    @property
+    def state_size(self) -> int:
+        """Elements of a layer's state for one sequence: the matrices, and the past inputs of the convolution."""
+        return self.heads * self.key_dim * self.value_dim + max(self.conv_width - 1, 0) * self.conv_channels
+
+    def __post_init__(self) -> None:
+        one_of("recurrent: kind", self.kind, get_args(RecurrentKind))
+        _check_numbers("recurrent: ", self)
+        needed = {"key_dim": self.kind != "convolution", "conv_width": self.kind != "lightning"}
+        for name, has in {**needed, "rank": self.kind == "mamba"}.items():
+            if has is not (getattr(self, name) > 0):
+                problem = "is missing; give it" if has else f"{getattr(self, name)} is given; leave it out"
+                raise InputError(f"recurrent: {name}: {problem} for kind {self.kind!r}")
+        if self.heads % self.key_heads or (self.kind in ("mamba", "convolution") and self.heads > 1):
+            raise InputError(
+                f"recurrent: heads: {self.heads} with {self.key_heads} key_heads; every key head serves equally many "
+                "heads, and mamba and convolution have one"
+            )
+        if self.kind == "kimi_delta" and (self.key_heads, self.key_dim) != (self.heads, self.value_dim):
+            raise InputError("recurrent: kimi_delta has queries and keys as many and as wide as values")
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
     """A decoder-only LLM by its hyperparameters. The first nine suffice for the models of the paper's Table 2.
 
@@ -97,9 +207,9 @@ class Decoder:
     num_layers
         Number of decoder blocks. Table 2 does not print it; it cancels in F.
     num_heads
-        h, query heads.
+        h, query heads; 0 if no layer has attention.
     intermediate_size
-        d_FF of a dense layer.
+        d_FF of a dense layer; 0 if no layer has an FFN.
     gated_ffn
         True if the FFN has a third weight matrix, its gate (LLaMA). The paper's Table 1 has none.
     vocab_size
@@ -129,6 +239,16 @@ class Decoder:
         Multi-head latent attention in place of separate K and V heads.
     tied_embeddings
         True if the LM head is the matrix of the token embedding. It counts once as memory, and as a MatMul either way.
+    mixers
+        For each layer `attention`, `state`, `both` or `none`, as `Mixer` says; () for attention in each layer.
+    recurrent
+        The layers with a state; None if there are none.
+    layers_without_ffn
+        Indices of the layers that have no FFN; kept in ascending order.
+    attention_gate
+        True if W_Q is twice as wide, because it also computes a gate of attention's result (Qwen3-Next).
+    indexer
+        Sparse attention: each query attends to the tokens that an indexer selects.
     num_kv_heads
         Heads of K and V: `kv_heads`, or `num_heads`.
     head_dim
@@ -168,6 +288,11 @@ class Decoder:
     dense_layers: tuple[int, ...] = ()
     latent: Latent | None = None
     tied_embeddings: bool = False
+    mixers: tuple[Mixer, ...] = ()
+    recurrent: Recurrent | None = None
+    layers_without_ffn: tuple[int, ...] = ()
+    attention_gate: bool = False
+    indexer: Indexer | None = None
     num_kv_heads: int = field(init=False)
     head_dim: int = field(init=False)
 
@@ -180,16 +305,20 @@ class Decoder:
     def __post_init__(self) -> None:
         instance("name", self.name, str)
         _check_numbers(f"{self.name}: ", self)
-        for name, kind in (("experts", Experts), ("latent", Latent)):
+        kinds = {"experts": Experts, "latent": Latent, "recurrent": Recurrent, "indexer": Indexer}
+        for name, kind in kinds.items():
             if getattr(self, name) is not None:
                 instance(f"{self.name}: {name}", getattr(self, name), kind)
         object.__setattr__(self, "num_kv_heads", self.num_heads if self.kv_heads is None else self.kv_heads)
+        _check_mixers(self)
         object.__setattr__(self, "head_dim", _head_dim(self))
         _check_attention(self)
         _check_layers(self)
 
 
 def _head_dim(model: Decoder) -> int:
+    if not model.num_heads:
+        return 0
     if model.head_width is not None:
         return model.head_width
     if model.latent is not None:
@@ -202,7 +331,7 @@ def _head_dim(model: Decoder) -> int:
     return model.hidden_size // model.num_heads
 
 
-def _check_numbers(owner: str, record: Experts | Latent | Decoder) -> None:
+def _check_numbers(owner: str, record: Experts | Latent | Indexer | Recurrent | Decoder) -> None:
     """Check what a dataclass was given, by the types of its fields: an `int` is >= 1, or >= 0 if 0 is its default."""
     for each in fields(record):
         if not each.init:
@@ -211,11 +340,65 @@ def _check_numbers(owner: str, record: Experts | Latent | Decoder) -> None:
         if each.type == "bool":
             instance(name, value, bool)
         elif each.type == "int" or (each.type == "int | None" and value is not None):
-            check = whole_number if each.default == 0 else positive_int
+            optional = each.default == 0 or (
+                isinstance(record, Decoder)
+                and each.name in ("num_heads", "intermediate_size")
+                and type(value) is int
+                and not value
+            )
+            check = whole_number if optional else positive_int
             object.__setattr__(record, each.name, check(name, value))
 
 
+def _check_mixers(model: Decoder) -> None:
+    """Check what mixes the tokens of each layer, and that sizes are 0 where no layer uses them."""
+    mixers = sequence(f"{model.name}: mixers", model.mixers)
+    for mixer in mixers:
+        one_of(f"{model.name}: mixers", mixer, get_args(Mixer))
+    if mixers and len(mixers) != model.num_layers:
+        raise InputError(
+            f"{model.name}: mixers: {len(mixers)} are given for {model.num_layers} layers; give one a layer, or ()"
+        )
+    bare = _check_indices(model, "layers_without_ffn")
+    if (model.recurrent is None) is any(mixer in ("state", "both") for mixer in mixers):
+        raise InputError(f"{model.name}: recurrent: give it if mixers has layers with a state, and only then")
+    if empty := [layer for layer in bare if mixers and mixers[layer] == "none"]:
+        raise InputError(f"{model.name}: layers_without_ffn: layer {empty[0]} has neither an FFN nor a mixer")
+    # If every layer has attention alone, store (), so that such models compare equal.
+    object.__setattr__(model, "mixers", tuple(mixers) if {*mixers} - {"attention"} else ())
+    used = {
+        "num_heads": not mixers or not {"attention", "both"}.isdisjoint(mixers),
+        "intermediate_size": len(bare) < model.num_layers,
+    }
+    for name, needed in used.items():
+        if needed:
+            positive_int(f"{model.name}: {name}", getattr(model, name))
+        elif getattr(model, name):
+            raise InputError(f"{model.name}: {name}: {getattr(model, name)} in a model where no layer uses it; give 0")
+
+
+def _check_indices(model: Decoder, name: str) -> tuple[int, ...]:
+    """Check a field that lists layers, and store it in ascending order."""
+    given = [
+        whole_number(f"{model.name}: {name}", each) for each in sequence(f"{model.name}: {name}", getattr(model, name))
+    ]
+    for layer, times in Counter(given).items():
+        if layer >= model.num_layers or times > 1:
+            raise InputError(
+                f"{model.name}: {name}: {layer} is not a layer or is listed twice; layers are 0 to "
+                f"{model.num_layers - 1}"
+            )
+    object.__setattr__(model, name, tuple(sorted(given)))
+    return tuple(sorted(given))
+
+
 def _check_attention(model: Decoder) -> None:
+    if model.indexer and (model.latent is None or model.latent.q_rank is None or model.windows or model.chunks):
+        raise InputError(f"{model.name}: indexer: it needs latent attention with a q_rank, and no windows or chunks")
+    if model.attention_gate and (model.latent or model.fused_qkv):
+        raise InputError(f"{model.name}: attention_gate: True with latent or fused_qkv, which have no W_Q to widen")
+    if not model.num_heads:
+        return
     if model.num_heads % model.num_kv_heads:
         raise InputError(
             f"{model.name}: num_kv_heads: {model.num_kv_heads} does not divide num_heads {model.num_heads}; "
@@ -256,16 +439,8 @@ def _check_layers(model: Decoder) -> None:
     different = {size for size in model.chunks if size}
     if len(different) > 1:
         raise InputError(f"{model.name}: chunks: {sorted(different)} differ; all layers with chunks need equal ones")
-    dense = [
-        whole_number(f"{model.name}: dense_layers", layer)
-        for layer in sequence(f"{model.name}: dense_layers", model.dense_layers)
-    ]
-    if dense and model.experts is None:
-        raise InputError(f"{model.name}: dense_layers: {dense} in a model without experts; leave it out")
-    for layer, times in Counter(dense).items():
-        if layer >= model.num_layers or times > 1:
-            raise InputError(
-                f"{model.name}: dense_layers: {layer} is not a layer or is listed twice; layers are 0 to "
-                f"{model.num_layers - 1}"
-            )
-    object.__setattr__(model, "dense_layers", tuple(sorted(dense)))
+    if dense := _check_indices(model, "dense_layers"):
+        if model.experts is None:
+            raise InputError(f"{model.name}: dense_layers: {[*dense]} in a model without experts; leave it out")
+        if bare := {*dense} & {*model.layers_without_ffn}:
+            raise InputError(f"{model.name}: dense_layers: {min(bare)} is in layers_without_ffn too")

@@ -191,6 +191,11 @@ def joules(
     length, place = positive_int("context_length", context_length), None if array is None else find_array(array)
     settings["metric"] = "bytes"
     asked = Question.of(model, place, **settings)
+    if asked.model.recurrent:
+        raise InputError(
+            f"model: {asked.model.name} has a recurrent state, whose element-wise updates run on no array and have no "
+            "published energy; only models without one have joules"
+        )
     known, kept = _Constants.of(node, memory), whole(asked.unquantized)
     counts = [_Counts(known, asked, bits) for bits in (asked.baseline, asked.precision or asked.baseline)]
     for matmul in asked.matmuls(length):
@@ -362,7 +367,7 @@ class _Counts:
         self.known, self.asked, self.bits = known, asked, bits
         self.spent: Counter[tuple[Part, str, str]] = Counter()
         for item in fields(bits):
-            if (width := getattr(bits, item.name)) > 16:
+            if (width := getattr(bits, item.name) or 0) > 16:
                 raise InputError(f"{item.name}: {width:g} bits have no energy of arithmetic; at most 16")
 
     def add(self, matmul: MatMul) -> None:

@@ -78,6 +78,7 @@ def macs(model, queries, length, batch, absorbed):
     return {
         Part.PROJECTION: tokens * (model.num_layers * weights + matrices * d * ffn),
         Part.ATTENTION: tokens * h * seen * each,
+        Part.STATE: 0,
         Part.UNQUANTIZED: outside,
     }
 
