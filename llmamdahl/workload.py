@@ -115,8 +115,10 @@ class _Pass:
         return self.queries * self.batch
 
 
-_Kind: TypeAlias = tuple[int | None, int | None, bool | None, Mixer]
-"""The kind of a layer: its window, its chunk, whether its FFN is a mixture of experts (None: no FFN), and its mixer."""
+_Kind: TypeAlias = tuple[int | None, int | None, bool | None, Mixer, bool]
+"""The kind of a layer: its window, its chunk, whether its FFN is a mixture of experts (None: no FFN), its mixer, and
+whether it has an indexer.
+"""
 
 
 def matmuls(
@@ -164,7 +166,8 @@ def decode_step(
       counts are the expected numbers of experts with m = 1, 2, ... tokens: E times the binomial probability of m
       successes in `batch` trials of probability top-k / E (expected numbers below 10^-12 are left out). Costs that add
       up over MatMuls are then expected costs. The two are equal at batch 1. Shared experts are dense (`shared W_I`
-      etc., m = batch); their gate, if there is one, is not quantized.
+      etc., m = batch); their gate, if there is one, is not quantized. Experts with a latent compute in that width,
+      between `latent W_D` and `latent W_U`.
     - Latent attention (DeepSeek) in its absorbed form, which uses the cached latents directly (arXiv 2405.04434,
       Section 2.1.2): `W_UK` (nope_head_dim x kv_rank) maps queries into the latent space and `W_UV` (kv_rank x
       v_head_dim) maps results out of it, one MatMul per head; Q·Kᵀ has k = kv_rank + rope_head_dim, scores·V has
@@ -367,17 +370,19 @@ def _kind(model: Decoder, layer: int) -> _Kind:
     window, chunk = (sizes[layer] if sizes else None for sizes in (model.windows, model.chunks))
     bare = layer in model.layers_without_ffn
     sparse = None if bare else model.experts is not None and layer not in model.dense_layers
-    return window, chunk, sparse, model.mixers[layer] if model.mixers else "attention"
+    indexes = model.indexer is not None and layer not in model.indexer.shared_layers
+    return window, chunk, sparse, model.mixers[layer] if model.mixers else "attention", indexes
 
 
 def _kinds(model: Decoder) -> dict[_Kind, int]:
     """The number of layers of each kind, in the order in which the kinds appear."""
-    if model.windows or model.chunks or model.mixers or model.layers_without_ffn:
+    shared = model.indexer.shared_layers if model.indexer else ()
+    if model.windows or model.chunks or model.mixers or model.layers_without_ffn or shared:
         return Counter(_kind(model, layer) for layer in range(model.num_layers))
     dense = len(model.dense_layers) if model.experts else model.num_layers
     number: dict[_Kind, int] = {
-        (None, None, True, "attention"): model.num_layers - dense,
-        (None, None, False, "attention"): dense,
+        (None, None, True, "attention", model.indexer is not None): model.num_layers - dense,
+        (None, None, False, "attention", model.indexer is not None): dense,
     }
     return {kind: number[kind] for kind in (_kind(model, 0), *number) if number[kind]}
 
@@ -395,13 +400,15 @@ def _seen(step: _Pass, window: int | None, chunk: int | None) -> Iterator[tuple[
 
 
 def _block(
-    model: Decoder, step: _Pass, window: int | None, chunk: int | None, sparse: bool | None, mixer: Mixer
+    model: Decoder, step: _Pass, window: int | None, chunk: int | None, sparse: bool | None, mixer: Mixer, indexes: bool
 ) -> Iterator[MatMul]:
     """One decoder block: projections of what mixes the tokens, the FFN, attention, the state."""
     latent, state = model.latent, model.recurrent
     attends, recurs = mixer in ("attention", "both"), mixer in ("state", "both")
     if attends:
         yield from _latent_projections(model, latent, step) if latent else _projections(model, step)
+    if indexes and model.indexer and latent and latent.q_rank:
+        yield from _index_projections(model.indexer, model.hidden_size, latent.q_rank, step)
     if recurs and state:
         for name, n, k in _recurrent_projections(state, model.hidden_size):
             yield MatMul(f"state {name}", Part.PROJECTION, step.tokens, n, k, step.layers)
@@ -409,17 +416,16 @@ def _block(
         yield from _experts(model, model.experts, step)
     elif sparse is not None:
         yield from _ffn(model, "", model.intermediate_size, step.tokens, step.layers)
+    if indexes and model.indexer:
+        yield from _index(model.indexer, step)
     if attends:
-        yield from _attention(model, step, window, chunk)
+        yield from _attention(model, step, model.indexer.top_k if model.indexer else window, chunk)
     if recurs and state and state.key_dim:
         yield from _state(state, step)
 
 
 def _attention(model: Decoder, step: _Pass, window: int | None, chunk: int | None) -> Iterator[MatMul]:
     latent = model.latent
-    if model.indexer:
-        yield from _index(model.indexer, step)
-        window = model.indexer.top_k
     k, n = model.head_dim, model.head_dim
     if latent and step.absorbed:
         k, n = latent.kv_rank + latent.rope_head_dim, latent.kv_rank
@@ -435,6 +441,13 @@ def _attention(model: Decoder, step: _Pass, window: int | None, chunk: int | Non
         m = queries * rows
         yield MatMul("Q·Kᵀ", Part.ATTENTION, m, keys, k, count * times, distinct * times, chunk)
         yield MatMul("scores·V", Part.ATTENTION, m, n, keys, count * times, unique_v * times, chunk)
+
+
+def _index_projections(indexer: Indexer, d: int, q_rank: int, step: _Pass) -> Iterator[MatMul]:
+    m, heads, width, count = step.tokens, indexer.num_heads, indexer.head_dim, step.layers
+    yield MatMul("index W_Q", Part.PROJECTION, m, heads * width, q_rank, count)
+    yield MatMul("index W_K", Part.PROJECTION, m, width, d, count)
+    yield MatMul("index W_w", Part.UNQUANTIZED, m, heads, d, count)
 
 
 def _index(indexer: Indexer, step: _Pass) -> Iterator[MatMul]:
@@ -499,18 +512,13 @@ def _latent_projections(model: Decoder, latent: Latent, step: _Pass) -> Iterator
         yield MatMul("W_UK", Part.PROJECTION, m, n=heads * latent.nope_head_dim, k=latent.kv_rank, count=step.layers)
         yield MatMul("W_UV", Part.PROJECTION, m, n=heads * latent.v_head_dim, k=latent.kv_rank, count=step.layers)
     yield MatMul("W_X", Part.PROJECTION, m, n=d, k=heads * latent.v_head_dim, count=step.layers)
-    if model.indexer and latent.q_rank:
-        index = model.indexer
-        yield MatMul("index W_Q", Part.PROJECTION, m, index.num_heads * index.head_dim, latent.q_rank, step.layers)
-        yield MatMul("index W_K", Part.PROJECTION, m, n=index.head_dim, k=d, count=step.layers)
-        yield MatMul("index W_w", Part.UNQUANTIZED, m, n=index.num_heads, k=d, count=step.layers)
 
 
 def _ffn(
-    model: Decoder, prefix: str, width: int, m: int, count: float, fused_gate_up: bool = False
+    model: Decoder, prefix: str, width: int, m: int, count: float, fused_gate_up: bool = False, latent: int = 0
 ) -> Iterator[MatMul]:
-    """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens."""
-    d = model.hidden_size
+    """The matrices of `count` FFNs of this width, dense or experts, each for `m` tokens; between d or a latent."""
+    d = latent or model.hidden_size
     if model.fused_gate_up or fused_gate_up:
         yield MatMul(f"{prefix}W_GI", Part.PROJECTION, m, n=2 * width, k=d, count=count)
     else:
@@ -522,8 +530,13 @@ def _ffn(
 def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
     d = model.hidden_size
     yield MatMul("router", Part.UNQUANTIZED, step.tokens, n=experts.num_experts, k=d, count=step.layers)
+    width, latent = experts.intermediate_size, experts.latent_size
+    if latent:
+        yield MatMul("latent W_D", Part.PROJECTION, step.tokens, n=latent, k=d, count=step.layers)
     for m, count in (_even if step.experts == "even" else _expected)(experts, step.tokens):
-        yield from _ffn(model, "expert ", experts.intermediate_size, m, step.layers * count, experts.fused_gate_up)
+        yield from _ffn(model, "expert ", width, m, step.layers * count, experts.fused_gate_up, latent)
+    if latent:
+        yield MatMul("latent W_U", Part.PROJECTION, step.tokens, n=d, k=latent, count=step.layers)
     if experts.shared_intermediate_size:
         yield from _ffn(model, "shared ", experts.shared_intermediate_size, step.tokens, step.layers)
     if experts.shared_gate:

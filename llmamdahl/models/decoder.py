@@ -40,6 +40,9 @@ class Experts:
         (Llama 4); `Decoder.fused_gate_up` is about all FFNs.
     shared_gate
         True if a d x 1 product weighs the output of the shared experts (Qwen2-MoE).
+    latent_size
+        Width that routed experts compute in, between two projections that all of them share (Nemotron 3 Super); 0 if
+        they compute in d.
     """
 
     num_experts: int
@@ -48,6 +51,7 @@ class Experts:
     shared_intermediate_size: int = 0
     shared_gate: bool = False
     fused_gate_up: bool = False
+    latent_size: int = 0
 
     def __post_init__(self) -> None:
         _check_numbers("experts: ", self)
@@ -106,14 +110,27 @@ class Indexer:
         Width of one, and of the key.
     top_k
         How many tokens a query attends to at most, itself included.
+    shared_layers
+        Indices of the layers without an indexer of their own, which attend to the tokens that an earlier layer selected
+        (GLM-5.2); kept in ascending order.
     """
 
     num_heads: int
     head_dim: int
     top_k: int
+    shared_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_numbers("indexer: ", self)
+        shared = sorted(
+            whole_number("indexer: shared_layers", layer)
+            for layer in sequence("indexer: shared_layers", self.shared_layers)
+        )
+        if shared[:1] == [0] or len({*shared}) < len(shared):
+            raise InputError(
+                f"indexer: shared_layers: {shared} has a layer twice, or layer 0, before which there is none"
+            )
+        object.__setattr__(self, "shared_layers", tuple(shared))
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +412,10 @@ def _check_indices(model: Decoder, name: str) -> tuple[int, ...]:
 def _check_attention(model: Decoder) -> None:
     if model.indexer and (model.latent is None or model.latent.q_rank is None or model.windows or model.chunks):
         raise InputError(f"{model.name}: indexer: it needs latent attention with a q_rank, and no windows or chunks")
+    if model.indexer and (beyond := [each for each in model.indexer.shared_layers if each >= model.num_layers]):
+        raise InputError(
+            f"{model.name}: indexer: shared_layers: {beyond[0]} is not a layer; there are {model.num_layers}"
+        )
     if model.attention_gate and (model.latent or model.fused_qkv):
         raise InputError(f"{model.name}: attention_gate: True with latent or fused_qkv, which have no W_Q to widen")
     if not model.num_heads:
