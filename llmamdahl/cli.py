@@ -14,7 +14,7 @@ import pandas as pd
 
 from llmamdahl import analysis
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, Hardware, SystolicArray, devices, find_hardware
+from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, PEAKS, Dataflow, Hardware, SystolicArray, devices, find_hardware
 from llmamdahl.models import benchmarked, find_model, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision
@@ -265,10 +265,13 @@ def list_models(text: str | None, as_json: bool) -> None:
 @main.command("devices")
 @AS_JSON
 def list_devices(as_json: bool) -> None:
-    """List the arrays and devices."""
+    """List the arrays and devices; with --json also where each number comes from.
+
+    Peaks are 10^12 operations a second, without sparsity.
+    """
     arrays = [{"name": array.name, "kind": f"{array.rows}x{array.cols} array"} for array in (CLOUD_TPU, EDGE_TPU)]
     frame = pd.concat([pd.DataFrame(arrays).assign(source="Table 3"), devices()], ignore_index=True)
-    frame = frame[["name", "kind", "bandwidth_gb_s", "fp16_tflops", "int8_tops", "source"]]
+    frame = frame[["name", "kind", "bandwidth_gb_s", *PEAKS, "source"]]
     _print(frame if as_json else frame.drop(columns="source"), as_json)
 
 

@@ -76,8 +76,8 @@ def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -
         What was given, of any type.
     choices
         The known values. The message lists all of them if that takes at most `MAX_SHOWN` characters; if not, it
-        suggests up to three similar ones. Case is ignored, and so is everything up to the last `/` of the value, so
-        that a repository id suggests a name.
+        suggests those that contain the value, or else up to three similar ones. Case is ignored, and so is everything
+        up to the last `/` of the value, so that a repository id suggests a name.
     hint
         Advice for a long list of choices without a similar one; by default the message lists the first choices.
 
@@ -91,8 +91,9 @@ def unknown(field: str, value: object, choices: Iterable[str], hint: str = "") -
     word = value.rpartition("/")[2].lower() if isinstance(value, str) else ""
     by_lower = {name.lower(): name for name in names}
     # Names are short, and the time that difflib takes grows with the square of the longer one.
-    near = [by_lower[name] for name in get_close_matches(word[:MAX_SHOWN], by_lower)]
-    advice = f"did you mean {', '.join(near)}?" if near else hint or f"{listed[:MAX_SHOWN]}..."
+    containing = [name for name in by_lower if len(word) > 1 and word in name]
+    near = ", ".join(by_lower[name] for name in containing or get_close_matches(word[:MAX_SHOWN], by_lower))
+    advice = f"did you mean {near[:MAX_SHOWN]}?" if near else hint or f"{listed[:MAX_SHOWN]}..."
     return InputError(f"{field}: {shown(value)} is unknown; {advice}")
 
 

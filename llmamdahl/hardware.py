@@ -239,8 +239,9 @@ class Device:
     ----------
     bandwidth_gb_s
         Memory bandwidth, 10^9 bytes a second.
-    fp16_tflops, int8_tops
+    fp16_tflops, int8_tops, fp8_tflops, int4_tops, fp4_tflops
         Peak rates without sparsity, 10^12 operations a second; a multiply-accumulate is two. None if not published.
+        `fp16_tflops` is that of BF16 where the device computes in it faster.
 
     >>> Device("mine", bandwidth_gb_s=100, fp16_tflops=4).label
     'mine'
@@ -250,6 +251,9 @@ class Device:
     bandwidth_gb_s: float
     fp16_tflops: float | None = None
     int8_tops: float | None = None
+    fp8_tflops: float | None = None
+    int4_tops: float | None = None
+    fp4_tflops: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -277,6 +281,10 @@ def _rate(name: str, given: object) -> float | None:
     return value
 
 
+PEAKS = tuple(item.name for item in fields(Device)[2:])
+"""The peak rates of a `Device`, by number format."""
+
+
 @cache
 def _array_rows() -> tuple[Row, ...]:
     """Table 3 (`data/published/table3.csv`)."""
@@ -289,7 +297,7 @@ def _device_rows() -> tuple[Row, ...]:
     columns: Columns = {
         **dict.fromkeys(("name", "kind", "source"), str),
         "bandwidth_gb_s": positive_float,
-        **dict.fromkeys(("fp16_tflops", "int8_tops"), optional_float),
+        **dict.fromkeys(PEAKS, optional_float),
     }
     return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
 
@@ -315,10 +323,11 @@ def get_device(name: str) -> Device:
     Raises
     ------
     InputError
-        An unknown name; the message lists the known ones.
+        An unknown name; the message suggests known ones. A part of a name is never completed.
 
-    >>> get_device("a100 80gb")
-    Device(name='A100 80GB', bandwidth_gb_s=2039.0, fp16_tflops=312.0, int8_tops=624.0)
+    >>> device = get_device("a100 80gb")
+    >>> device.name, device.bandwidth_gb_s, device.fp16_tflops, device.int8_tops
+    ('A100 80GB', 2039.0, 312.0, 624.0)
     """
     row = _named("device", name, {row["name"]: row for row in _device_rows()})
     return Device(**{item.name: row[item.name] for item in fields(Device)})
@@ -330,7 +339,8 @@ def devices() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        name, kind, bandwidth_gb_s, fp16_tflops, int8_tops (NaN if not published), source.
+        name, kind, bandwidth_gb_s; fp16_tflops, int8_tops, fp8_tflops, int4_tops, fp4_tflops (NaN if not published);
+        source.
 
     Raises
     ------
@@ -396,7 +406,7 @@ def _named(field: str, name: object, choices: dict[str, T], *others: str) -> T:
     """The choice of this name, without regard to case."""
     folded = {choice.casefold(): value for choice, value in choices.items()}
     if not isinstance(name, str) or name.strip().casefold() not in folded:
-        raise unknown(field, name, [*choices, *others])
+        raise unknown(field, name, [*choices, *others], "`llmamdahl devices` lists the names, and so does devices()")
     return folded[name.strip().casefold()]
 
 

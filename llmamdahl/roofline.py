@@ -33,6 +33,15 @@ from llmamdahl.workload import (
 WIDE = 16
 """Bit width of a tensor whose width is not given."""
 
+FORMATS = {
+    WIDE: ("fp16_tflops",),
+    8: ("int8_tops", "fp8_tflops"),
+    4: ("int8_tops", "fp8_tflops", "int4_tops", "fp4_tflops"),
+}
+"""Peaks of a `Device` at which operands of at most so many bits can be multiplied; the fastest of them counts, as bits
+do not say whether numbers are integers. Four bits run at an 8-bit peak where the device has no 4-bit one.
+"""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Precision:
@@ -45,7 +54,8 @@ class Precision:
     weights
         Of the projections' weights, including their share of scales and padding if the format has any.
     activations
-        Of the projections' inputs; at 8 bits or fewer the projections run at the device's INT8 peak.
+        Of the projections' inputs. The wider of them and the weights decides at which peak of a device the projections
+        run (`FORMATS`).
     cache
         Of K and V.
     unquantized
@@ -189,9 +199,9 @@ def device_seconds(matmul: MatMul, precision: Precision, phase: Phase, device: D
         Bytes or operations that are too large for a float.
     """
     matmul = _with_floats(matmul)
-    narrow = matmul.part is Part.PROJECTION and precision.of_inputs(matmul.part) <= 8
+    bits = max(precision.of_inputs(matmul.part), precision.of(matmul.part)) if matmul.part is Part.PROJECTION else WIDE
     one = phase == "decode" and (matmul.m == 1 or matmul.part is Part.STATE)
-    peak = _peak(device, "int8_tops" if narrow else "fp16_tflops", optional=one)
+    peak = _peak(device, bits, optional=one)
     memory = bytes_moved(matmul, precision) / 1e9 / device.bandwidth_gb_s
     try:
         return Seconds(operations(matmul) / 1e12 / peak, memory)
@@ -255,8 +265,8 @@ def matmul_traffic(
     its reading, and a decode step with latent attention reads its latents once, for Q·Kᵀ. A batch reads as many experts
     as `decode_step` spreads it over, which is the most there can be. A state is read once, for Q·S, and written once,
     by Kᵀ·V; what `elementwise` lists follows the MatMuls, and its seconds are those of its bytes. Seconds are
-    max(operations / peak, bytes / bandwidth), one MatMul at a time: projections at the INT8 peak if their activations
-    have 8 bits or fewer, everything else at the FP16 peak.
+    max(operations / peak, bytes / bandwidth), one MatMul at a time: projections at the peak of a format that holds
+    weights and activations (`FORMATS`), everything else at the FP16 peak.
 
     Parameters
     ----------
@@ -409,11 +419,15 @@ def _state_bits(matmul: MatMul, precision: Precision) -> float:
     return state * precision.of(Part.STATE) + vectors * precision.of_results()
 
 
-def _peak(device: Device, name: str, *, optional: bool) -> float:
-    """Peak rate, 10^12 operations a second; infinite if it is not published and `optional`."""
-    peak: float | None = getattr(device, name)
-    if peak is None and not optional:
+def _peak(device: Device, bits: float, *, optional: bool) -> float:
+    """Peak rate of operands of these bits, 10^12 operations a second; infinite if none is published and `optional`.
+
+    The fraction of a number of bits is the share of scales, and not computed with.
+    """
+    names = FORMATS[4 if int(bits) <= 4 else 8 if int(bits) <= 8 else WIDE]
+    published = [peak for name in names if (peak := getattr(device, name)) is not None]
+    if not published and not optional:
         raise InputError(
-            f"device: {device.name} has no {name}, which a batch or a prefill needs; give a Device with one"
+            f"device: {device.name} has no {' or '.join(names)}, which a batch or a prefill needs; give a Device a peak"
         )
-    return math.inf if peak is None else peak
+    return max(published, default=math.inf)

@@ -108,7 +108,7 @@ def test_models_and_devices():
     ("arguments", "message"),
     [
         (["share", "lama-3.1-8b"], "model: 'lama-3.1-8b' is unknown; did you mean llama-3.1-8b"),
-        (["share", "gpt2", "--on", "edgy"], "hardware: 'edgy' is unknown; known: cloud, edge, "),
+        (["share", "gpt2", "--on", "edgy"], "hardware: 'edgy' is unknown; did you mean edge?"),
         (["share", "gpt2", "-l", "0"], "context_length: 0 is not a positive whole number"),
         (["share", "gpt2", "--weights", "0"], "weights: 0 is not a number of bits"),
         (["share", "gpt2", "--kv", "65"], "kv: 65 is not a number of bits"),

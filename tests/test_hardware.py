@@ -1,15 +1,26 @@
-"""Arrays as SCALE-Sim's .cfg files and workloads as its topologies, both also simulated by SCALE-Sim itself."""
+"""Arrays as SCALE-Sim's .cfg and workloads as its topologies, both also simulated by SCALE-Sim; the datasheets."""
 
 import configparser
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import CFG_KEYS, CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
+from llmamdahl.hardware import (
+    CFG_KEYS,
+    CLOUD_TPU,
+    EDGE_TPU,
+    PEAKS,
+    Dataflow,
+    SystolicArray,
+    devices,
+    find_hardware,
+    get_device,
+)
 from llmamdahl.models import Decoder
 from llmamdahl.scalesim.simulator import COUNTS, Run, simulate, to_scalesim_topology
 from llmamdahl.systolic import SRAM_COUNTS, gemm_cost
@@ -241,3 +252,160 @@ def test_a_missing_folder_is_created(tmp_path):
 def test_a_bad_clock_or_memory_is_named(given, message):
     with pytest.raises(InputError, match=message):
         SystolicArray(32, 32, **given)
+
+
+DEVICES = devices().set_index("name")
+
+
+def test_datasheets_of_the_devices_that_people_have():
+    assert len(DEVICES) == 68 and DEVICES.bandwidth_gb_s.gt(0).all()
+    assert set(DEVICES.kind) == {"gpu", "tpu", "accelerator", "soc", "cpu"}
+    assert (DEVICES.source.str.len() > 20).all() and not DEVICES.source.str.contains("\n").any()
+
+
+def test_a_narrower_format_is_not_slower():
+    """NVIDIA cut INT8 down in the B300, and Google's v5p and v6e run FP8 as fast as BF16."""
+    slower = DEVICES[DEVICES.int8_tops < DEVICES.fp16_tflops].index
+    assert list(slower) == ["B300", "GB300"]
+    eight, four = DEVICES[["int8_tops", "fp8_tflops"]].max(axis=1), DEVICES[["int4_tops", "fp4_tflops"]].max(axis=1)
+    for wide, narrow in ((DEVICES.fp16_tflops, eight), (eight, four), (DEVICES.fp16_tflops, DEVICES.fp8_tflops)):
+        both = wide.notna() & narrow.notna()
+        assert both.sum() > 5 and (narrow[both] >= wide[both]).all()
+
+
+WITH_SPARSITY = {  # as printed, in the order of PEAKS
+    "A100 80GB": (624, 1248, None, 2496, None),
+    "RTX A6000": (309.7, 619.4, None, 1238.7, None),
+    "A10": (250, 500, None, 1000, None),
+    "A30": (330, 661, None, 1321, None),
+    "A40": (299.4, 598.6, None, 1197.4, None),
+    "H100 SXM": (1979, 3958, 3958, None, None),
+    "H100 PCIe": (1513, 3026, 3026, None, None),
+    "H200": (1979, 3958, 3958, None, None),
+    "B200": (4500, 9000, 9000, None, 18000),
+    "B300": (4500, 307, 9000, None, None),  # its FP4 gains less by sparsity
+    "GB200": (5000, 10000, 10000, None, 20000),
+    "GB300": (5000, 330, 10000, None, None),
+    "L4": (242, 485, 485, 970, None),
+    "L40S": (None, 1466, 1466, None, None),
+    "RTX 3090": (142, 568, None, None, None),
+    "RTX 4090": (330.4, 1321.2, 660.6, 2642, None),
+    "RTX 4060 Ti": (None, 353, None, 706, None),
+    "RTX 5060 Ti": (None, None, None, None, 759),
+    "RTX 5090": (419, 1676, 838, None, 3352),
+    "DGX Spark GB10": (None, None, None, None, 1000),
+    "Jetson Orin Nano 8GB": (None, 40, None, None, None),
+    "Jetson Orin Nano Super": (None, 67, None, None, None),
+    "Jetson AGX Orin 64GB": (None, 171, None, None, None),
+    "Jetson Thor T5000": (517, 1035, 1035, None, 2070),
+    "MI300X": (2614.9, 5229.8, 5229.8, None, None),
+    "MI325X": (2614.9, 5229.8, 5229.8, None, None),
+}
+
+
+@pytest.mark.parametrize("name", WITH_SPARSITY)
+def test_peaks_are_half_of_those_with_sparsity(name):
+    printed = dict(zip(PEAKS, WITH_SPARSITY[name], strict=True))
+    for column, number in printed.items():
+        assert number is None or DEVICES.loc[name, column] == pytest.approx(number / 2, rel=0.01), column
+
+
+@pytest.mark.parametrize(
+    ("faster", "slower"),
+    [
+        ("H200", "H100 SXM"),
+        ("H100 SXM", "A100 80GB"),
+        ("A100 80GB", "A100 40GB"),
+        ("B300", "B200"),
+        ("GB200", "B200"),
+        ("RTX 5090", "RTX 4090"),
+        ("RTX 4090", "RTX 3090"),
+        ("MI355X", "MI325X"),
+        ("MI325X", "MI300X"),
+        ("MI300X", "MI250X"),
+        ("Gaudi 3", "Gaudi 2"),
+        ("TPU v7", "TPU v5p"),
+        ("TPU v6e", "TPU v5e"),
+        ("Apple M4 Max", "Apple M3 Max"),
+        ("Apple M2", "Apple M1"),
+        ("Jetson Orin Nano Super", "Jetson Orin Nano 8GB"),
+        ("Xeon 6980P", "EPYC 9654"),
+        ("EPYC 9654", "Xeon Platinum 8480+"),
+    ],
+)
+def test_bandwidths_are_in_order(faster, slower):
+    rates = DEVICES.bandwidth_gb_s
+    assert rates[faster] > rates[slower]
+
+
+def test_a_device_with_two_dies_or_halves_has_twice_the_rate():
+    rates, peaks = DEVICES.bandwidth_gb_s, DEVICES.fp16_tflops
+    for whole, half in (("Apple M1 Ultra", "Apple M1 Max"), ("Apple M2 Ultra", "Apple M2 Max"), ("MI250X", "MI210")):
+        assert rates[whole] == pytest.approx(2 * rates[half], rel=1e-3)
+    assert rates["Apple M4 Max"] == 2 * rates["Apple M4 Pro"]
+    assert peaks["MI250X"] / peaks["MI210"] == pytest.approx(2 * 110 / 104, rel=1e-3)  # CUs a die
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "megatransfers"),
+    [
+        ("MI210", 4096, 3200),
+        ("MI250X", 8192, 3200),
+        ("RTX 3090", 384, 19500),
+        ("RTX 4090", 384, 21000),
+        ("RTX 5090", 512, 28000),
+        ("RTX 4060 Ti", 128, 18000),
+        ("RTX 5060 Ti", 128, 28000),
+        ("RX 7900 XTX", 384, 20000),
+        ("Arc A770 16GB", 256, 17500),
+        ("T4", 256, 10000),
+        ("DGX Spark GB10", 256, 8533),
+        ("Jetson Thor T5000", 256, 8533),
+        ("Jetson AGX Orin 64GB", 256, 6400),
+        ("Jetson Orin Nano 8GB", 128, 4266),
+        ("Jetson Orin Nano Super", 128, 6400),
+        ("Ryzen AI Max+ 395", 256, 8000),
+        ("Snapdragon X Elite", 128, 8448),
+        ("Apple M1", 128, 4266),
+        ("Core i7-13700H", 128, 5200),
+        ("Core Ultra 7 155H", 128, 7467),
+        ("Core Ultra 7 258V", 128, 8533),
+        ("EPYC 9654", 12 * 64, 4800),
+        ("Xeon Platinum 8480+", 8 * 64, 4800),
+        ("Xeon 6980P", 12 * 64, 8800),
+        ("Raspberry Pi 5", 32, 4267),
+    ],
+)
+def test_a_bandwidth_is_the_width_of_the_bus_times_its_rate(name, bits, megatransfers):
+    """10^9 bytes a second: neither bits nor 2^30 bytes."""
+    assert DEVICES.bandwidth_gb_s[name] == pytest.approx(bits / 8 * megatransfers / 1e3, rel=0.005)
+
+
+def test_empty_cells_are_none_and_read_as_nan():
+    assert get_device("Apple M4").fp16_tflops is None and pd.isna(DEVICES.fp16_tflops["Apple M4"])
+    assert {name: getattr(get_device("B200"), name) for name in PEAKS} == {
+        "fp16_tflops": 2250,
+        "int8_tops": 4500,
+        "fp8_tflops": 4500,
+        "int4_tops": None,
+        "fp4_tflops": 9000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "near"),
+    [
+        ("H100", "H100 SXM, H100 PCIe"),
+        ("4090", "RTX 4090"),
+        ("m4 max", "Apple M4 Max"),
+        ("mi355", "MI355X"),
+        ("Orin", "Jetson Orin Nano 8GB, Jetson Orin Nano Super, Jetson AGX Orin 64GB"),
+        ("h100sxm", "H100 SXM"),
+    ],
+)
+def test_a_part_of_a_name_is_not_completed_but_suggests_the_names(part, near):
+    for field, find in (("device", get_device), ("hardware", find_hardware)):
+        with pytest.raises(InputError, match=f"^{field}: '{part}' is unknown; did you mean {near}\\?$"):
+            find(part)
+    with pytest.raises(InputError, match=r"device: 'abacus' is unknown; `llmamdahl devices` lists the names"):
+        get_device("abacus")

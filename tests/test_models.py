@@ -222,7 +222,7 @@ def test_opt_66b_as_printed_is_rejected():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("llama-3.1-8", "llama-3.1-8b, "),
+        ("llama-3.1-8", "llama-3.1-8b?"),
         ("opt-7b", "opt-6.7b, "),
         ("llama-3.1-8b-printed", "llama-3.1-8b, "),
         ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b, "),

@@ -99,7 +99,40 @@ def test_time_is_the_larger_of_memory_and_arithmetic():
     assert b.seconds.tolist() == pytest.approx((b.operations / peak).tolist())
 
 
-@pytest.mark.parametrize("name", devices().dropna().name)
+@pytest.mark.parametrize(
+    ("weights", "activations", "peak"),
+    [
+        (16, 16, 1),
+        (2, 16, 1),  # weights are widened to 16 bits
+        (16, 8, 1),  # activations too
+        (9, 9, 1),
+        (8, 8, 3),  # the faster of INT8 (2) and FP8 (3)
+        (8.5, 8.25, 3),  # with scales
+        (1.58, 8, 3),
+        (8, 4, 3),
+        (4.5, 4.5, 5),  # the faster of INT4 (4) and FP4 (5)
+        (2, 4, 5),
+    ],
+)
+def test_the_wider_operand_decides_at_which_peak_projections_run(weights, activations, peak):
+    device = Device("formats", 1e9, fp16_tflops=1e-6, int8_tops=2e-6, fp8_tflops=3e-6, int4_tops=4e-6, fp4_tflops=5e-6)
+    frame = matmul_traffic(SMALL, 50, device, batch=2, precision=Precision(weights=weights, activations=activations))
+    peaks = frame.part.map({"projection": peak * 1e6, "attention": 1e6, "unquantized": 1e6})
+    assert frame.seconds.tolist() == pytest.approx((frame.operations / peaks).tolist())
+
+
+def test_four_bits_run_at_the_8_bit_peak_where_there_is_no_4_bit_one():
+    a16, a8, a4 = (share("llama-2-7b", 512, "H100 SXM", batch=512, precision=Precision(4, bits)) for bits in (16, 8, 4))
+    assert a4.partial_speedup == pytest.approx(a8.partial_speedup)
+    assert a8.partial_speedup == pytest.approx(1979 / 989, rel=1e-3) and a16.partial_speedup == pytest.approx(1)
+    for device, peak in (("B200", 9000 / 2250), ("RTX A6000", 619.2 / 154.8), ("MI355X", 10066.3 / 2516.6)):
+        gain = share("llama-2-7b", 512, device, batch=8, phase="prefill", precision=Precision(4, 4))
+        assert gain.partial_speedup == pytest.approx(peak, rel=1e-3)
+    with pytest.raises(InputError, match=r"Apple M4 has no int8_tops or fp8_tflops or int4_tops or fp4_tflops, which"):
+        matmul_traffic("llama-2-7b", 512, "Apple M4", batch=8, precision=Precision(4, 4))
+
+
+@pytest.mark.parametrize("name", devices().name)
 def test_at_batch_1_the_device_cancels(name):
     for model in map(get_model, model_names()):
         of_bytes, of_time = (speedup(model, 2048, W2, device=device) for device in (None, get_device(name)))
@@ -153,13 +186,13 @@ def test_a_device_without_bandwidth_is_rejected(bandwidth):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(InputError, match=r"device: 'A200' is unknown; known: Tesla V100 SXM2, "):
+    with pytest.raises(InputError, match=r"device: 'A200' is unknown; did you mean H200, B200, GB200\?"):
         get_device("A200")
     with pytest.raises(InputError, match="phase: 'train' is unknown; known: decode, prefill"):
         matmul_traffic(SMALL, 5, phase="train")
     with pytest.raises(InputError, match="device: Core i7-13700H has no fp16_tflops, which a batch or a prefill needs"):
         matmul_traffic(SMALL, 5, device=get_device("Core i7-13700H"), phase="prefill")
-    with pytest.raises(InputError, match="device: Tesla V100 SXM2 has no int8_tops, which a batch or a prefill needs"):
+    with pytest.raises(InputError, match="device: Tesla V100 SXM2 has no int8_tops or fp8_tflops, which a batch or"):
         speedup(SMALL, 5, W2, batch=64, device=get_device("Tesla V100 SXM2"))
     one = speedup(SMALL, 5, W2, device=get_device("Tesla V100 SXM2"))
     assert one.total_speedup == pytest.approx(speedup(SMALL, 5, W2).total_speedup)

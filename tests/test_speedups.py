@@ -228,7 +228,7 @@ def test_summary_by_hand():
     [
         ("unit", "parsecs", "unit: 'parsecs' is unknown; known: tokens/s, tokens/J, words, sequences, us"),
         ("baseline", "", "baseline: empty, though there is a speedup; say what it is a speedup over"),
-        ("device", "Core i9", "device: 'Core i9' is unknown; known: Tesla"),
+        ("device", "Core i9", "device: 'Core i9' is unknown; `llmamdahl devices` lists"),
         ("model", "bitnet-8b-dummy", "model: 'bitnet-8b-dummy' is unknown; did you mean bitnet-"),
         ("weight_bits", "", "weight_bits: empty, though a prediction needs it; fill it in, or say why not"),
         ("context_length", "", "context_length: empty, though a prediction needs it"),
