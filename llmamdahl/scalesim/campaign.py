@@ -112,8 +112,8 @@ def _finished_runs(store: Path) -> dict[Key, Row]:
 
 
 @contextmanager
-def locked(store: Path) -> Iterator[None]:
-    """Hold the lock on a store, the file `.lock` in it; the system releases it when this process ends, killed or not.
+def locked(folder: Path, name: str = "") -> Iterator[None]:
+    """Hold the lock on a folder, the file `.lock` in it; the system releases it when this process ends, killed or not.
 
     Processes that are forked in the block do not hold the lock, since filelock closes it in them. So a process of a
     pool that outlives a killed campaign does not block the next campaign.
@@ -121,18 +121,18 @@ def locked(store: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another process holds the lock; the message names that process and its host.
+        Another process holds the lock; the message names the folder, as `name` if given, that process and its host.
     OSError
         The lock file cannot be created, or the file system has no locks.
     """
-    path = store / ".lock"
+    path = folder / ".lock"
     try:
         lock = FileLock(path, blocking=False, on_acquired=_write_holder).acquire()
     except Timeout:
         holder = "another process"
         with suppress(FileNotFoundError):  # the holder may be finishing right now
             holder = path.read_text(encoding="utf-8") or holder
-        raise InputError(f"the store {store} is locked by {holder}; retry when it has finished") from None
+        raise InputError(f"{name or f'the store {folder}'} is locked by {holder}; retry when it has finished") from None
     with lock:
         try:
             yield
