@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from compendium.reproduce import BUILD, NOTEBOOKS, execute
+from compendium.command import BUILD, writing
+from compendium.notebooks import NOTEBOOKS, execute
 from llmamdahl.analysis import sweep
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
@@ -128,7 +129,7 @@ def reports_over_scalesim() -> Lines:
 
 def notebook(path: Path) -> Lines:
     """Time of one notebook in `make reproduce`."""
-    return [(f"`make reproduce`: {path.stem}", execute(path, BUILD.parent / "bench"), "s", "measured")]
+    return [(f"`make reproduce`: {path.stem}", execute(path, BUILD / "bench"), "s", "measured")]
 
 
 def with_memory(timed: Callable[[], Lines]) -> tuple[Lines, float]:
@@ -147,8 +148,8 @@ def two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):,.10g}"
 
 
-def main() -> None:
-    """`python -m compendium.bench`: print README's table of speeds, and write it to `data/results/bench.csv`."""
+def measure() -> None:
+    """Print README's table of speeds, and write it to `data/results/bench.csv`."""
     timed: list[Callable[[], Lines]] = [
         paper_sweep, million_over_bare, design_space, simulator_over_closed_form, reports_over_scalesim
     ]  # fmt: skip
@@ -168,6 +169,12 @@ def main() -> None:
     print("| what | value | how | peak MB |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row.values()) + " |")
+
+
+def main() -> None:
+    """`python -m compendium.bench`."""
+    with writing():
+        measure()
 
 
 if __name__ == "__main__":

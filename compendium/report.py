@@ -19,6 +19,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from compendium.command import BUILD, writing
 from llmamdahl.paper.published import errata
 from llmamdahl.tables import DATA, ROOT, Row, read_rows
 
@@ -144,9 +145,12 @@ def _thumbnail(path: Path) -> str:
 
 def main() -> None:
     """`python -m compendium.report [FILE]`: write the report to FILE, by default `build/report.html`."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(), encoding="utf-8")
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "report.html"
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}")
+        draft.write_text(page(), encoding="utf-8")
+        draft.replace(path)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

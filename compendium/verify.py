@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile, zip_longest
 from pathlib import Path
@@ -142,18 +142,7 @@ def _quoted(text: str | None, start: int, width: int) -> str:
     return "nothing" if text is None else repr(text[start : start + width])
 
 
-def stopped_at(copy: Path) -> str:
-    """The cell at which an executed copy of a notebook stopped, and its error."""
-    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                error = " | ".join(output["evalue"].strip().splitlines()[:SHOWN])
-                return f"notebooks/{copy.name}, cell [{cell['execution_count']}]: fails: {output['ename']}: {error}"
-    return f"notebooks/{copy.name}: did not run to the end"
-
-
-def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> list[str]:
+def faults(files: dict[Path, bytes], copies: Sequence[Path], stopped: Sequence[str], output: Path) -> list[str]:
     """All differences from the committed files: those on disk, and those that this run made.
 
     Parameters
@@ -161,7 +150,9 @@ def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> 
     files
         The committed files.
     copies
-        The executed notebooks, and whether each ran to the end.
+        The executed notebooks that ran to the end.
+    stopped
+        Why the others did not, one line each.
     output
         The folder into which the notebooks wrote.
     """
@@ -170,10 +161,10 @@ def faults(files: dict[Path, bytes], copies: dict[Path, bool], output: Path) -> 
         rebuild_store(output / "data" / "scalesim")
     except InputError as error:
         found.append(f"reproduced: the store: {error}")
-    found += [f"reproduced: {stopped_at(copy)}" for copy, ended in copies.items() if not ended]
-    made = on_disk(output) | {Path("notebooks") / copy.name: copy.read_bytes() for copy in copies if copies[copy]}
+    found += [f"reproduced: {line}" for line in sorted(stopped)]
+    made = on_disk(output) | {Path("notebooks") / copy.name: copy.read_bytes() for copy in copies}
     due = made.keys() & files.keys()
     # a notebook that stopped is listed already, without the files it has not written
-    if all(copies.values()):
+    if not stopped:
         due |= {path for path in files if path.parts[0] == "figures" or "agreement" in path.parts}
     return found + [f"reproduced: {change}" for change in moved({path: files[path] for path in due}, made)]

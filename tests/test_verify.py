@@ -275,22 +275,18 @@ def test_committed_is_the_last_commit_or_without_one_the_files_on_disk(tmp_path)
     assert found == ["data/a.csv, line 2 (a=1), a: '1' -> '2'"]
 
 
-def test_the_cell_where_a_notebook_stopped_is_named(tmp_path):
-    error = {"output_type": "error", "ename": "AssertionError", "evalue": "a\nb\n", "traceback": []}
-    path = tmp_path / "01.ipynb"
-    path.write_text(json.dumps({"cells": [{"execution_count": 7, "outputs": [error]}]}))
-    assert verify.stopped_at(path) == "notebooks/01.ipynb, cell [7]: fails: AssertionError: a | b"
-    assert verify.stopped_at(tmp_path / "02.ipynb") == "notebooks/02.ipynb: did not run to the end"
-
-
 def test_files_that_a_run_did_not_write_are_reported_missing(tmp_path, monkeypatch):
     files = verify.on_disk(ROOT)
-    copies = {ROOT / path: True for path in files if path.suffix == ".ipynb"}
-    found = verify.faults(files, copies, tmp_path)
+    copies = [ROOT / path for path in files if path.suffix == ".ipynb"]
+    found = verify.faults(files, copies, [], tmp_path)
     due = [path for path in files if path.parts[0] == "figures" or path.parts[:3] == ("data", "results", "agreement")]
     assert found == [f"reproduced: {path}: is missing" for path in sorted(due)]
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "stray.csv").write_text("a\n")
-    assert "reproduced: figures/stray.csv: is new" in verify.faults(files, copies, tmp_path)
+    assert "reproduced: figures/stray.csv: is new" in verify.faults(files, copies, [], tmp_path)
     monkeypatch.setattr(store, "read_runs", lambda store: {})
-    assert any(line.startswith("reproduced: the store: ") for line in verify.faults(files, copies, tmp_path))
+    assert any(line.startswith("reproduced: the store: ") for line in verify.faults(files, copies, [], tmp_path))
+    why = "notebooks/02-cloud-sweep.ipynb, cell [1]: KeyError: 'a'"
+    found = verify.faults(files, copies[1:], [why], tmp_path)
+    assert f"reproduced: {why}" in found
+    assert not [line for line in found if line.endswith(": is missing")]  # the notebook is named instead

@@ -7,9 +7,9 @@ from the runs of its folds. Neither file contains a number from the closed form.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pandas as pd
 from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, get_model, model_names
+from llmamdahl.scalesim.executors import processes
 from llmamdahl.scalesim.simulator import (
     COUNTS,
     DRAM_COUNTS,
@@ -305,7 +306,7 @@ def recheck(rows: int = 8, store: Path = STORE) -> bool:
         if sum(run.weight for run in again) <= RECHECK_WEIGHT:
             short.append((stored, matmul, again))
     table, drawn = [], random.sample(short, rows)
-    with ProcessPoolExecutor() as pool:
+    with processes(os.cpu_count() or 1) as pool:
         results = list(pool.map(simulate, [run for _, _, again in drawn for run in again]))
     for stored, matmul, again in drawn:
         made = {run_key(run): results.pop(0) for run in again}

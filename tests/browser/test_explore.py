@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 
+from compendium.kernel import environment
 from llmamdahl.explore import answer
 from llmamdahl.hardware import CLOUD_TPU
 from llmamdahl.models import get_model
@@ -42,8 +43,14 @@ def lab(tmp_path):
         "--IdentityProvider.token=",
     ]
     options += [f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.extension_manager=readonly"]
+    variables = environment(os.environ, tmp_path)
+    for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):  # not the user's settings, nor the tabs they left open
+        variables[f"JUPYTER_{name}"] = str(tmp_path / "jupyter" / name)
+    for name in ("SETTINGS_DIR", "WORKSPACES_DIR"):
+        variables[f"JUPYTERLAB_{name}"] = str(tmp_path / "jupyter" / name)
+    command = [sys.executable, "-m", "jupyterlab", *options]
     with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, cwd=tmp_path)
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=variables)
     address = f"http://127.0.0.1:{port}"
     for _ in range(120):
         try:

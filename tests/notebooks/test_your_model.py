@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from compendium.kernel import environment
 from llmamdahl import Precision, SystolicArray, share
 from llmamdahl.tables import ROOT
 
@@ -18,8 +19,8 @@ def run(copy, folder, **parameters):
     """Notebook 08 by papermill, with its output in `folder`; the process, and what the cells show."""
     command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "08-your-model.ipynb", copy, "--cwd", folder]
     command += [word for name, value in parameters.items() for word in ("-p", name, value)]
-    environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(folder)}
-    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    variables = {**environment(os.environ, folder), "LLMAMDAHL_OUTPUT": str(folder)}
+    done = subprocess.run([*map(str, command)], env=variables, capture_output=True, text=True)
     cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     return done, "".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
