@@ -130,11 +130,9 @@ class SystolicArray:
         def value(section: str, key: str, check: Callable[[str, str], T]) -> T:
             place = key
             try:
-                return check(key, config.get(section, key))
+                return check(key, _interpolated(key, config.get(section, key)))
             except (configparser.NoSectionError, configparser.NoOptionError):
                 problem, place = f"{key} is missing in [{section}]; SCALE-Sim needs it", ""
-            except configparser.InterpolationError:
-                problem = f"{key}: {config.get(section, key, raw=True)!r} has a single %; write %%"
             except InputError as error:
                 problem = str(error)
             raise InputError(f"{path}: {problem}{_at_line(text, section, place)}")
@@ -178,16 +176,21 @@ class SystolicArray:
 
 def _cfg_text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}: not a SCALE-Sim .cfg: a byte that is not UTF-8 (line {line})") from None
+    for odd, name in (("\ufeff", "a byte order mark"), ("\0", "a NUL character")):
+        if odd in text:
+            line = text[: text.index(odd)].count("\n") + 1
+            raise InputError(f"{path}: not a SCALE-Sim .cfg: {name} (line {line}); save it as UTF-8 without it")
+    return text
 
 
 def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
-    config = configparser.ConfigParser()
+    config = configparser.ConfigParser(interpolation=None)
     try:
         config.read_string(text)
     except configparser.DuplicateSectionError as error:
@@ -201,6 +204,13 @@ def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
     else:
         return config
     raise InputError(f"{path}: not a SCALE-Sim .cfg: {problem} (line {line})")
+
+
+def _interpolated(key: str, text: str) -> str:
+    """A value with `%%` as `%`, as SCALE-Sim reads it; other keys are not put in, as a few can make gigabytes."""
+    if "%" in text.replace("%%", ""):
+        raise InputError(f"{key}: {shown(text)} has a single %; write %% for it, and values instead of %(key)s")
+    return text.replace("%%", "%")
 
 
 def _at_line(text: str, section: str, key: str) -> str:
@@ -221,14 +231,15 @@ def _stall_free(key: str, text: str) -> None:
 
 
 def _offset(key: str, text: str) -> None:
-    if not text.isdecimal():
-        raise InputError(f"{key}: {text!r} is not a whole number >= 0; -1 is SCALE-Sim's null address")
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"{key}: {shown(text)} is not a whole number >= 0; -1 is SCALE-Sim's null address")
 
 
 def _size(key: str, text: str) -> int:
-    if text.isdecimal() and len(text) > MAX_BITS:
+    digits = text.isascii() and text.isdecimal()  # SCALE-Sim's int() takes those of other scripts, and 1_000
+    if digits and len(text) > MAX_BITS:
         raise InputError(f"{key}: a number of {len(text)} digits is too large")
-    return positive_int(key, int(text) if text.isdecimal() else text)
+    return positive_int(key, int(text) if digits else text)
 
 
 @dataclass(frozen=True, slots=True)

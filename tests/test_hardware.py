@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import (
+    CFG,
     CFG_KEYS,
     CLOUD_TPU,
     EDGE_TPU,
@@ -206,7 +207,7 @@ def test_the_line_that_is_not_valid_cfg_is_named(tmp_path, text, problem):
             "IfmapOffset: '-3' is not a whole number >= 0; -1 is SCALE-Sim's null address (line 10)",
         ),
         ("= CALC", "= USER", "lets the array stall; only the stall-free mode CALC is supported (line 17)"),
-        ("= CALC", "= 5%", "'5%' has a single %; write %% (line 17)"),
+        ("= CALC", "= 5%", "'5%' has a single %; write %% for it, and values instead of %(key)s (line 17)"),
         ("[run_presets]", "[presets]", "InterfaceBandwidth is missing in [run_presets]; SCALE-Sim needs it"),
         (
             "run_name = edge",
@@ -409,3 +410,35 @@ def test_a_part_of_a_name_is_not_completed_but_suggests_the_names(part, near):
             find(part)
     with pytest.raises(InputError, match=r"device: 'abacus' is unknown; `llmamdahl devices` lists the names"):
         get_device("abacus")
+
+
+def test_keys_are_not_put_into_other_values(tmp_path):
+    """As SCALE-Sim's configparser does: a value that doubles 50 times would take all memory."""
+    nest = "".join(f"a{level + 1} = %(a{level})s%(a{level})s\n" for level in range(50))
+    text = CFG.format(run_name="%(a50)s", dataflow="os", **{name: 8 for name in CFG_KEYS})
+    (tmp_path / "nest.cfg").write_text(text.replace("run_name", f"a0 = aaaa\n{nest}run_name"), encoding="utf-8")
+    assert (tmp_path / "nest.cfg").stat().st_size < 2048
+    with pytest.raises(InputError, match=r"nest\.cfg: run_name: '%\(a50\)s' has a single %; .* \(line 53\)$"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "nest.cfg")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("9" * 5000, "a number of 5000 digits is too large"),
+        ("٣٢", "'٣٢' is not a positive whole number"),
+        ("3_2", "'3_2' is not a positive whole number"),
+        ("3\0", r"a NUL character \(line 5\)"),
+    ],
+)
+def test_a_number_in_another_form_is_rejected(tmp_path, value, problem):
+    path = edited(tmp_path / "bad.cfg", "architecture_presets", "ArrayHeight", value)
+    with pytest.raises(InputError, match=rf"bad\.cfg: .*{problem}"):
+        SystolicArray.from_scalesim_cfg(path)
+
+
+def test_a_byte_order_mark_is_named(tmp_path):
+    EDGE_TPU.to_scalesim_cfg(tmp_path / "bad.cfg")
+    (tmp_path / "bad.cfg").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "bad.cfg").read_bytes())
+    with pytest.raises(InputError, match=r"a byte order mark \(line 1\); save it as UTF-8 without it"):
+        SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")

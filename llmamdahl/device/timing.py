@@ -488,7 +488,7 @@ def _measurable(model: str | Decoder) -> Decoder:
 
 def _rows_so_far(path: Path, host: Host) -> list[Row]:
     """The rows of the file, if there is one; all must come from this host and its software."""
-    rows = read_rows_of(path) if path.exists() else []
+    rows = read_rows_of(path) if path.exists() or path.is_symlink() else []
     for column, now in (("torch", torch.__version__), ("driver", host.driver), ("device", host.name)):
         require_value(path, rows, column, now, "; measure into another folder")
     return rows

@@ -19,7 +19,7 @@ from llmamdahl.models import get_model
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.question import Share
 from llmamdahl.roofline import Precision
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows, require_rows
 
 POINT = ["system", "device", "quantity"]
 """What names a predicted number, in both tables."""
@@ -79,6 +79,7 @@ def read_facts(path: str | Path = PUBLISHED / "accelerators.csv") -> pd.DataFram
     """
     path = Path(path)
     rows = read_rows(path, FACTS, [*POINT, "baseline"])
+    require_rows(path, rows)
     for line, row in enumerate(rows, start=2):
         try:
             if row["role"] not in ROLES:
@@ -107,6 +108,7 @@ def read_points(path: str | Path = PUBLISHED / "accelerator_points.csv") -> list
     """
     path = Path(path)
     rows = read_rows(path, POINTS, POINT)
+    require_rows(path, rows)
     for line, row in enumerate(rows, start=2):
         try:
             if (row["model"] == "") == (row["weights"] is None):

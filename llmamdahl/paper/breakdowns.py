@@ -14,7 +14,7 @@ import pandas as pd
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.paper.published import PUBLISHED
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows, require_rows
 
 PARTS = ("projection", "attention", "other")
 
@@ -47,6 +47,7 @@ def read_breakdowns(path: str | Path = PUBLISHED / "breakdowns.csv") -> pd.DataF
     """
     path = Path(path)
     rows = read_rows(path, COLUMNS, KEY)
+    require_rows(path, rows)
     for line, row in enumerate(rows, start=2):
         try:
             _check(row)

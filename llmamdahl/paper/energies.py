@@ -14,7 +14,7 @@ from llmamdahl.errors import InputError, TableError
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.roofline import Precision
 from llmamdahl.silicon.energy import COMPONENTS, SEEN, joules
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows, require_rows
 
 ENERGIES = PUBLISHED / "energies.csv"
 
@@ -55,6 +55,7 @@ def published_energy(path: str | Path = ENERGIES) -> pd.DataFrame:
     """
     path = Path(path)
     rows = read_rows(path, COLUMNS, ["system", "model", "context_length", "as_printed"])
+    require_rows(path, rows)
     for line, row in enumerate(rows, start=2):
         try:
             _require(row)

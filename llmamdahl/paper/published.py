@@ -86,8 +86,8 @@ def slug(item: str) -> str:
 def recorded() -> pd.DataFrame:
     """All agreement tables that the notebooks have written, as one table."""
     paths = [RECORDED / f"{slug(item['item'])}.csv" for item in _items()]
-    tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in paths if path.exists()]
-    table = pd.concat([pd.DataFrame(columns=COLUMNS), *tables], ignore_index=True)
+    rows = [row for path in paths if path.exists() for row in read_rows(path, dict.fromkeys(COLUMNS, str))]
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.assign(agrees=table.agrees == "True")
 
 

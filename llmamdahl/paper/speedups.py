@@ -17,7 +17,7 @@ from llmamdahl.models import Decoder, get_model
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.question import Share
 from llmamdahl.roofline import Gain, Precision, footprint, matmul_traffic, saving
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows, require_rows
 from llmamdahl.workload import Phase, num_weights
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "ms/token": 1e-3, "s": 1.0}
@@ -127,6 +127,7 @@ def read_speedups(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame
     """
     path = Path(path)
     rows = read_rows(path, COLUMNS, KEY)
+    require_rows(path, rows)
     for line, row in enumerate(rows, start=2):
         try:
             row["measured"] = _measured(row)

@@ -104,8 +104,10 @@ def fill_store(
 
 def _finished_runs(store: Path) -> dict[Key, Row]:
     """The runs that earlier campaigns have stored, without a last line that was cut off."""
+    path = store / "runs.csv"
     try:
-        return read_runs(store) if (store / "runs.csv").exists() else {}
+        # a link that leads nowhere, or in a loop, is an error: the runs may be where it should lead
+        return read_runs(store) if path.exists() or path.is_symlink() else {}
     except CutOffError as error:
         print(f"{error}; that run is simulated again", file=sys.stderr)
         return by_key(error.rows)

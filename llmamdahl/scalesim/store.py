@@ -135,7 +135,7 @@ def read_matmuls(store: Path = STORE) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: Columns) -> list[Row]:
-    if not path.exists():  # as in an installed package, which comes without the store
+    if not path.exists() and not path.is_symlink():  # as in an installed package, which comes without the store
         raise TableError(
             path,
             1,
