@@ -155,13 +155,14 @@ def test_one_new_token_costs_the_prefill_and_one_step():
             assert getattr(whole, part) == pytest.approx(getattr(before, part) + getattr(step, part), rel=1e-14)
 
 
-def test_ten_thousand_tokens_take_at_most_100_ms():
-    def seconds():
-        start = time.perf_counter()
-        generation_cost("opt-66b", 2048, CLOUD_TPU, new_tokens=10_000)
-        return time.perf_counter() - start
+def test_ten_thousand_tokens_take_little_longer_than_one():
+    def cpu_seconds(tokens):
+        start = time.process_time()
+        generation_cost("opt-66b", 2048, CLOUD_TPU, new_tokens=tokens)
+        return time.process_time() - start
 
-    assert min(seconds() for _ in range(3)) < 0.1
+    one, many = (min(cpu_seconds(tokens) for _ in range(5)) for tokens in (1, 10_000))
+    assert many < 10 * one  # it is about 2; a loop over tokens would take thousands
 
 
 def test_attention_of_an_unknown_kind_is_rejected(monkeypatch):

@@ -97,27 +97,44 @@ def processes_store(tmp_path):
     return content(tmp_path / "processes")
 
 
+def hanging(function, pid, wanted, hangs):
+    """`function`, but in the process `pid`, once the file `wanted` is there, it makes the file `hangs` and waits."""
+
+    def run_or_hang(run):
+        if os.getpid() == pid and os.path.exists(wanted):
+            with open(hangs, "w"):
+                time.sleep(600)
+        return function(run)
+
+    return run_or_hang
+
+
 def test_killing_one_of_two_workers_loses_no_run(tmp_path, two_workers, processes_store):
+    """The worker is killed in the middle of a run, on a machine of any speed: it hangs in that run until then."""
     address, (_, victim, other) = two_workers
+    wanted, hangs, killed = tmp_path / "wanted", tmp_path / "hangs", []
+
+    class Hanging(Through):
+        def submit(self, function, /, run):
+            return super().submit(hanging(function, victim.pid, str(wanted), str(hangs)), run)
+
+    def kill_in_the_middle(submitted):
+        if submitted == 10:
+            wanted.touch()
+        if hangs.exists() and not killed:
+            victim.kill()
+            victim.wait()
+            killed.append(submitted)
+
     with client_of(address) as client:
-        pids = client.run(os.getpid)
-        assert set(pids.values()) == {victim.pid, other.pid}
-        name = next(name for name, pid in pids.items() if pid == victim.pid)
-
-        def kill_in_the_middle(submitted):
-            if submitted >= 10 and victim.poll() is None and client.processing()[name]:
-                victim.kill()
-                victim.wait()
-                killed.append(submitted)
-
-        killed: list = []
-        with dask(address) as (executor, workers):
-            assert workers() == [Worker(1, 6_400_000_000)] * 2
-            through = Through(executor, kill_in_the_middle)
-            made = fill_store(tmp_path / "cluster", through, workers=workers)
-            assert workers() == [Worker(1, 6_400_000_000)]
+        assert set(client.run(os.getpid).values()) == {victim.pid, other.pid}
+    with dask(address) as (executor, workers):
+        assert workers() == [Worker(1, 6_400_000_000)] * 2
+        through = Hanging(executor, kill_in_the_middle)
+        made = fill_store(tmp_path / "cluster", through, workers=workers)
+        assert workers() == [Worker(1, 6_400_000_000)]
     runs = needed_runs(MATMULS)
-    assert 10 <= killed[0] < len(runs) - 10
+    assert 10 < killed[0] < len(runs) - 10
     assert made == len(runs)
     assert sorted(through.submitted, key=str) == sorted(runs, key=str)  # once each: Dask repeats the lost run
     assert content(tmp_path / "cluster") == processes_store

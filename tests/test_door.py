@@ -116,8 +116,15 @@ def test_an_import_loads_only_what_it_needs():
 
 @pytest.mark.parametrize(
     ("first", "then", "most"),
-    [("numpy", "llmamdahl.amdahl", 0.15), ("pandas", "llmamdahl", 0.1), ("pandas", "llmamdahl.analysis", 0.3)],
+    [("numpy", "llmamdahl.amdahl", 0.5), ("pandas", "llmamdahl", 0.1), ("pandas", "llmamdahl.analysis", 0.5)],
 )
 def test_an_import_is_fast(first, then, most):
-    code = f"import time, {first}\nstart = time.perf_counter()\nimport {then}\nprint(time.perf_counter() - start)"
+    """CPU time beside that of what it imports first, so that a slow or busy machine does not matter."""
+    code = f"""
+import time
+start = time.process_time()
+import {first}
+middle = time.process_time()
+import {then}
+print((time.process_time() - middle) / (middle - start))"""
     assert min(float(run_python(code)) for _ in range(3)) <= most

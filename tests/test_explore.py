@@ -1,11 +1,13 @@
 """The panel without a browser: its numbers, its speed, and how it reports bad input."""
 
+import io
 import json
 import re
 import time
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from llmamdahl import amdahl
 from llmamdahl.analysis import share, sweep
@@ -30,16 +32,31 @@ def test_numbers_are_the_sweep_s_and_the_law_s():
     assert f"<b>{panel.answer.total_speedup:.4f}</b>" in panel.text.value
 
 
-def test_a_change_is_redrawn_within_100_ms():
+def test_a_change_takes_little_more_than_a_plain_picture():
+    """CPU time of a change, over that of a new picture of the same size with one line: it is about 1.1.
+
+    A layout engine takes it to 1.9, axes that are made again to 2.4; a busy machine slows down both pictures.
+    """
     panel = Panel("deepseek-v3")
-    pictures, seconds = set(), []
+    pictures, changes, plain = set(), [], []
     for value in (11, 12, 13, 14, 15):
-        start = time.perf_counter()
-        panel.controls["projection"].value = value
-        seconds.append(time.perf_counter() - start)
+        changes.append(cpu_seconds(lambda value=value: setattr(panel.controls["projection"], "value", value)))
+        plain.append(cpu_seconds(lambda: draw_plain(panel.figure.get_size_inches())))
         pictures.add(panel.image.value)
     assert len(pictures) == 5
-    assert min(seconds) < 0.1
+    assert min(changes) < 1.5 * min(plain)
+
+
+def cpu_seconds(function):
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def draw_plain(size):
+    figure = Figure(size)
+    figure.subplots().plot([1, 2])
+    figure.savefig(io.BytesIO(), format="png", dpi=90)
 
 
 def test_the_line_to_copy_has_notebook_08_s_parameters():
