@@ -28,6 +28,7 @@ env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it i
 
 .PHONY: .venv
 .venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
 	@$(PYTHON) compendium/environment.py $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
 extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask, Yosys (requirements-extras.lock) if missing

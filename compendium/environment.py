@@ -11,11 +11,16 @@ import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED = ("requirements.lock", "pyproject.toml")
 """Files that say what is installed."""
+
+UV = "uv==0.13.9"
+"""Installs the same files as pip in a third of the time."""
 
 WHICH_PYTHON = "import os, sys; print(os.path.realpath(sys.executable), sys.version.split()[0])"
 
@@ -44,7 +49,7 @@ def stale(python: str = "", root: Path = ROOT) -> str:
         return "it is missing or incomplete"
     found = stamp.read_text(encoding="utf-8").splitlines()
     now = made_for(python or which_python(str(root / ".venv" / "bin" / "python")), root).splitlines()
-    for was, line in zip(found + [""] * len(now), now):  # noqa: B905 (strict= is newer than some Pythons that come here)
+    for was, line in zip_longest(found[: len(now)], now, fillvalue=""):
         if was != line:
             return f"it was made for {was or 'something else'}, not for {line}"
     return ""
@@ -57,9 +62,26 @@ def make(root: Path = ROOT) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     python = str(venv / "bin" / "python")
     pip = [python, "-Im", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", str(root / "requirements.lock")], check=True)
-    subprocess.run([*pip, "--no-deps", "-e", str(root)], check=True)
+    with TemporaryDirectory() as folder:
+        uv = shutil.which("uv") or fetch_uv(pip, folder)
+        faster = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        for installer in [faster, pip] if uv else [pip]:
+            try:
+                subprocess.run([*installer, "-r", str(root / "requirements.lock")], check=True)
+                # setuptools, which builds this package, is in the lock
+                subprocess.run([*installer, "--no-build-isolation", "--no-deps", "-e", str(root)], check=True)
+                break
+            except subprocess.CalledProcessError:
+                if installer is pip:
+                    raise
+                print("uv failed; pip follows", flush=True)  # such as with a package index that only pip knows
     (venv / ".complete").write_text(made_for(which_python(python), root), encoding="utf-8")
+
+
+def fetch_uv(pip: list[str], folder: str) -> str:
+    """Put uv into a folder, which takes two seconds; empty if PyPI has none for this machine."""
+    done = subprocess.run([*pip, "--target", folder, UV], stderr=subprocess.DEVNULL)
+    return str(Path(folder) / "bin" / "uv") if done.returncode == 0 else ""
 
 
 def main() -> None:
@@ -73,11 +95,9 @@ def main() -> None:
         why = stale(wanted)
         if not why:
             return
-        if sys.version_info < (3, 11):  # noqa: UP036 (this is any Python that is there)
-            sys.exit("Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")
         if not os.access(ROOT, os.W_OK):
             sys.exit(f"{ROOT}/.venv: {why}, and it cannot be made, because the checkout is read-only")
-        print(f"making .venv, because {why}: about a minute", flush=True)
+        print(f"making .venv, because {why}: up to a minute", flush=True)
         try:
             make()
         except subprocess.CalledProcessError as error:
