@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         ({**LLAMA, "model_type": "bert"}, r"bert: model_type: 'bert' is not supported \(an encoder"),
         ({**LLAMA, "model_type": "t5"}, "model_type: 't5' is not supported; supported: gpt2"),
         ({**LLAMA, "model_type": "vit"}, "model_type: 'vit' is not supported; supported: gpt2"),
-        ({**LLAMA, "model_type": "mamba"}, r"'mamba' is not supported \(has state space layers\); supported:"),
+        ({**LLAMA, "model_type": "zamba2"}, r"'zamba2' is not supported \(has state space layers\); supported:"),
         ({**LLAMA, "model_type": ["llama"]}, r"model_type: \['llama'\] is not supported"),
         (
             {"model_type": "llava", "text_config": LLAMA, "vision_config": {"hidden_size": 96}},

@@ -23,6 +23,9 @@ NEEDED = {
     "hunyuan_v1_moe": {"head_dim": 8},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "nemotron_h": {"hybrid_override_pattern": "M-M*E-"},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
 }
 """What has to be given because transformers has no default that works."""
@@ -34,7 +37,7 @@ def smallest(model_type):
     heads = 2 * (form.defaults.get("num_key_value_heads") or 2)
     layers = 24 if model_type == "gpt_neo" else 6
     sizes = dict(zip(REQUIRED, ((128 if model_type == "helium" else 16) * heads, layers, heads), strict=True))
-    spelled = {form.spellings.get(key, (key,))[0]: value for key, value in sizes.items()}
+    spelled = {name: value for key, value in sizes.items() for name in form.spellings.get(key, (key,))[:1]}
     return {"model_type": model_type, **spelled, **NEEDED.get(model_type, {})}
 
 
@@ -52,8 +55,7 @@ def test_an_absent_key_means_what_transformers_says(model_type):
     for key, value in given.items():
         assert from_hf_config({**config, key: value}) == model, key
     assert from_hf_config({**config, **given}) == model
-    for key in REQUIRED:
-        name = formats()[model_type].spellings.get(key, (key,))[0]
+    for name in [name for key in REQUIRED for name in formats()[model_type].spellings.get(key, (key,))[:1]]:
         with pytest.raises(InputError, match=f"{name}: is missing or null"):
             from_hf_config({other: value for other, value in config.items() if other != name})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmamdahl.errors import MAX_SHOWN, InputError, positive_int, shown, whole_number
+from llmamdahl.models import hybrids
 from llmamdahl.models.decoder import Decoder, Experts, Latent
 from llmamdahl.tables import DATA, Columns, boolean, read_rows
 
@@ -318,7 +319,8 @@ def _core(config: Config) -> Fields:
     if layers > MAX_LAYERS:
         key = form.spellings.get("num_hidden_layers", ("num_hidden_layers",))[0]
         raise InputError(f"{config.name}: {key}: {layers} is more than any model has; at most {MAX_LAYERS}")
-    heads = config.size("num_attention_heads")
+    key = "num_attention_heads"
+    heads = config.size(key) if form.spellings.get(key) != () else 0  # () in models without attention
     for key, value in form.only.items():
         config.require(key, value)
     made = form.fields | {
@@ -654,6 +656,7 @@ READERS: dict[str, Reader] = {
     "experts": _experts,
     "llama4_experts": _llama4_experts,
     "latent": _latent,
+    **hybrids.READERS,
 }
 """What the column `structure` of `data/models/formats.csv` names, apart from fields of `Decoder` that are true."""
 
