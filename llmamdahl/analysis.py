@@ -139,6 +139,9 @@ def share(
     0.371
     >>> round(share("opt-350m", 2048, "cloud", unquantized=True).fraction, 3)
     0.354
+    >>> hybrid = "qwen3-next-80b-a3b"  # a state in three of four layers
+    >>> [round(share(hybrid, l, "cloud", heads="grouped").fraction, 3) for l in (2048, 262144)]
+    [0.933, 0.395]
     >>> array = SystolicArray(256, 256, clock_mhz=700, dram_gb_s=34)  # TPU v1's clock and memory
     >>> found = share("opt-350m", 2048, array)
     >>> round(found.fraction, 3), found.metric, found.bound

@@ -15,7 +15,7 @@ import pandas as pd
 from llmamdahl import analysis
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, PEAKS, Dataflow, Hardware, SystolicArray, devices, find_hardware
-from llmamdahl.models import benchmarked, find_model, table2_true, zoo
+from llmamdahl.models import benchmarked, find_model, hybrids, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
@@ -250,7 +250,7 @@ def list_models(text: str | None, as_json: bool) -> None:
     TEXT is searched in names and families.
     """
     rows = [{"name": row["name"], "family": row["family"], "table": "Table 2"} for row in table2_true()]
-    for table, models in {"zoo": zoo(), "benchmarked": benchmarked()}.items():
+    for table, models in {"zoo": zoo(), "hybrids": hybrids(), "benchmarked": benchmarked()}.items():
         rows += [{"name": row["name"], "family": row["family"], "table": table} for row in models]
     kept = [row for row in rows if text is None or text.casefold() in f"{row['name']} {row['family']}"]
     for row in kept:

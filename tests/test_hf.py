@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from llmamdahl.models import from_hf_config, hybrids
+from llmamdahl.models import from_hf_config, mixers
 from llmamdahl.models.huggingface import REQUIRED, formats
 from llmamdahl.tables import DATA, read_rows, write_rows
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
@@ -273,7 +273,7 @@ CASES = {
 }
 NOT_BUILT = {"kimi_k2": "deepseek_v3", "qwen3_vl_text": "qwen3_vl", "qwen3_vl_moe_text": "qwen3_vl_moe"}
 """Formats without a class in transformers that has an LM head; those that stand for them here."""
-HYBRIDS = {name for name, form in formats().items() if {*form.readers} & {*hybrids.READERS.values()}}
+HYBRIDS = {name for name, form in formats().items() if {*form.readers} & {*mixers.READERS.values()}}
 HYBRIDS |= {name for name, form in formats().items() if HYBRIDS & {*form.text_types}}
 """Formats with a recurrent state or an indexer, which `test_hybrids.py` compares with transformers."""
 NEEDED = {

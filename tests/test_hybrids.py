@@ -16,7 +16,7 @@ from llmamdahl.analysis import crossover_context_length, crossovers, curves, fra
 from llmamdahl.design.bits import gains
 from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_hf_config, get_model
 from llmamdahl.models.huggingface import formats
-from llmamdahl.models.hybrids import READERS
+from llmamdahl.models.mixers import READERS
 from llmamdahl.roofline import FP16, bytes_moved, footprint, matmul_traffic
 from llmamdahl.silicon.energy import joules
 from llmamdahl.systolic import gemm_cost
@@ -499,6 +499,42 @@ def test_a_crossover_is_where_f_falls_to_one_half(name, unquantized):
         else:
             assert share(model, found, place, **asked).fraction <= 1 / 2
             assert found == 1 or share(model, found - 1, place, **asked).fraction > 1 / 2
+
+
+@pytest.mark.parametrize(("heads", "expected"), [("per_head", [0.8213, 0.0777]), ("grouped", [0.9326, 0.3954])])
+def test_f_of_qwen3_next(heads, expected):
+    """Cycles on the cloud array, l = 2048 and 262144; the parts by hand from its shapes.
+
+    Of 48 layers 36 have a state: 32 heads of 128 x 128, or 16 of 128 x 256 that share q and k. The 12 others attend:
+    16 query heads of 256, or 8 rows for each of 2 keys. A MatMul is folds of 256 + 256 + k - 2 cycles on the 256 x 256
+    array (OS), one fewer in all as SCALE-Sim reports.
+    """
+    assert (CLOUD_TPU.rows, CLOUD_TPU.cols) == (256, 256)
+
+    def cycles(m, n, k, count):
+        assert m <= 256
+        return (-(-n // 256) * (256 + 256 + k - 2) - 1) * count
+
+    model, found = get_model("qwen3-next-80b-a3b"), []
+    for length in (2048, 262144):
+        stacked = heads == "grouped"
+        n, states = (256, 36 * 16) if stacked else (128, 36 * 32)
+        rows, queries = (8, 12 * 2) if stacked else (1, 12 * 16)
+        state = 2 * cycles(1, n, 128, states) + cycles(128, n, 1, states)
+        attention = cycles(rows, length, 256, queries) + cycles(rows, 256, length, queries)
+        answer = share(model, length, CLOUD_TPU, heads=heads)
+        assert (answer.state, answer.attention) == (state, attention)
+        assert answer.whole == "projection + attention + state"
+        found.append(round(answer.fraction, 4))
+    assert found == expected
+
+
+def test_active_parameters_are_the_published_ones():
+    """3B and 37B by name and report; the LM head counts, the token embedding does not."""
+    for name, published in (("qwen3-next-80b-a3b", 3), ("kimi-linear-48b-a3b", 3), ("deepseek-v3.2", 37)):
+        weights = [mm for mm in decode_step(name, 1) if mm.part in (Part.PROJECTION, Part.UNQUANTIZED)]
+        active = sum(mm.n * mm.k * mm.count for mm in weights) / 1e9
+        assert abs(active - published) < 1
 
 
 def test_tables_of_models_with_and_without_a_state():

@@ -19,6 +19,7 @@ from llmamdahl.models import (
     find_model,
     from_hf_config,
     get_model,
+    hybrids,
     model_names,
     table2_printed,
     table2_true,
@@ -98,6 +99,7 @@ def vectors(name: str, family: str, model: Decoder) -> int:
         "olmoe": 2 * d + q + kv,
         "minimax_m2": 2 * d + q + kv,
         "bitnet": 2 * d + d + d_ff,
+        "nemotron_h": d,
         "gpt_oss": 2 * d + q + 2 * kv + d + model.num_heads,
     }.get(family, 2 * d)
     final = {"olmo": 0, "bloom": 4 * d, "phi": 2 * d + model.vocab_size, "phimoe": 2 * d + model.vocab_size}
@@ -107,7 +109,21 @@ def vectors(name: str, family: str, model: Decoder) -> int:
         total += (model.max_position + 2) * d
     if name == "glm-4.5":  # its smaller ones do not normalize Q and K
         total += layers * heads
-    if latent:
+    if name == "qwen3-next-80b-a3b":
+        total += 12 * heads
+    if state := model.recurrent:
+        values = state.heads * state.value_dim
+        each = {  # of A, Delta's bias, D, a norm of the result, the convolution's bias
+            "gated_delta": 2 * state.heads + state.value_dim,
+            "kimi_delta": state.heads + values + state.value_dim,
+            "mamba2": 3 * state.heads + values + state.conv_channels,
+        }[state.kind]
+        total += each * sum(mixer in ("state", "both") for mixer in model.mixers)
+    if model.indexer:
+        total += layers * 2 * model.indexer.head_dim
+    if latent and model.mixers:
+        total += model.mixers.count("attention") * latent.kv_rank
+    elif latent:
         total += layers * (latent.kv_rank + (latent.q_rank or 0))
     if experts and family == "gpt_oss":
         total += layers * experts.num_experts * (1 + 2 * experts.intermediate_size + d)
@@ -116,14 +132,14 @@ def vectors(name: str, family: str, model: Decoder) -> int:
     return total
 
 
-ROUTER_BIAS = """deepseek_v3 kimi_k2 glm4_moe glm4_moe_lite minimax_m2 ernie4_5_moe dots1 hy_v3 bailing_moe sarvam_moe
-    sarvam_mla""".split()
+ROUTER_BIAS = """deepseek_v3 deepseek_v32 kimi_linear kimi_k2 glm4_moe glm4_moe_lite minimax_m2 ernie4_5_moe
+    dots1 hy_v3 bailing_moe sarvam_moe sarvam_mla""".split()
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", [*zoo_names(), *(row["name"] for row in hybrids())])
 def test_parameter_count_of_the_zoo_is_rebuilt(name):
     """To less than one in the last published digit, because some sources round and some cut off."""
-    row = next(row for row in zoo_rows() if row["name"] == name)
+    row = next(row for row in (*zoo_rows(), *hybrids()) if row["name"] == name)
     model = get_model(name)
     rebuilt, published = num_weights(model) + vectors(name, row["family"], model), row["parameters"]
     unit = 10 ** (9 - len(published.partition(".")[2]))

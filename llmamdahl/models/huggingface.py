@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmamdahl.errors import MAX_SHOWN, InputError, positive_int, shown, whole_number
-from llmamdahl.models import hybrids
+from llmamdahl.models import mixers
 from llmamdahl.models.decoder import Decoder, Experts, Latent
 from llmamdahl.tables import DATA, Columns, boolean, read_rows
 
@@ -656,7 +656,7 @@ READERS: dict[str, Reader] = {
     "experts": _experts,
     "llama4_experts": _llama4_experts,
     "latent": _latent,
-    **hybrids.READERS,
+    **mixers.READERS,
 }
 """What the column `structure` of `data/models/formats.csv` names, apart from fields of `Decoder` that are true."""
 

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from typing import TypeVar
 
 from llmamdahl.errors import InputError, one_of, unknown
-from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.models.decoder import Decoder, Experts, Indexer, Latent, Recurrent
 from llmamdahl.models.huggingface import from_hf_config
 from llmamdahl.tables import DATA, Columns, Row, boolean, optional_int, read_rows
 
@@ -69,6 +69,17 @@ def benchmarked() -> tuple[Row, ...]:
     return _current("benchmarked")
 
 
+@cache
+def hybrids() -> tuple[Row, ...]:
+    """Models with a recurrent state or an indexer (`data/models/hybrids.csv`).
+
+    The columns are those of `zoo` and, for `Recurrent`, `Indexer` and the layers that have one, more: `mixers` is a
+    pattern that repeats over the layers, empty for attention in each; `ffn_apart` says that layers that mix tokens have
+    no FFN.
+    """
+    return _current("hybrids", "released", "released_source")
+
+
 def model_names(family: str | None = None) -> list[str]:
     """Names of the 13 models of Table 2, in its order.
 
@@ -105,8 +116,9 @@ def get_model(name: str) -> Decoder:
     """A model by its name, or by the id of its repository on the Hugging Face Hub; case does not matter.
 
     The names are those of Table 2 (`model_names`), each also with `-printed` appended for the hyperparameters that
-    Table 2 prints, those of the zoo (`zoo_names`), and those of models with published speeds (`benchmarked`). Nothing
-    is downloaded: an id is known if a column `hub` in `data/models/` lists it.
+    Table 2 prints, those of the zoo (`zoo_names`), of hybrids and sparse attention (`hybrids`), and of models with
+    published speeds (`benchmarked`). Nothing is downloaded: an id is known if a column `hub` in `data/models/` lists
+    it.
 
     The printed reading takes d, h and d_FF from Table 2 and the two-matrix FFN from Table 1. What the paper does not
     print (layers, vocabulary, longest context) is the true model's.
@@ -168,6 +180,7 @@ def _current(table: str, *more: str) -> tuple[Row, ...]:
         **dict.fromkeys((*sizes.split(), "embedding_size"), int),
         **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "shared_gate", "tied_embeddings"), boolean),
         **dict.fromkeys((*numbers.split(), *latent.split()), optional_int),
+        **(_HYBRID if table == "hybrids" else {}),
         "hub": _each(str),
         "windows": _each(lambda cell: None if cell == "all" else int(cell)),
         "dense_layers": _each(int),
@@ -178,7 +191,7 @@ def _current(table: str, *more: str) -> tuple[Row, ...]:
 @cache
 def _rows() -> dict[str, Row]:
     """Every model's row, by its name and by each of its repository ids, in lower case."""
-    rows = (*table2_true(), *zoo(), *benchmarked())
+    rows = (*table2_true(), *zoo(), *hybrids(), *benchmarked())
     return {key.lower(): row for row in rows for key in (row["name"], *row["hub"])}
 
 
@@ -209,7 +222,7 @@ def _as_printed(row: Row) -> Decoder:
 def _decoder(row: Row) -> Decoder:
     """The model of a row of any table; Table 2 has no columns for features that its models lack."""
     made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.init and field.name in row}
-    made |= {"kv_heads": row.get("num_kv_heads"), "head_width": row.get("head_dim")}
+    made |= {"kv_heads": row.get("num_kv_heads") or None, "head_width": row.get("head_dim") or None}
     if row.get("windows"):
         made["windows"] = tuple(islice(cycle(row["windows"]), row["num_layers"]))
     if row.get("num_experts"):
@@ -219,12 +232,34 @@ def _decoder(row: Row) -> Decoder:
             row["expert_intermediate_size"],
             row["shared_intermediate_size"] or 0,
             row["shared_gate"],
+            latent_size=row.get("expert_latent_size") or 0,
         )
     if row.get("kv_rank"):
         made["latent"] = Latent(**{field.name: row[field.name] for field in fields(Latent)})
+    if row.get("mixers"):
+        made["mixers"] = tuple(islice(cycle(row["mixers"]), row["num_layers"]))
+        sizes = [row[name] or 0 for name in _STATE]
+        made["recurrent"] = Recurrent(row["state_kind"], *sizes)
+        apart = [layer for layer, mixer in enumerate(made["mixers"]) if row["ffn_apart"] and mixer != "none"]
+        made["layers_without_ffn"] = tuple(apart)
+    if row.get("index_heads"):
+        heads, width, top_k = (row[name] for name in _INDEX)
+        made["indexer"] = Indexer(heads, width, top_k, row["index_shared_layers"])
     return Decoder(**made)
 
 
 def _each(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """The type of a cell that lists values, with a space between them."""
     return lambda cell: tuple(kind(value) for value in cell.split())
+
+
+_STATE = ("state_heads", "key_heads", "value_dim", "key_dim", "conv_width", "state_rank")
+_INDEX = ("index_heads", "index_head_dim", "index_top_k")
+_HYBRID: Columns = {
+    "state_kind": str,
+    **dict.fromkeys(("ffn_apart", "attention_gate"), boolean),
+    **dict.fromkeys((*_STATE, *_INDEX, "expert_latent_size"), optional_int),
+    "mixers": _each(str),
+    "index_shared_layers": _each(int),
+}
+"""The columns that `hybrids.csv` has beside those of `zoo.csv`."""
