@@ -283,7 +283,8 @@ class Question:
         for each in alike.values():
             for matmul in each if len(each) < 4 else [_stacked(each)]:  # fewer are faster one by one
                 self.add_matmul(costs, precision, matmul)
-        self.add_elementwise(costs, precision)
+        if self.model.recurrent:
+            self.add_elementwise(costs, precision)
 
     def add_elementwise(self, costs: Costs, precision: Precision) -> None:
         """Add what is no MatMul: bytes, and seconds where memory is waited for, but no cycles and no accesses."""

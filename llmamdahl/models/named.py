@@ -203,9 +203,15 @@ def _named(name: object) -> Decoder | None:
     """The model of that name, or None; only a string is a name."""
     key = name.strip().lower() if isinstance(name, str) else ""
     if key in _rows():
-        return _decoder(_rows()[key])
+        return _of_row(key)
     printed = {row["name"] + PRINTED: row for row in table2_printed()}
     return _as_printed(printed[key]) if key in printed else None
+
+
+@cache
+def _of_row(key: str) -> Decoder:
+    """A model is made and checked once; it cannot be changed."""
+    return _decoder(_rows()[key])
 
 
 def _as_printed(row: Row) -> Decoder:
