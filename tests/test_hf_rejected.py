@@ -21,6 +21,15 @@ GEMMA = {**LLAMA, "model_type": "gemma2", "sliding_window": 16}
 GPT2 = {"model_type": "gpt2", "n_embd": 96, "n_layer": 4, "n_head": 6}
 FALCON = {"model_type": "falcon", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6}
 DEEPSEEK = {**LLAMA, "model_type": "deepseek_v2", "num_key_value_heads": 6, "num_experts_per_tok": 2}
+NESTED = {"model_type": "gemma3", "text_config": {**LLAMA, "model_type": "gemma3_text"}, "vision_config": {"depth": 2}}
+LLAMA4 = {**LLAMA, "model_type": "llama4_text"}
+SMOLLM = {**LLAMA, "model_type": "smollm3"}
+ERNIE = {**LLAMA, "model_type": "ernie4_5_moe"}
+MPT = {"model_type": "mpt", "d_model": 96, "n_layers": 4, "n_heads": 6}
+NEO = {"model_type": "gpt_neo", "hidden_size": 96, "num_layers": 4, "num_heads": 6, "attention_types": [[["local"], 4]]}
+BIGCODE = {**GPT2, "model_type": "gpt_bigcode"}
+HUNYUAN = {**LLAMA, "model_type": "hunyuan_v1_moe", "head_dim": 16, "num_experts": 8}
+GLM = {**LLAMA, "model_type": "glm4_moe_lite", "num_key_value_heads": 6}
 QWEN = {**LLAMA, "model_type": "qwen3"}
 QWEN_MOE = {**LLAMA, "model_type": "qwen3_moe"}
 CONFIGS = ROOT / "tests" / "data" / "hf_configs"
@@ -49,6 +58,54 @@ def test_a_file_that_is_not_a_config_is_rejected(tmp_path, text, message):
     for given in (path, str(path), tmp_path):
         with pytest.raises(InputError, match=f"config: '{path}': {message}"):
             from_hf_config(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"model_type": "llama", "hidden_size": 96, "hidden_size": 64}', "hidden_size"),
+        ('{"model_type": "llama", "model_type": "llama"}', "model_type"),
+        (
+            '{"model_type": "gemma3", "text_config": {"hidden_size": 96, "vocab_size": 7, "hidden_size": 9}}',
+            "hidden_size",
+        ),
+        ('{"id2label": {"0": "a", "0": "b"}}', "0"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_rejected(tmp_path, text, key):
+    """Python keeps the last of them, other readers the first."""
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(
+        InputError, match=f"config: '{path}': has the key '{key}' twice; a config.json is one JSON object"
+    ):
+        from_hf_config(path)
+
+
+def test_odd_keys_and_names_are_cut_and_escaped(tmp_path):
+    """A message has no terminal sequences, and is short, whatever a file holds."""
+    long, escape = "k" * 10_000_000, "\x1b[2J\x1b]0;title\x07"
+    odd = [{**LLAMA, key: 1} for key in (long, escape, escape + long)]
+    odd += [{**LLAMA, "alien": value} for value in (long, escape, [long], {escape: escape})]
+    odd += [{**LLAMA, "_name_or_path": name, "hidden_size": 0} for name in (long, escape)]
+    odd += [{**LLAMA, "model_type": kind} for kind in (long, escape)]
+    odd += [{"model_type": "gemma3", "text_config": {**LLAMA, "model_type": escape + long}}]
+    odd += [{"model_type": "gemma3", "text_config": {**LLAMA, "model_type": "gemma3_text", escape: 1}}]
+    odd += [{"model_type": "mpt", "d_model": 96, "n_layers": 4, "n_heads": 6, "attn_config": {escape + long: 1}}]
+    odd += [{**LLAMA, "architectures": [long]}, {**LLAMA, "layer_types": escape}]
+    for number, config in enumerate(odd):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(config))
+        for given in (config, path):
+            with pytest.raises(InputError) as raised:
+                from_hf_config(given)
+            assert len(str(raised.value)) < 3000, number
+            assert str(raised.value).isprintable(), number
+    twice = tmp_path / "twice.json"
+    twice.write_text(f'{{"{long}": 1, "{long}": 2}}')
+    with pytest.raises(InputError, match=r"has the key 'kkk.*k\.\.\. twice") as raised:
+        from_hf_config(twice)
+    assert len(str(raised.value)) < 3000
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -154,10 +211,93 @@ def test_a_bad_size_is_named(key, bad):
         ({**DEEPSEEK, "moe_layer_freq": 2}, "moe_layer_freq: 2 is not supported; only 1 is"),
         ({**DEEPSEEK, "first_k_dense_replace": -1}, "first_k_dense_replace: -1 is not a whole number >= 0"),
         ({**DEEPSEEK, "q_lora_rank": 0}, "q_lora_rank: 0 is not a positive whole number"),
+        ({**LLAMA, "model_type": "starcoder2", "mlp_type": "gated"}, "mlp_type: 'gated' is not supported"),
+        ({**LLAMA, "model_type": "qwen3", "head_dim": None}, "head_dim: is missing or null"),
+        ({**LLAMA, "model_type": "hunyuan_v1_dense"}, "head_dim: is missing or null"),
         (
-            {**LLAMA, "model_type": "starcoder2", "mlp_type": "gated"},
-            "mlp_type: 'gated' is not supported",
+            without({**LLAMA, "model_type": "nemotron"}, "num_key_value_heads"),
+            "num_key_value_heads: is missing or null",
         ),
+        ({**LLAMA, "model_type": "helium", "head_dim": 32}, r"head_dim: 32 is not hidden_size / num_attention_heads"),
+        ({**LLAMA, "model_type": "helium"}, r"head_dim: None is not hidden_size / .* \(128 is the default\)"),
+        ({**LLAMA, "model_type": "stablelm", "head_dim": 16}, "head_dim: 16 is not understood"),
+        ({**LLAMA, "model_type": "olmoe", "sliding_window": 9}, "sliding_window: 9 is not understood"),
+        ({**LLAMA4, "attention_chunk_size": None}, "attention_chunk_size: None is null, but some layers are chunked"),
+        ({**LLAMA4, "attention_chunk_size": 0}, "attention_chunk_size: 0 is not a positive whole number"),
+        ({**LLAMA4, "layer_types": ["sliding_attention"] * 4}, "each full_attention or chunked_attention"),
+        ({**LLAMA4, "no_rope_layers": [1, 1]}, r"no_rope_layers: \[1, 1\] is not a list of 4 layers, each 0 or 1"),
+        ({**LLAMA4, "no_rope_layers": [True] * 4}, "no_rope_layers: .* is not a list of 4 layers"),
+        ({**LLAMA4, "moe_layers": [4]}, r"moe_layers: \[4\] is not a list of layers; layers are 0 to 3"),
+        ({**LLAMA4, "interleave_moe_layer_step": 0}, "interleave_moe_layer_step: 0 is not a positive whole number"),
+        ({**LLAMA4, "num_experts_per_tok": 17}, "experts: experts_per_token: 17 is above num_experts 16"),
+        (
+            {**SMOLLM, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 4},
+            "sliding_window: None is null",
+        ),
+        (
+            {**SMOLLM, "sliding_window": 9, "layer_types": ["sliding_attention"] * 4},
+            "is not a list of 4 full_attention",
+        ),
+        ({**SMOLLM, "sliding_window": 9, "use_sliding_window": True, "no_rope_layers": [2] * 4}, "each 0 or 1"),
+        (
+            {**LLAMA, "model_type": "exaone4", "sliding_window_pattern": "LLLG"},
+            "sliding_window_pattern: 'LLLG' is not a",
+        ),
+        ({**LLAMA, "model_type": "exaone4", "sliding_window": None}, "sliding_window: None is null or not in use"),
+        ({**ERNIE, "moe_layer_end_index": -2}, "moe_layer_end_index: -2 is not a whole number >= 0"),
+        ({**ERNIE, "moe_intermediate_size": [1536, 512]}, r"moe_intermediate_size: \[1536, 512\] is not a positive"),
+        ({**ERNIE, "moe_k": 65}, "experts_per_token: 65 is above num_experts 64"),
+        ({**GLM, "mlp_layer_types": ["dense"] * 3}, "is not a list of 4 layers, each dense or sparse"),
+        ({**GLM, "first_k_dense_replace": 2}, "first_k_dense_replace: 2 is not supported; only 1 is"),
+        ({**GLM, "moe_layer_freq": 2}, "moe_layer_freq: 2 is not supported; only 1 is"),
+        ({**GLM, "head_dim": 32, "qk_rope_head_dim": 64}, "head_dim: 32 but qk_rope_head_dim is 64; they are one"),
+        ({**LLAMA, "model_type": "minimax_m2", "attn_type_list": [1, 0, 1, 1]}, "attn_type_list: .* only 1 is"),
+        ({**LLAMA, "model_type": "cohere2", "layer_switch": 3}, "layer_switch: 3 is not supported; only 4 is"),
+        ({**HUNYUAN, "moe_topk": [2, 2, 3, 2]}, r"moe_topk: \[2, 2, 3, 2\] is not a positive whole number"),
+        ({**HUNYUAN, "moe_topk": [2, 2]}, r"moe_topk: \[2, 2\] is not a positive whole number"),
+        ({**HUNYUAN, "moe_intermediate_size": [200, 200, 64, 200]}, "moe_intermediate_size: .* only 200 is"),
+        ({**HUNYUAN, "num_shared_expert": 2}, "num_shared_expert: 2 is not supported; only 1 is"),
+        ({**HUNYUAN, "use_cla": True}, "use_cla: True is not understood"),
+        ({**MPT, "expansion_ratio": 3}, "expansion_ratio: 3 is not supported; only 4 is"),
+        (
+            {**MPT, "attn_config": {"attn_type": "multiquery_attention"}},
+            "mpt: attn_config: attn_type: 'multiquery_att.* only",
+        ),
+        (
+            {**MPT, "attn_config": {"prefix_lm": True}},
+            "mpt: attn_config: prefix_lm: True is not supported; only False is",
+        ),
+        ({**MPT, "attn_config": {"kv_n_heads": 2}}, "mpt: attn_config: kv_n_heads: 2 is not understood"),
+        ({**MPT, "attn_config": "multihead"}, "mpt: attn_config: 'multihead' is not an object"),
+        ({**MPT, "model_type": "dbrx", "tie_word_embeddings": True}, "tie_word_embeddings: True is not supported"),
+        ({**MPT, "model_type": "dbrx", "ffn_config": {"moe_top_k": 9}}, "experts_per_token: 9 is above num_experts 4"),
+        (
+            {**MPT, "model_type": "dbrx", "ffn_config": {"ffn_hidden_size": 0}},
+            "dbrx: ffn_config: ffn_hidden_size: 0 is not",
+        ),
+        ({**NEO, "attention_types": [[["local"], 3]]}, "does not list 4 layers, each global or local"),
+        ({**NEO, "attention_types": [[["nearby"], 4]]}, "does not list 4 layers, each global or local"),
+        ({**NEO, "attention_types": 5}, "attention_types: 5 does not list 4 layers"),
+        ({**NEO, "attention_types": [[["local"], 10**12]]}, "attention_types: .* does not list 4 layers"),
+        ({**NEO, "attention_layers": ["global"] * 4}, "attention_layers: .* is not what attention_types lists"),
+        ({**BIGCODE, "num_key_value_heads": 6}, "num_key_value_heads: 6 is not supported; only 1 is"),
+        ({**NESTED, "text_config": None}, "gemma3: text_config: None is not an object; it describes the decoder"),
+        (
+            {**NESTED, "text_config": {**LLAMA, "model_type": "llama"}},
+            "text_config: model_type: 'llama' is not one of gemma3_text",
+        ),
+        (
+            {**NESTED, "text_config": {**NESTED["text_config"], "alien": 1}},
+            "gemma3: alien: 1 is not understood for model_type 'gemma3_text'",
+        ),
+        ({**NESTED, "alien": 1}, "gemma3: alien: 1 is not understood for model_type 'gemma3'"),
+        ({**NESTED, "hidden_size": 96}, "gemma3: hidden_size: 96 is not understood for model_type 'gemma3'"),
+        ({**NESTED, "audio_config": {"depth": 1}}, "gemma3: audio_config: .* is not understood"),
+        ({**NESTED, "tie_word_embeddings": "yes"}, "gemma3: tie_word_embeddings: 'yes' is not true or false"),
+        ({**NESTED, "architectures": ["Gemma3Encoder"]}, "has no LM head; a ForConditionalGeneration is needed"),
+        ({**LLAMA, "architectures": ["LlamaForConditionalGeneration"]}, "has no LM head; a ForCausalLM is needed"),
+        ({**LLAMA, "text_config": {"hidden_size": 96}}, "llama: text_config: .* is not understood"),
+        ({**LLAMA, "vision_config": {"hidden_size": 96}}, "llama: vision_config: .* is not understood"),
     ],
 )
 def test_contradictions_and_unknown_keys_are_rejected(values, message):

@@ -122,6 +122,31 @@ def test_each_model_type_is_read_or_says_why_not():
             )
 
 
+PUBLISHED = json.loads((ROOT / "tests" / "data" / "hf_published.json").read_text(encoding="utf-8"))
+"""config.json files as they are published (README beside them), and the published numbers of parameters, in 10^9."""
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_published_configs_have_the_published_number_of_parameters(name):
+    """To 1.2%: the numbers are rounded, without norms and biases here, and some count a vision tower."""
+    model = from_hf_config(PUBLISHED[name]["config"])
+    assert num_weights(model) / 1e9 == pytest.approx(PUBLISHED[name]["parameters"], rel=0.012)
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_a_published_config_with_a_key_that_nobody_knows_is_rejected(name):
+    for key, value in (("num_bananas", 7), ("attention_pattern", "dilated"), ("sparse_topk", [64])):
+        config = json.loads(json.dumps(PUBLISHED[name]["config"]))
+        for part in (config, config.get("text_config"), config.get("attn_config"), config.get("ffn_config")):
+            if part is not None:
+                part[key] = value
+                with pytest.raises(
+                    InputError, match=rf"{key}: .* is not understood for model_type '\w+' and may change"
+                ):
+                    from_hf_config(config)
+                del part[key]
+
+
 def test_falcon_7b_is_tied_as_its_file_says():
     """tiiuae/falcon-7b leaves the key out, which means tied: transformers builds 6,921,720,704 parameters.
 

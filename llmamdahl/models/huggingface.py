@@ -89,6 +89,8 @@ class Format:
         Key -> its names in this format, if it is not just itself. No name at all: the default always holds.
     only
         Key -> the one value that is supported, alone or in a list of them, which is also the default.
+    ignored
+        Keys that code of the format ignores, although they look as if they mattered.
     text_types
         The `model_type`s that its `text_config` can have, the default first; empty if the config is not nested.
     """
@@ -98,6 +100,7 @@ class Format:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only: Mapping[str, object] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     text_types: tuple[str, ...] = ()
 
 
@@ -179,14 +182,15 @@ class Config:
 
     def require(self, key: str, value: object) -> None:
         """Reject any value of a key but this one, which is also its default, or a list of it."""
-        given = self.get(key, value)
+        self.read.add(key)
+        given = value if self.values.get(key) is None else self.values[key]
         if any(each != value for each in given) if isinstance(given, list) else given != value:
             raise self.error(key, f"is not supported; only {value!r} is")
 
     def reject_unread(self) -> None:
         """Reject a key that nothing has read and that may change what is computed."""
         for key, value in self.values.items():
-            if key not in self.read and not _is_harmless(key) and value:
+            if value and not _is_harmless(key) and key not in self.read and key not in self.form.ignored:
                 kind = self.values["model_type"]
                 raise self.error(
                     key,
@@ -470,7 +474,8 @@ def _smollm3(config: Config, layers: range) -> list[bool]:
 def _rotary(config: Config, layers: range) -> list[int]:
     """For each layer whether it has a rotary position; the last of each `no_rope_layer_interval` layers has none."""
     every = config.size("no_rope_layer_interval")
-    return config.layer_list("no_rope_layers", (0, 1), [int((layer + 1) % every != 0) for layer in layers])
+    default = [int((layer + 1) % every != 0) for layer in layers]
+    return config.layer_list("no_rope_layers", (0, 1), default) if config.value("no_rope_layers") else default
 
 
 def _if_used(read: Reader) -> Reader:
@@ -508,8 +513,8 @@ def _attention_types(config: Config, made: Fields) -> Fields:
     layers: list[object] = []
     try:
         for kinds, times in config.get("attention_types"):  # type: ignore[attr-defined]
-            layers += [*kinds] * times
-    except (TypeError, ValueError, MemoryError, OverflowError):
+            layers += [*kinds] * min(times, MAX_LAYERS + 1)
+    except (TypeError, ValueError):
         layers = []
     if len(layers) != made["num_layers"] or not all(kind in ("global", "local") for kind in layers):
         raise config.error("attention_types", f"does not list {made['num_layers']} layers, each global or local")
@@ -545,13 +550,27 @@ def _nested(*keys: str) -> Reader:
 
 def _experts(config: Config, made: Fields) -> Fields:
     """Experts as wide as a dense FFN, or by a key of their own; shared ones by their number or by their width."""
-    number, top_k = config.size("num_experts"), config.size("num_experts_per_tok")
+    number, top_k = config.size("num_experts"), _each_layer(config, "num_experts_per_tok", made["num_layers"])
     width = config.size("moe_intermediate_size") if config.has("moe_intermediate_size") else made["intermediate_size"]
     shared = width * config.count("n_shared_experts") if config.has("n_shared_experts") else 0
     if config.has("shared_expert_intermediate_size"):
         shared = config.count("shared_expert_intermediate_size")
     gate, fused = made.pop("shared_gate", False), made.pop("fused_experts", False)
     return {"experts": Experts(number, top_k, width, shared, gate, fused)}
+
+
+def _each_layer(config: Config, key: str, layers: int) -> int:
+    """A size that HunYuan lists for each layer; they must be equal."""
+    value = config.value(key)
+    if isinstance(value, list) and len(value) == layers and value.count(value[0]) == layers:
+        return positive_int(f"{config.name}: {key}", value[0])
+    return config.size(key)
+
+
+def _equal_experts(config: Config, made: Fields) -> Fields:
+    """HunYuan: experts as wide as a dense FFN, which another key repeats."""
+    config.require("moe_intermediate_size", made["intermediate_size"])
+    return {}
 
 
 def _sparse_step(config: Config, made: Fields) -> Fields:
@@ -654,6 +673,7 @@ READERS: dict[str, Reader] = {
     "prefix_width": _prefix_width,
     "ernie_dense": _ernie_dense,
     "experts": _experts,
+    "equal_experts": _equal_experts,
     "llama4_experts": _llama4_experts,
     "latent": _latent,
     **mixers.READERS,
@@ -675,7 +695,7 @@ def formats() -> dict[str, Format]:
         **dict.fromkeys(("model_type", "source"), str),
         **dict.fromkeys(keys, _default),
         **dict.fromkeys(("other_defaults", "only"), _settings),
-        **dict.fromkeys(("structure", "text_types"), str.split),
+        **dict.fromkeys(("structure", "ignored", "text_types"), str.split),
         "spellings": lambda cell: {key: tuple(filter(None, str(names).split("|"))) for key, names in _pairs(cell)},
     }
     found = {}
@@ -687,6 +707,7 @@ def formats() -> dict[str, Format]:
             defaults={key: row[key] for key in keys if row[key] != ""} | row["other_defaults"],
             spellings=row["spellings"],
             only=row["only"],
+            ignored=tuple(row["ignored"]),
             text_types=tuple(row["text_types"]),
         )
     return found
