@@ -594,6 +594,22 @@ def test_the_committed_defaults_are_transformers_own():
     assert defaults() == read_rows(DEFAULTS, dict.fromkeys(("model_type", "key", "default"), str))
 
 
+def test_each_spelling_of_a_key_is_one_of_transformers():
+    """Given alone, it sets the field of the configuration class, so that the spellings are one setting there too."""
+    compared = 0
+    for model_type in sorted(formats().keys() - {"kimi_k2"}):
+        fields = {each.name for each in dataclasses.fields(CONFIG_MAPPING[model_type])}
+        for key, names in formats()[model_type].spellings.items():
+            (field,) = {*names} & fields if len(names) > 1 else [""]
+            for name in {*names} - {field} if field else ():
+                size = 24  # divides the sizes of all formats, and GPT-Neo lists 24 layers
+                config = CONFIG_MAPPING[model_type](**{name: size})
+                if (model_type, name) != ("gpt_oss", "experts_per_token"):  # in its first files, of openai/gpt-oss
+                    assert getattr(config, field) == size, (model_type, name)
+                    compared += 1
+    assert compared > 50
+
+
 def test_every_causal_model_of_transformers_is_read_or_says_why_not():
     listed = {row["model_type"] for row in read_rows(DATA / "models" / "model_types.csv", {"model_type": str})}
     nested = {"mistral3", "qwen3_vl", "qwen3_vl_moe", "qwen3_vl_text", "qwen3_vl_moe_text"}

@@ -190,7 +190,7 @@ class Config:
     def reject_unread(self) -> None:
         """Reject a key that nothing has read and that may change what is computed."""
         for key, value in self.values.items():
-            if value and not _is_harmless(key) and key not in self.read and key not in self.form.ignored:
+            if not _is_harmless(key) and key not in self.read and key not in self.form.ignored and value:
                 kind = self.values["model_type"]
                 raise self.error(
                     key,

@@ -17,7 +17,9 @@ from inputs import EDGES, NONSENSE, REJECTED, answer, as_size, fuzz, one_in
 
 from llmamdahl.errors import InputError
 from llmamdahl.models import Decoder, Experts, Latent, find_model, from_hf_config, get_model, model_names, zoo_names
+from llmamdahl.models.huggingface import REQUIRED, formats
 from llmamdahl.tables import DATA, ROOT
+from llmamdahl.workload import decode_step, num_weights, prefill
 
 TABLES = {
     name: {row["name"]: row for row in csv.DictReader((DATA / "models" / f"{name}.csv").open(encoding="utf-8"))}
@@ -215,8 +217,8 @@ KEYS = """hidden_size num_hidden_layers num_attention_heads layer_types sliding_
 is_encoder_decoder use_sliding_window max_window_layers n_embed _name_or_path""".split()
 some_keys = st.dictionaries(st.sampled_from(KEYS), one_in(4, st.integers(1, 64)), max_size=3)
 SIZED = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
-formats = st.sampled_from(["llama", "gemma2", "qwen2", "phi3", "falcon"])
-sized = st.builds(lambda kind, rest: {**SIZED, **rest, "model_type": kind}, formats, some_keys)
+few = st.sampled_from(["llama", "gemma2", "qwen2", "phi3", "falcon"])
+sized = st.builds(lambda kind, rest: {**SIZED, **rest, "model_type": kind}, few, some_keys)
 odd_keys = st.dictionaries(st.sampled_from(["model_type", "hidden_size", 7, None, (1,), b"model_type"]), NONSENSE)
 
 
@@ -230,3 +232,59 @@ def test_from_hf_config_of_nonsense(config):
         assert model.num_layers == as_size(config["num_hidden_layers"])
         assert model.num_heads == as_size(config["num_attention_heads"])
         assert len(model.windows) in (0, model.num_layers)
+
+
+LISTS = [["full_attention", "sliding_attention"], ["full_attention", "chunked_attention"], ["dense", "sparse"], [0, 1]]
+NEEDED = {
+    "head_dim": 8,
+    "num_key_value_heads": 2,
+    "num_experts_per_tok": 2,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+}
+"""What some formats need besides sizes; those with a default take it as well."""
+
+
+@st.composite
+def any_format(draw):
+    """A config of any format, with a few of its keys at random, most of them valid; and the part that has the sizes."""
+    kind = draw(st.sampled_from(sorted(formats())))
+    inner = draw(st.sampled_from(formats()[kind].text_types or (kind,)))
+    form, layers = formats()[inner], draw(st.integers(1, 6))
+    sizes = dict(zip(REQUIRED, (8 * (heads := draw(st.sampled_from([2, 4, 6]))), layers, heads), strict=True))
+    config = {form.spellings.get(key, (key,))[0]: value for key, value in sizes.items()}
+    names = {name for key in form.defaults for name in form.spellings.get(key, (key,))}
+    config |= {
+        key: value for key, value in NEEDED.items() if draw(st.booleans()) and (key in names or key == "head_dim")
+    }
+    keys = st.sampled_from(sorted(names | form.only.keys() | {"layer_types", "mlp_layer_types", "moe_layers", "alien"}))
+    lists = st.sampled_from(LISTS).flatmap(
+        lambda each: st.lists(st.sampled_from(each), min_size=layers, max_size=layers)
+    )
+    value = st.one_of(st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 70), lists, st.none(), st.booleans())
+    config |= draw(st.dictionaries(keys, one_in(12, value), max_size=3))
+    if inner == kind:
+        return {**config, "model_type": kind}, config
+    return {"model_type": kind, "text_config": {**config, "model_type": inner}}, config
+
+
+@fuzz
+@given(any_format())
+def test_from_hf_config_of_any_format(drawn):
+    config, sizes = drawn
+    model = answer(lambda: from_hf_config(config), f"config {config['model_type']}")
+    if model is REJECTED:
+        return
+    assert "alien" not in sizes or not sizes["alien"]
+    form = formats()[config.get("text_config", config)["model_type"]]
+    for key, value in zip(REQUIRED, (model.hidden_size, model.num_layers, model.num_heads), strict=True):
+        given_as = [sizes[name] for name in form.spellings.get(key, (key,)) if sizes.get(name) is not None]
+        assert not given_as or value == as_size(given_as[0])
+    for windows in (model.windows, model.chunks):
+        assert len(windows) in (0, model.num_layers)
+    step = decode_step(model, 100)
+    assert all(mm.m >= 1 and mm.n >= 1 and mm.k >= 1 and mm.count >= 1 for mm in (*step, *prefill(model, 100)))
+    assert num_weights(model) > 0
+    with contextlib.suppress(TypeError, ValueError):  # what JSON cannot hold
+        text = json.dumps(config)
+        assert from_hf_config(json.loads(text)) == model
