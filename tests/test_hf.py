@@ -596,15 +596,14 @@ def test_the_committed_defaults_are_transformers_own():
 
 def test_each_spelling_of_a_key_is_one_of_transformers():
     """Given alone, it sets the field of the configuration class, so that the spellings are one setting there too."""
-    compared = 0
+    compared, size = 0, 24  # which divides the sizes of all formats; GPT-Neo lists 24 layers
     for model_type in sorted(formats().keys() - {"kimi_k2"}):
         fields = {each.name for each in dataclasses.fields(CONFIG_MAPPING[model_type])}
-        for key, names in formats()[model_type].spellings.items():
-            (field,) = {*names} & fields if len(names) > 1 else [""]
-            for name in {*names} - {field} if field else ():
-                size = 24  # divides the sizes of all formats, and GPT-Neo lists 24 layers
+        for names in formats()[model_type].spellings.values():
+            for name in {*names} - fields:
+                (field,) = {*names} & fields
                 config = CONFIG_MAPPING[model_type](**{name: size})
-                if (model_type, name) != ("gpt_oss", "experts_per_token"):  # in its first files, of openai/gpt-oss
+                if (model_type, name) != ("gpt_oss", "experts_per_token"):  # in the files of openai/gpt-oss
                     assert getattr(config, field) == size, (model_type, name)
                     compared += 1
     assert compared > 50
