@@ -7,7 +7,8 @@ import pytest
 
 from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, sweep
-from llmamdahl.design.figures import crossover_dots, fraction_by_size_lines, zoo_dots
+from llmamdahl.design.figures import age_scatter, crossover_dots, fraction_by_size_lines, overtaken_lines, zoo_dots
+from llmamdahl.design.kinds import KINDS, described, kind
 from llmamdahl.design.shapes import fraction_by_array_size
 from llmamdahl.device import kernels, recorded
 from llmamdahl.errors import InputError
@@ -80,7 +81,8 @@ def test_every_axis_of_f_names_the_whole():
     assert plots.heat_maps(frame, "").axes[-1].get_ylabel() == FRACTION
     assert plots.fraction_lines(cycles.assign(source="edge"), "").axes[0].get_ylabel() == FRACTION
     read = cycles.assign(reading="the paper's")
-    assert zoo_dots(read, "").axes[0].get_xlabel() == FRACTION.replace(" / ", " /\n")
+    zoo = described(sweep(["opt-125m", "gemma-2b"], [128], [EDGE_TPU]).query("metric == 'cycles'"))
+    assert [axis.get_xlabel() for axis in zoo_dots(zoo.assign(reading="the paper's"), "").axes] == [FRACTION] * 2
     assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION
     by_size = fraction_by_array_size("gpt2", 128, [8, 16])
     assert fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
@@ -95,7 +97,7 @@ def test_every_axis_of_f_names_the_whole():
 
 def test_fractions_without_a_whole_are_not_drawn():
     frame = sweep(["gpt2"], [128, 256], [EDGE_TPU]).query("metric == 'cycles'").drop(columns="attention")
-    frame = frame.assign(reading="the paper's")
+    frame = frame.assign(reading="the paper's", kind="multi-head", max_position=1024)
     for draw in (plots.heat_maps, zoo_dots, plots.fraction_by_reading):
         with pytest.raises(InputError, match="frame: it does not name the whole"):
             draw(frame, "")
@@ -274,15 +276,73 @@ def test_a_panel_for_each_reading_and_array():
             assert heights(axis, label) == rows.sort_values("context_length").fraction.tolist()
 
 
-def test_the_zoo_has_a_panel_for_each_reading():
-    frame = under_readings(lambda settings: sweep(["opt-66b", "gpt2"], [128, 256], [CLOUD_TPU], **settings))
+MODELS = ["deepseek-v3", "opt-175b", "gemma-3-1b", "opt-125m", "phi-3-mini-4k"]
+ORDERED = ["opt-125m", "opt-175b", "gemma-3-1b", "phi-3-mini-4k", "deepseek-v3"]
+
+
+def spans(axis):
+    """Ends of the coloured horizontal lines of a panel, from top to bottom, and whether they are pale."""
+    lines = [lines for lines in axis.collections if len(lines.get_segments()) == 1 and lines.get_zorder()]
+    ends = [(*lines.get_segments()[0].T.tolist(), lines.get_alpha()) for lines in lines]
+    return [(across, alpha) for across, down, alpha in sorted(ends, key=lambda end: -end[1][0])]
+
+
+def names(figure):
+    """Models and kinds beside the panels."""
+    return [text for axis in figure.axes for text in texts(axis)]
+
+
+def test_models_are_described_in_the_order_of_their_kinds_and_sizes():
+    frame = described(pd.DataFrame({"model": MODELS, "max_position": 1}))
+    assert frame.model.tolist() == ORDERED
+    assert frame.kind.tolist() == ["multi-head", "multi-head", "windows", "windows", "latent"]
+    assert frame.released.tolist() == ["2022-05", "2022-05", "2025-03", "2024-04", "2024-12"]
+    assert frame.max_position.tolist() == [2048, 2048, 32768, 4096, 163840]
+    assert frame.billions.round(1).tolist() == [0.1, 174.6, 1.0, 3.8, 671.0]
+    assert kind("phi-3-mini-128k") == "multi-head"  # its window is longer than its context
+
+
+def test_the_zoo_has_a_row_for_each_model_and_a_panel_for_each_length():
+    frame = described(under_readings(lambda settings: sweep(MODELS, [2048, 8192], [CLOUD_TPU], **settings)))
     figure = zoo_dots(frame, "zoo")
+    assert [axis.get_title() for axis in figure.axes] == ["l = 2048", "l = 8192"] * 2
+    kinds = [KINDS[name] for name in ("multi-head", "windows", "latent")]
+    assert names(figure) == [kinds[0], *ORDERED[:2], kinds[1], *ORDERED[2:4], kinds[2], ORDERED[4]]
+    drawn = [*spans(figure.axes[1]), *spans(figure.axes[3])]
+    for model, (ends, alpha) in zip(ORDERED, drawn, strict=True):
+        rows = frame[(frame.model == model) & (frame.context_length == 8192)]
+        assert ends == [rows.fraction.min(), rows.fraction.max()]
+        assert alpha == (0.35 if model in ("opt-125m", "opt-175b", "phi-3-mini-4k") else 1)
+    dots = [line.get_xdata()[0] for axis in figure.axes[1::2] for line in axis.get_lines() if line.get_marker() == "o"]
+    serial = frame[(frame.reading == "serial") & (frame.context_length == 8192)].set_index("model").fraction
+    assert sorted(dots) == sorted(serial)
+
+
+def test_where_attention_overtakes_in_many_models():
+    frame = described(under_readings(lambda settings: crossovers(MODELS, ARRAYS, **settings)))
+    figure = overtaken_lines(frame, "overtaken")
+    assert [axis.get_title() for axis in figure.axes] == ["cloud array", "edge array"] * 2
+    edge = frame[frame.array == "edge"].assign(length=frame.context_length.astype(float))
+    ends = edge.groupby("model", sort=False).length.agg(["min", "max"])
+    drawn = [ends for ends, _ in (*spans(figure.axes[1]), *spans(figure.axes[3]))]
+    never = 4 * 163840  # the longest of all that are drawn
+    assert drawn == [[never] * 2 if model == "phi-3-mini-4k" else [*ends.loc[model]] for model in ORDERED]
+    marks = [(line.get_marker(), line.get_xdata()[0]) for axis in figure.axes[1::2] for line in axis.get_lines()]
+    assert sorted(at for mark, at in marks if mark == "|") == [2048, 2048, 4096, 32768, 163840]
+    assert [at for mark, at in marks if mark == ">"] == [never]
+
+
+def test_ages_of_models_and_how_far_beyond_the_crossover_they_are_trained():
+    frame = described(under_readings(lambda settings: crossovers(MODELS, [CLOUD_TPU], **settings)))
+    figure = age_scatter(frame, "ages")
     assert [axis.get_title() for axis in figure.axes] == [*READINGS]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["GPT 125M", "OPT 66B"]
     for axis, reading in zip(figure.axes, READINGS, strict=True):
-        for dots, length in zip(axis.collections, [128, 256], strict=True):
-            rows = frame[(frame.reading == reading) & (frame.context_length == length)].set_index("model")
-            assert dots.get_offsets()[:, 0].tolist() == rows.fraction.loc[["gpt2", "opt-66b"]].tolist()
+        rows = frame[frame.reading == reading].set_index("model")
+        beyond = (rows.max_position / rows.context_length.astype(float)).loc[["opt-125m", "opt-175b"]]
+        dots = axis.collections[0].get_offsets()
+        assert dots[:, 1].tolist() == beyond.tolist() and dots[:, 0].tolist() == [2022 + 4.5 / 12] * 2
+        assert texts(axis) == ["opt-175b", "deepseek-v3"]
+        assert axis.collections[-1].get_offsets()[:, 0].tolist() == [2024 + 3.5 / 12]  # phi-3-mini-4k, at the bottom
 
 
 def test_the_scatter_shows_every_published_speedup():

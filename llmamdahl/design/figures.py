@@ -7,10 +7,12 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
+from llmamdahl.design.kinds import KINDS
 from llmamdahl.hardware import Dataflow
 from llmamdahl.plots import (
     PANELS,
@@ -23,6 +25,7 @@ from llmamdahl.plots import (
     grid,
     handles_of,
     label_decades,
+    markers,
     model_label,
 )
 
@@ -37,17 +40,17 @@ def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
     overtakes. `frame` holds rows of `crossovers` of one dataflow, and the reading of each.
     """
     arrays, models = (list(dict.fromkeys(frame[name])) for name in ("array", "model"))
-    palette = colours(frame.reading)
+    palette, marker = colours(frame.reading), markers(frame.reading)
     longest = frame.drop_duplicates("model").max_position
     shift = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
     highest = float(frame[["context_length", "max_position"]].max().max())
     figure, axes = grid(len(arrays), (max(7, 2 + 1.2 * len(models)), 3.8), sharex=True, sharey=True)
     for axis, array in zip(axes.flat, arrays, strict=True):
-        for (reading, colour), marker in zip(palette.items(), "osD^vX*P", strict=False):
+        for reading, colour in palette.items():
             dots = frame[(frame.array == array) & (frame.reading == reading)]
             at = [models.index(model) + shift[reading] for model in dots.model]
             lengths = dots.context_length.astype(float).fillna(4 * highest)
-            axis.plot(at, lengths, color=colour, marker=marker, linestyle="", label=reading)
+            axis.plot(at, lengths, color=colour, marker=marker[reading], linestyle="", label=reading)
         axis.hlines(longest, np.arange(len(models)) - 0.45, np.arange(len(models)) + 0.45, "black")
         if frame.context_length.isna().any():
             axis.axhline(2 * highest, color="black", linewidth=0.8)
@@ -63,27 +66,144 @@ def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
-    """F of many models, one row of dots each, sorted by F at the longest context length; one panel a reading.
+    """F of many models, a row each, in two columns a journal's column wide; a panel for each context length.
 
-    The first reading sorts. `frame` holds rows of `sweep` of one array and dataflow, and the reading of each.
+    A line goes from the lowest to the highest F of the readings, the dot is that of the first; both are pale where the
+    context length is beyond the longest that the model was trained for. `frame` holds rows of `sweep` of one array and
+    dataflow with a column reading, in the order and with the columns of `kinds.described`.
     """
-    readings, lengths = list(dict.fromkeys(frame.reading)), colours(sorted(frame.context_length.unique()))
-    last = frame[(frame.reading == readings[0]) & (frame.context_length == max(lengths))]
-    models = last.sort_values("fraction").model.tolist()
-    size = (2.5, 1.2 + 0.2 * len(models))
-    figure, axes = grid(len(readings), size, len(readings), margin=2, sharey=True)
+    lengths = sorted(frame.context_length.unique())
+    figure, panels = _zoo_grid(frame, title, len(lengths))
+    first = frame.reading.iloc[0]
+    for (name, length), rows in frame.groupby(["model", "context_length"], sort=False):
+        axis, height, colour = panels[str(name)][lengths.index(length)]
+        pale = 0.35 if (rows.context_length > rows.max_position).any() else 1.0
+        axis.hlines(height, rows.fraction.min(), rows.fraction.max(), colour, linewidth=1.2, alpha=pale)
+        dot = rows.fraction[rows.reading == first]
+        axis.plot(dot, [height], "o", color=colour, markersize=2.8, alpha=pale, markeredgewidth=0)
+    for at, axis in enumerate(figure.axes):
+        axis.axvline(0.5, color="black", linestyle=":", linewidth=0.8, zorder=0)
+        axis.set_xticks([0, 0.5, 1], ["0", "½", "1"], size=6)
+        axis.set_xlim(-0.03, 1.03)
+        axis.set_title(f"l = {lengths[at % len(lengths)]}", size=7)
+    for axis in figure.axes[len(lengths) // 2 :: len(lengths)]:
+        axis.set_xlabel(fraction_label(frame), size=6)
+    handles = [
+        Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
+        Line2D([], [], color="black", linewidth=1.2, label=f"lowest to highest of {frame.reading.nunique()} readings"),
+        Line2D([], [], color="black", linewidth=1.2, alpha=0.35, label="pale: longer than trained for"),
+    ]
+    return finish(figure, "", handles, loc="outside lower center", ncols=3, fontsize=7)
+
+
+def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """Where attention overtakes in many models, a row each, laid out as in `zoo_dots`; a panel for each array.
+
+    A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first;
+    an arrow at the right end says that attention never overtakes in some reading. The tick is the longest context that
+    the model was trained for. `frame` holds rows of `crossovers` of one dataflow with a column reading, in the order
+    and with the columns of `kinds.described`.
+    """
+    arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
+    figure, panels = _zoo_grid(frame, title, len(arrays))
+    lengths = frame.context_length.astype(float)
+    end = 4 * float(max(lengths.max(), frame.max_position.max()))
+    for (model, array), rows in frame.assign(length=lengths.fillna(end)).groupby(["model", "array"], sort=False):
+        axis, height, colour = panels[str(model)][arrays.index(array)]
+        axis.hlines(height, rows.length.min(), rows.length.max(), colour, linewidth=1.2)
+        axis.plot(rows.length[rows.reading == first], [height], "o", color=colour, markersize=2.8, markeredgewidth=0)
+        axis.plot(rows.max_position.iloc[0], height, "|", color="black", markersize=5, markeredgewidth=1)
+        if rows.length.max() == end:
+            axis.plot(end, height, ">", color=colour, markersize=3, markeredgewidth=0, clip_on=False)
+    for at, axis in enumerate(figure.axes):
+        axis.set(xscale="log", xlim=(lengths.min() / 1.5, end))
+        axis.set_xticks([16**power for power in range(8) if lengths.min() / 1.5 <= 16**power <= end])
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1024:,g}k")
+        axis.tick_params(axis="x", labelsize=6)
+        axis.minorticks_off()
+        axis.set_title(f"{arrays[at % len(arrays)]} array", size=7)
+        axis.set_xlabel("tokens (k: 1024)", size=6)
+    handles = [
+        Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
+        Line2D([], [], color="black", linewidth=1.2, label=f"{frame.reading.nunique()} readings"),
+        Line2D([], [], color="black", marker="|", markersize=6, linewidth=0, label="longest context trained for"),
+        Line2D([], [], color="black", marker=">", markersize=3, linewidth=0, label="never"),
+    ]
+    return finish(figure, "", handles, loc="outside lower center", ncols=4, fontsize=7)
+
+
+def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """How far beyond F = 1/2 models are trained, by the month of their release: a panel a reading, a colour a kind.
+
+    Up is the longest context that a model was trained for, over the one at which its attention overtakes; arrows at the
+    bottom are models whose attention never does. `frame` holds rows of `crossovers` of one array and dataflow with a
+    column reading, and the columns of `kinds.described`. The highest and the lowest of each panel are named.
+    """
+    readings, palette, marker = list(dict.fromkeys(frame.reading)), colours(KINDS), markers(KINDS)
+    months = pd.to_datetime(frame.released)
+    frame = frame.assign(
+        year=months.dt.year + (months.dt.month - 0.5) / 12,
+        beyond=frame.max_position / frame.context_length.astype(float),
+    )
+    floor = frame.beyond.min() / 8
+    figure, axes = grid(len(readings), (7.2 / len(readings), 3), len(readings), sharex=True, sharey=True)
     for axis, reading in zip(axes.flat, readings, strict=True):
-        axis.axvline(0.5, color="black", linestyle=":", linewidth=1)
-        for (length, colour), marker in zip(lengths.items(), "osD^vX", strict=False):
-            dots = frame[(frame.reading == reading) & (frame.context_length == length)].set_index("model")
-            where = dots.fraction.loc[models], range(len(models))
-            axis.scatter(*where, s=18, label=f"l = {length}", color=colour, marker=marker)
-        axis.set_yticks(range(len(models)), [model_label(model) for model in models], size=8)
-        axis.set(xlim=(0, 1.03), ylim=(-1, len(models)))
-        axis.set_title(reading, size=10)
-        axis.set_xlabel(fraction_label(frame).replace(" / ", " /\n"), size=8)
+        panel = frame[frame.reading == reading]
+        axis.axhline(1, color="black", linewidth=0.8, zorder=0)
+        for name, dots in panel.groupby("kind", sort=False):
+            style = {"color": palette[name], "marker": marker[name], "s": 12, "linewidth": 0, "label": KINDS[str(name)]}
+            axis.scatter(dots.year, dots.beyond, **style)
+        never = panel[panel.beyond.isna()]
+        axis.scatter(never.year, [floor] * len(never), color=never.kind.map(palette), marker="v", s=14, linewidth=0)
+        named = panel.dropna(subset="beyond").sort_values("beyond")
+        for row, up in ((named.iloc[0], -1), (named.iloc[-1], 1)):
+            side = "right" if row.year > frame.year.median() else "left"
+            text = {"textcoords": "offset points", "ha": side, "va": "center", "size": 6}
+            axis.annotate(model_label(row.model), (row.year, row.beyond), (0, 7 * up), **text)
+        axis.set(yscale="log", ylim=(floor / 1.6, frame.beyond.max() * 5))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_title(reading, size=8)
+        axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-    return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(lengths))
+    axes.flat[0].set_ylabel("longest context trained for /\ncontext where F = 1/2", size=7)
+    figure.suptitle(title, size=8)
+    return finish(figure, "", handles_of(axes), loc="outside lower center", ncols=3, fontsize=7)
+
+
+def _zoo_grid(
+    frame: pd.DataFrame, title: str, panels: int
+) -> tuple[Figure, dict[str, list[tuple[Axes, int, tuple[float, float, float]]]]]:
+    """Two columns of `panels` panels with a row for each model, below the name of its kind; for a model its places.
+
+    A place is an axis, a height in it, and the colour of the kind.
+    """
+    palette, rows = colours(KINDS), list[tuple[str, str]]()  # kind and model, "" for the line with the kind's name
+    for name, models in frame.drop_duplicates("model").groupby("kind", sort=False).model:
+        rows += [(str(name), ""), *((str(name), model) for model in models)]
+    half = -(-len(rows) // 2)
+    if not rows[half - 1][1]:  # a kind's name at the end of a column goes to the next
+        half -= 1
+    elif rows[half][1]:  # the second column begins within a kind
+        rows.insert(half, (rows[half][0], ""))
+    longest = max(half, len(rows) - half)
+    figure, axes = grid(2 * panels, (7.2 / (2 * panels), 1 + 0.115 * longest), 2 * panels)
+    places: dict[str, list[tuple[Axes, int, tuple[float, float, float]]]] = {}
+    for block, part in enumerate((rows[:half], rows[half:])):
+        own = axes[0, block * panels : (block + 1) * panels]
+        for axis in own:
+            axis.set(ylim=(-longest, 1), yticks=[])
+            axis.hlines([-i for i, (_, model) in enumerate(part) if model], -1, 2, "0.9", linewidth=0.4, zorder=0)
+            axis.spines[["left", "right", "top"]].set_visible(False)
+        for i, (name, model) in enumerate(part):
+            text, style = (model_label(model), {}) if model else (KINDS[name], {"weight": "bold"})
+            colour = "black" if model else palette[name]
+            own[0].annotate(text, (0, -i), (-3, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                            ha="right", va="center", size=5.5, color=colour, **style)  # fmt: skip
+            if model:
+                places[model] = [(axis, -i, palette[name]) for axis in own]
+    figure.suptitle(title, size=8)
+    return figure, places
 
 
 def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") -> Figure:
