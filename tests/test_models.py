@@ -15,6 +15,7 @@ from llmamdahl.models import (
     Decoder,
     Experts,
     Latent,
+    Recurrent,
     benchmarked,
     find_model,
     from_hf_config,
@@ -100,6 +101,7 @@ def vectors(name: str, family: str, model: Decoder) -> int:
         "minimax_m2": 2 * d + q + kv,
         "bitnet": 2 * d + d + d_ff,
         "nemotron_h": d,
+        "mamba2": d,
         "gpt_oss": 2 * d + q + 2 * kv + d + model.num_heads,
     }.get(family, 2 * d)
     final = {"olmo": 0, "bloom": 4 * d, "phi": 2 * d + model.vocab_size, "phimoe": 2 * d + model.vocab_size}
@@ -109,22 +111,15 @@ def vectors(name: str, family: str, model: Decoder) -> int:
         total += (model.max_position + 2) * d
     if name == "glm-4.5":  # its smaller ones do not normalize Q and K
         total += layers * heads
-    if name == "qwen3-next-80b-a3b":
-        total += 12 * heads
-    if state := model.recurrent:
-        values = state.heads * state.value_dim
-        each = {  # of A, Delta's bias, D, a norm of the result, the convolution's bias
-            "gated_delta": 2 * state.heads + state.value_dim,
-            "kimi_delta": state.heads + values + state.value_dim,
-            "mamba2": 3 * state.heads + values + state.conv_channels,
-        }[state.kind]
-        total += each * sum(mixer in ("state", "both") for mixer in model.mixers)
-    if model.indexer:
-        total += layers * 2 * model.indexer.head_dim
-    if latent and model.mixers:
-        total += model.mixers.count("attention") * latent.kv_rank
-    elif latent:
-        total += layers * (latent.kv_rank + (latent.q_rank or 0))
+    attends = [mixer in ("attention", "both") for mixer in model.mixers] or [True] * layers
+    if family.startswith(("qwen3_next", "qwen3_5", "lfm2")):
+        total += sum(attends) * heads
+    if model.recurrent:
+        total += sum(mixer in ("state", "both") for mixer in model.mixers) * state_vectors(name, model.recurrent)
+    if model.indexer:  # its keys have a LayerNorm
+        total += (layers - len(model.indexer.shared_layers)) * 2 * model.indexer.head_dim
+    if latent:
+        total += sum(attends) * (latent.kv_rank + (latent.q_rank or 0))
     if experts and family == "gpt_oss":
         total += layers * experts.num_experts * (1 + 2 * experts.intermediate_size + d)
     if experts and family in ROUTER_BIAS:
@@ -132,8 +127,23 @@ def vectors(name: str, family: str, model: Decoder) -> int:
     return total
 
 
+def state_vectors(name: str, state: Recurrent) -> int:
+    """Biases, norms and the like of a layer with a state; the convolution and Mamba's A are among the weights."""
+    values = state.heads * state.value_dim
+    norm = 0 if name == "falcon-h1-0.5b" else values  # the larger Falcon-H1 have it
+    return {
+        "gated_delta": 2 * state.heads + state.value_dim,
+        "gated_delta_split": 2 * state.heads + state.value_dim,
+        "kimi_delta": values + state.heads + state.value_dim,
+        "mamba2": state.conv_channels + 3 * state.heads + norm,
+        "mamba": 3 * values + state.rank + 2 * state.key_dim,
+        "lightning": values,
+        "convolution": 0,
+    }[state.kind]
+
+
 ROUTER_BIAS = """deepseek_v3 deepseek_v32 kimi_linear kimi_k2 glm4_moe glm4_moe_lite minimax_m2 ernie4_5_moe
-    dots1 hy_v3 bailing_moe sarvam_moe sarvam_mla""".split()
+    dots1 hy_v3 bailing_moe sarvam_moe sarvam_mla glm_moe_dsa""".split()
 
 
 @pytest.mark.parametrize("name", [*zoo_names(), *(row["name"] for row in hybrids())])
@@ -187,12 +197,28 @@ def test_benchmarked_models_have_the_size_of_their_names():
         ("sarvam-30b", "2.4", 0),
         ("sarvam-105b", "10.3", 0),
         ("solar-open-100b", "12", 2),
+        ("llama-4-maverick", "17", 2),
+        ("deepseek-v3.2", "37", 1),
+        ("glm-5", "40", 1),
+        ("qwen3-next-80b-a3b", "3", 2),
+        ("qwen3.5-122b-a10b", "10", 2),
+        ("qwen3.5-397b-a17b", "17", 2),
+        ("nemotron-3-nano-30b-a3b", "3.2", 1),
+        ("nemotron-3-super-120b-a12b", "12", 2),
+        ("nemotron-3-ultra-550b-a55b", "55", 1),
+        ("granite-4.0-h-small", "9", 1),
+        ("jamba-1.5-mini", "12", 2),
+        ("jamba-1.5-large", "94", 2),
+        ("lfm2-8b-a1b", "1.5", 1),
+        ("minimax-text-01", "45.9", 0),
+        ("kimi-linear-48b-a3b", "3", 2),
     ],
 )
 def test_active_parameters_are_the_published_ones(name, published, tables):
     """Which checks the experts that a token visits."""
     model = get_model(name)
-    active = sum(mm.n * mm.k * mm.count for mm in decode_step(model, 1) if mm.part is not Part.ATTENTION)
+    weights = (Part.PROJECTION, Part.UNQUANTIZED)
+    active = sum(mm.n * mm.k * mm.count for mm in decode_step(model, 1) if mm.part in weights)
     active += (tables - 1) * model.vocab_size * model.hidden_size  # the LM head is among the MatMuls
     assert abs(active / 1e9 - float(published)) < 10 ** -len(published.partition(".")[2])
 
@@ -208,10 +234,11 @@ def test_the_zoo_has_at_least_85_other_models_with_sources():
 
 
 def test_each_model_of_the_zoo_has_the_month_of_its_release():
-    released = [row["released"] for row in zoo_rows()]
+    rows = (*zoo_rows(), *hybrids())
+    released = [row["released"] for row in rows]
     assert all(re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", month) for month in released)
     assert min(released) == "2022-02" and {year[:4] for year in released} >= {str(year) for year in range(2022, 2027)}
-    for row in zoo_rows():  # a day or an arXiv number in the source is of that month
+    for row in rows:  # a day or an arXiv number in the source is of that month
         year, month = row["released"].split("-")
         assert row["released"] in row["released_source"] or f"arXiv {year[2:]}{month}." in row["released_source"], row
 

@@ -113,7 +113,7 @@ def test_the_wheel_works_from_another_folder(installed, tmp_path):
     done = run(installed, tmp_path, "-c", f"ROOT, CONFIG = {str(ROOT)!r}, {config!r}\n{USE}")
     assert done.stderr == ""
     numbers, modules = done.stdout.splitlines()
-    assert json.loads(numbers) == [25, 256, 68, 52 * 4, 0.371]
+    assert json.loads(numbers) == [25, 256, 68, 132 * 4, 0.371]
     assert modules == "[] True"
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 

@@ -53,10 +53,10 @@ def zoo() -> tuple[Row, ...]:
     """Current models with their hyperparameters, published size and sources (`data/models/zoo.csv`).
 
     `family` is the `model_type` of a config.json. `hub` lists the repositories of the Hugging Face Hub that hold this
-    model. `windows` is a pattern that repeats over the layers, `all` for no window. `released` is the year and month,
-    2024-07. `parameters` is the published size in 10^9, with the digits that are published.
+    model. `windows` and `chunks` are patterns that repeat over the layers, `all` for none. `released` is the year and
+    month, 2024-07. `parameters` is the published size in 10^9, with the digits that are published.
     """
-    return _current("zoo", "released", "released_source")
+    return _current("zoo")
 
 
 @cache
@@ -77,7 +77,7 @@ def hybrids() -> tuple[Row, ...]:
     pattern that repeats over the layers, empty for attention in each; `ffn_apart` says that layers that mix tokens have
     no FFN.
     """
-    return _current("hybrids", "released", "released_source")
+    return _current("hybrids")
 
 
 def model_names(family: str | None = None) -> list[str]:
@@ -171,18 +171,18 @@ def find_model(model: str | os.PathLike[str] | Decoder) -> Decoder:
     raise unknown("model", model, _names(), f"{HOW_TO_LIST}; or give the path of a config.json, or a Decoder")
 
 
-def _current(table: str, *more: str) -> tuple[Row, ...]:
+def _current(table: str) -> tuple[Row, ...]:
     sizes = "hidden_size num_layers num_heads num_kv_heads head_dim intermediate_size vocab_size max_position"
     numbers = "num_experts experts_per_token expert_intermediate_size shared_intermediate_size"
     latent = "kv_rank q_rank nope_head_dim rope_head_dim v_head_dim"
     columns: Columns = {
-        **dict.fromkeys(("name", "family", "parameters", "parameters_source", "source", *more), str),
+        **dict.fromkeys(("name", "family", "parameters", "parameters_source", "source"), str),
         **dict.fromkeys((*sizes.split(), "embedding_size"), int),
         **dict.fromkeys(("gated_ffn", "fused_qkv", "fused_gate_up", "shared_gate", "tied_embeddings"), boolean),
         **dict.fromkeys((*numbers.split(), *latent.split()), optional_int),
-        **(_HYBRID if table == "hybrids" else {}),
+        **_MORE[table],
         "hub": _each(str),
-        "windows": _each(lambda cell: None if cell == "all" else int(cell)),
+        "windows": _windows,
         "dense_layers": _each(int),
     }
     return tuple(read_rows(DATA / "models" / f"{table}.csv", columns, key=["name"]))
@@ -229,8 +229,9 @@ def _decoder(row: Row) -> Decoder:
     """The model of a row of any table; Table 2 has no columns for features that its models lack."""
     made: Row = {field.name: row[field.name] for field in fields(Decoder) if field.init and field.name in row}
     made |= {"kv_heads": row.get("num_kv_heads") or None, "head_width": row.get("head_dim") or None}
-    if row.get("windows"):
-        made["windows"] = tuple(islice(cycle(row["windows"]), row["num_layers"]))
+    for name in ("windows", "chunks"):
+        if row.get(name):
+            made[name] = tuple(islice(cycle(row[name]), row["num_layers"]))
     if row.get("num_experts"):
         made["experts"] = Experts(
             row["num_experts"],
@@ -238,6 +239,7 @@ def _decoder(row: Row) -> Decoder:
             row["expert_intermediate_size"],
             row["shared_intermediate_size"] or 0,
             row["shared_gate"],
+            row.get("fused_experts", False),
             latent_size=row.get("expert_latent_size") or 0,
         )
     if row.get("kv_rank"):
@@ -259,13 +261,23 @@ def _each(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return lambda cell: tuple(kind(value) for value in cell.split())
 
 
+def _windows(cell: str) -> tuple[int | None, ...]:
+    return tuple(None if each == "all" else int(each) for each in cell.split())
+
+
 _STATE = ("state_heads", "key_heads", "value_dim", "key_dim", "conv_width", "state_rank")
 _INDEX = ("index_heads", "index_head_dim", "index_top_k")
-_HYBRID: Columns = {
-    "state_kind": str,
-    **dict.fromkeys(("ffn_apart", "attention_gate"), boolean),
-    **dict.fromkeys((*_STATE, *_INDEX, "expert_latent_size"), optional_int),
-    "mixers": _each(str),
-    "index_shared_layers": _each(int),
+_RELEASE = dict.fromkeys(("released", "released_source"), str)
+_MORE: dict[str, Columns] = {
+    "zoo": {**_RELEASE, "chunks": _windows, "fused_experts": boolean},
+    "hybrids": {
+        **_RELEASE,
+        "state_kind": str,
+        **dict.fromkeys(("ffn_apart", "attention_gate"), boolean),
+        **dict.fromkeys((*_STATE, *_INDEX, "expert_latent_size"), optional_int),
+        "mixers": _each(str),
+        "index_shared_layers": _each(int),
+    },
+    "benchmarked": {},
 }
-"""The columns that `hybrids.csv` has beside those of `zoo.csv`."""
+"""The columns that only some of the tables have."""
