@@ -100,14 +100,14 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
     """Where attention overtakes in many models, a row each, laid out as in `zoo_dots`; a panel for each array.
 
     A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first;
-    an arrow at the right end says that attention never overtakes in some reading. The tick is the longest context that
-    the model was trained for. `frame` holds rows of `crossovers` of one dataflow with a column reading, in the order
+    an arrow at the right end says that attention never overtakes in some reading; what is below 256 tokens is cut off.
+    The tick is the longest context that the model was trained for. `frame` holds rows of `crossovers` of one dataflow with a column reading, in the order
     and with the columns of `kinds.described`.
     """
     arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
     figure, panels = _zoo_grid(frame, title, len(arrays))
     lengths = frame.context_length.astype(float)
-    end = 4 * float(max(lengths.max(), frame.max_position.max()))
+    shortest, end = max(256.0, lengths.min() / 1.5), 4 * float(max(lengths.max(), frame.max_position.max()))
     for (model, array), rows in frame.assign(length=lengths.fillna(end)).groupby(["model", "array"], sort=False):
         axis, height, colour = panels[str(model)][arrays.index(array)]
         axis.hlines(height, rows.length.min(), rows.length.max(), colour, linewidth=1.2)
@@ -116,13 +116,13 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
         if rows.length.max() == end:
             axis.plot(end, height, ">", color=colour, markersize=3, markeredgewidth=0, clip_on=False)
     for at, axis in enumerate(figure.axes):
-        axis.set(xscale="log", xlim=(lengths.min() / 1.5, end))
-        axis.set_xticks([16**power for power in range(8) if lengths.min() / 1.5 <= 16**power <= end])
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1024:,g}k")
+        axis.set(xscale="log", xlim=(shortest, end))
+        axis.set_xticks([16**power for power in range(3, 8) if 16**power <= end])
+        axis.xaxis.set_major_formatter(lambda at, _: f"{at / 2**20:g}M" if at >= 2**20 else f"{at / 1024:g}k")
         axis.tick_params(axis="x", labelsize=6)
         axis.minorticks_off()
         axis.set_title(f"{arrays[at % len(arrays)]} array", size=7)
-        axis.set_xlabel("tokens (k: 1024)", size=6)
+        axis.set_xlabel("tokens (k: 1024, M: 1024 k)", size=6)
     handles = [
         Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
         Line2D([], [], color="black", linewidth=1.2, label=f"{frame.reading.nunique()} readings"),
@@ -187,7 +187,7 @@ def _zoo_grid(
     elif rows[half][1]:  # the second column begins within a kind
         rows.insert(half, (rows[half][0], ""))
     longest = max(half, len(rows) - half)
-    figure, axes = grid(2 * panels, (7.2 / (2 * panels), 1 + 0.115 * longest), 2 * panels)
+    figure, axes = grid(2 * panels, (7.2 / (2 * panels), 1.2 + 0.096 * longest), 2 * panels)
     places: dict[str, list[tuple[Axes, int, tuple[float, float, float]]]] = {}
     for block, part in enumerate((rows[:half], rows[half:])):
         own = axes[0, block * panels : (block + 1) * panels]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from llmamdahl.models import Decoder, find_model, zoo
+from llmamdahl.models import Decoder, find_model, hybrids, zoo
 from llmamdahl.workload import num_weights
 
 KINDS = {
     "multi-head": "K and V for each query head",
     "grouped": "query heads share K and V",
     "experts": "mixture of experts",
-    "windows": "sliding windows",
+    "windows": "windows or chunks",
     "latent": "latent attention",
+    "sparse": "sparse attention",
+    "recurrent": "recurrent states",
 }
 """The kinds, from the oldest to the newest, and what they are called in a figure."""
 
@@ -20,15 +22,21 @@ KINDS = {
 def kind(model: str | Decoder) -> str:
     """The kind of a model, a key of `KINDS`: the last one that describes it.
 
-    A window as long as the longest context the model was trained for is none.
+    A window or chunk as long as the longest context the model was trained for is none.
 
     >>> [kind(name) for name in ("opt-66b", "llama-3.1-8b", "qwen3-30b-a3b", "gpt-oss-20b", "deepseek-v3")]
     ['multi-head', 'grouped', 'experts', 'windows', 'latent']
+    >>> [kind(name) for name in ("deepseek-v3.2", "kimi-linear-48b-a3b")]
+    ['sparse', 'recurrent']
     """
     decoder = find_model(model)
+    if decoder.recurrent:
+        return "recurrent"
+    if decoder.indexer:
+        return "sparse"
     if decoder.latent:
         return "latent"
-    if any(window and window < decoder.max_position for window in decoder.windows):
+    if any(size and size < decoder.max_position for size in (*decoder.windows, *decoder.chunks)):
         return "windows"
     if decoder.experts:
         return "experts"
@@ -36,14 +44,15 @@ def kind(model: str | Decoder) -> str:
 
 
 def described(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame with a column model, and what the zoo knows of each: kind, released, max_position, billions (of weights).
+    """A frame with a column model, and what is known of each: kind, released, max_position, billions (of weights).
 
-    Rows are in the order of `KINDS`, and in each kind from the smallest model to the largest.
+    The models are those of `zoo` and `hybrids`. Rows are in the order of `KINDS`, and in each kind from the smallest
+    model to the largest.
 
     >>> described(pd.DataFrame({"model": ["deepseek-v3", "opt-175b", "opt-125m"]})).model.tolist()
     ['opt-125m', 'opt-175b', 'deepseek-v3']
     """
-    released = {row["name"]: row["released"] for row in zoo()}
+    released = {row["name"]: row["released"] for row in (*zoo(), *hybrids())}
     known = pd.DataFrame(
         {
             "model": name,
