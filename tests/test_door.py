@@ -74,7 +74,7 @@ def code_lines(path):
 
 
 def test_the_core_is_thin():
-    """The files at the top of the package and `models/`; what surrounds them is one floor down."""
+    """The files at the top of the package and in `models/`; what feeds or surrounds them is one floor down."""
     home = ROOT / "llmamdahl"
     assert sum(map(code_lines, [*home.glob("*.py"), *home.glob("models/*.py")])) < 3000
 

@@ -16,7 +16,7 @@ from llmamdahl.analysis import crossover_context_length, crossovers, curves, fra
 from llmamdahl.design.bits import gains
 from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_hf_config, get_model
 from llmamdahl.models.huggingface import formats
-from llmamdahl.models.mixers import READERS
+from llmamdahl.models.huggingface.mixers import READERS
 from llmamdahl.roofline import FP16, bytes_moved, footprint, matmul_traffic
 from llmamdahl.silicon.energy import joules
 from llmamdahl.systolic import gemm_cost

@@ -12,7 +12,7 @@ from llmamdahl.errors import InputError
 from llmamdahl.models.decoder import Experts, Indexer, Mixer, Recurrent, RecurrentKind
 
 if TYPE_CHECKING:
-    from llmamdahl.models.huggingface import Config
+    from llmamdahl.models.huggingface.reader import Config
 
 Fields: TypeAlias = dict[str, Any]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llmamdahl.errors import MAX_SHOWN, InputError, positive_int, shown, whole_number
-from llmamdahl.models import mixers
 from llmamdahl.models.decoder import Decoder, Experts, Latent
+from llmamdahl.models.huggingface import mixers
 from llmamdahl.tables import DATA, Columns, boolean, read_rows
 
 JSON = (Number, str, list, tuple, Mapping, type(None))
