@@ -1,4 +1,4 @@
-"""Models of the zoo against the hyperparameters of their config.json (`tests/data/zoo_configs/`), where one was found."""
+"""Models of the zoo against their config.json (`tests/data/zoo_configs/`), where one was found."""
 
 from dataclasses import replace
 

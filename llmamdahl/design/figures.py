@@ -101,8 +101,8 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
 
     A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first;
     an arrow at the right end says that attention never overtakes in some reading; what is below 256 tokens is cut off.
-    The tick is the longest context that the model was trained for. `frame` holds rows of `crossovers` of one dataflow with a column reading, in the order
-    and with the columns of `kinds.described`.
+    The tick is the longest context that the model was trained for. `frame` holds rows of `crossovers` of one dataflow
+    with a column reading, in the order and with the columns of `kinds.described`.
     """
     arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
     figure, panels = _zoo_grid(frame, title, len(arrays))
