@@ -250,7 +250,7 @@ def generation_cost(
     Raises
     ------
     InputError
-        As `share`; a number of tokens that is not a positive whole number.
+        As `share`; a number of tokens that is not a positive whole number; a model without a prefill (`prefill`).
 
     >>> round(generation_cost("opt-6.7b", 512, "cloud", new_tokens=10_000).fraction, 3)
     0.572

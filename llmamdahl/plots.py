@@ -61,7 +61,7 @@ def whole(frame: pd.DataFrame) -> str:
     ----------
     frame
         Rows with a column `whole`, or with one column for each part of the whole: `projection`, `attention` and, only
-        where they are in the whole, `unquantized` and `other`; times end in `_us` (`projection_us`).
+        where they are in the whole, `state`, `unquantized` and `other`; times end in `_us` (`projection_us`).
 
     Raises
     ------

@@ -90,6 +90,7 @@ SETTINGS = (
                  "so many); matters for seconds and bytes."),
     click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
     click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
+    click.option("--state", type=float, metavar="BITS", help="The same for a recurrent state."),
     click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),
     click.option("--unquantized/--no-unquantized", default=False, show_default=True,
                  help="Whether LM head and router, which 1-bit models keep in high precision, are in the whole."),
@@ -116,10 +117,11 @@ class _Asked:
 
     @classmethod
     def of(
-        cls, weights: float | None, activations: float | None, kv: float | None, lm_head: float | None,
-        dataflow: str | None, clock: float | None, dram: float | None, as_json: bool, **others: Any,
+        cls, weights: float | None, activations: float | None, kv: float | None, state: float | None,
+        lm_head: float | None, dataflow: str | None, clock: float | None, dram: float | None, as_json: bool,
+        **others: Any,
     ) -> _Asked:  # fmt: skip
-        options = {"weights": weights, "activations": activations, "kv": kv, "lm-head": lm_head}
+        options = {"weights": weights, "activations": activations, "kv": kv, "state": state, "lm-head": lm_head}
         given = {name: value for name, value in options.items() if value is not None}
         for name, value in given.items():
             if not 0 < value <= 64:
@@ -191,8 +193,9 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
     """Context length or batch at which F falls to 1/2.
 
-    There the rest of MODEL (attention, unless --unquantized adds more) costs as much as its projections. It does so at
-    every longer context too; in a larger batch F can rise above 1/2 again. Bits are those of the model itself.
+    There the rest of MODEL (attention and a recurrent state, unless --unquantized adds more) costs as much as its
+    projections. It does so at every longer context too; in a larger batch F can rise above 1/2 again. Bits are those of
+    the model itself.
     """
     asked = _Asked.of(**options)
     place = asked.place(on)
@@ -357,4 +360,5 @@ def _bits(precision: Precision, word: str) -> str:
     """`W2 A8 KV16`, and the LM head's bits where they are not those of a word."""
     text = f"W{precision.weights:g} A{precision.activations:g} KV{precision.cache:g}"
     head = f"{precision.unquantized:g}"
+    text += "" if precision.state is None else f" state {precision.state:g}"
     return text if head == word else f"{text} LM head {head}"
