@@ -14,6 +14,7 @@ import pytest
 from llmamdahl import CLOUD_TPU, EDGE_TPU, InputError, Precision, SystolicArray, generation_cost, share, sweep
 from llmamdahl.analysis import crossover_context_length, crossovers, curves, fraction_by_batch
 from llmamdahl.design.bits import gains
+from llmamdahl.device.kernels import steps as timed_steps
 from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_hf_config, get_model
 from llmamdahl.models.huggingface import formats
 from llmamdahl.models.huggingface.mixers import READERS
@@ -567,6 +568,12 @@ def test_what_depends_on_the_kernel_is_rejected(name):
     ):
         with pytest.raises(InputError, match=f"model: {name} has .* in a prefill depend on the kernel; only decode"):
             ask()
+
+
+@pytest.mark.parametrize("name", ["qwen3-next-80b-a3b", "deepseek-v3.2"])
+def test_steps_of_timed_kernels_are_of_attention_alone(name):
+    with pytest.raises(InputError, match=f"model: {name} has layers with a state or with an indexer, which were timed"):
+        timed_steps([name])
 
 
 def test_joules_of_a_state_are_rejected():

@@ -129,6 +129,10 @@ def steps(
 
 
 def _step(model: Decoder, gemm: pd.DataFrame, attention: pd.DataFrame) -> pd.DataFrame:
+    if model.mixers or model.indexer:
+        raise InputError(
+            f"model: {model.name} has layers with a state or with an indexer, which were timed on no device"
+        )
     names = ["batch", "heads", "kv_heads", "head_width", "context_length"]
     own = attention[
         (attention.heads == model.num_heads)
