@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from inspect import signature
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -600,8 +601,7 @@ def test_each_spelling_of_a_key_is_one_of_transformers():
     for model_type in sorted(formats().keys() - {"kimi_k2"}):
         fields = {each.name for each in dataclasses.fields(CONFIG_MAPPING[model_type])}
         for names in formats()[model_type].spellings.values():
-            for name in {*names} - fields:
-                (field,) = {*names} & fields
+            for field, name in product({*names} & fields, {*names} - fields):
                 config = CONFIG_MAPPING[model_type](**{name: size})
                 if (model_type, name) != ("gpt_oss", "experts_per_token"):  # in the files of openai/gpt-oss
                     assert getattr(config, field) == size, (model_type, name)
