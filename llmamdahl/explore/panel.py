@@ -206,19 +206,23 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
 
 def _follow(slider: Any, text: Any) -> None:
-    """Let the slider set the text, and the text the slider, which then stands at the nearest of its steps."""
+    """Let the slider set the text, and the text the slider; what rounds to the same step is left as it is.
 
-    def nearest() -> float | None:
+    The browser rounds the slider's value to a step and sends it back, and the reader may have moved it on meanwhile.
+    """
+
+    def wanted() -> float | None:
+        """What the text wants the slider to be, if it is not there yet."""
         given = real_number(number(text.value))
-        return None if given is None else float(np.clip(given, SPEEDUPS[0], SPEEDUPS[-1]))
+        value = slider.value if given is None else float(np.clip(given, SPEEDUPS[0], SPEEDUPS[-1]))
+        return value if abs(np.log10(slider.value / value)) > 0.75 * STEP else None
 
     def to_slider(change: Any) -> None:
-        if (value := nearest()) is not None:
+        if (value := wanted()) is not None:
             slider.value = value
 
     def to_text(change: Any) -> None:
-        value = nearest()
-        if value is None or abs(np.log10(slider.value / value)) > 0.75 * STEP:  # not the browser's rounding to a step
+        if wanted() is not None or real_number(number(text.value)) is None:
             text.value = f"{slider.value:.4g}"
 
     to_slider(None)
