@@ -19,7 +19,7 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
-.PHONY: help env extras lab app reproduce verify accept report test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
+.PHONY: help env extras lab app reproduce verify accept docs test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -51,8 +51,10 @@ verify: $(ENV)  ## reproduce into build/verify/, and list every cell and value t
 accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 	@$(PY) -m compendium.reproduce --accept $(if $(JOBS),--jobs $(JOBS))
 
-report: $(ENV)  ## write build/report.html: notebooks, paper items, figures and errata in one file that needs no network
-	@$(PY) -m compendium.report
+docs: $(ENV)  ## build the site in build/site/: notebooks, figures, claims, errata, library, command line; no page needs a network
+	@$(PY) -c 'import myst_nb, numpydoc, pydata_sphinx_theme, sphinx_click, sphinx_design' 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@$(PY) -m compendium.docs
 
 test: $(ENV)  ## run doctests, tests, and every notebook (nbval)
 	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest

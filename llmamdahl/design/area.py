@@ -35,7 +35,7 @@ FLOWS = (Dataflow.OS, Dataflow.WS)
 def accumulator_bits(weights: str, longest: int) -> int:
     """The narrowest accumulator (of 20, 24 and 32 bits) whose sums of `longest` products with INT8 never overflow.
 
-    A sum of k products is at most k times the largest |activation| x |weight|: 128 x 128 (INT8), 128 x 8 (INT4) or 128
+    A sum of k products is at most k times the largest absolute product, 128 x 128 (INT8), 128 x 8 (INT4) or 128
     (ternary, binary), and must be below 2^(bits - 1).
 
     Raises
