@@ -16,29 +16,29 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from compendium.command import BUILD, writing
 from llmamdahl.paper.published import errata, paper_items, recorded, statements
 from llmamdahl.tables import DATA, ROOT, Row
 
 DOCS = ROOT / "docs"
-SITE = ROOT / "build" / "site"
 STAGED = ("figures", "data/published", "data/results", "data/scalesim/matmuls.csv", "data/README.md", "README.md")
 """What pages include or link to, beside `docs/` and the notebooks."""
 
 
 def main() -> None:
-    """`python -m compendium.docs [FOLDER]`: build the site in FOLDER, by default `build/site`.
+    """`python -m compendium.docs`: build the site in `build/site/`; a build that fails leaves the last one as it was.
 
-    The folder `docs` beside it has what Sphinx read and remembered. A build that fails leaves the last site as it was.
+    `build/docs/` keeps what Sphinx read and remembered.
     """
     start = time.perf_counter()
-    site = Path(sys.argv[1]) if len(sys.argv) > 1 else SITE
-    work = site.parent / "docs"
-    shutil.rmtree(work, ignore_errors=True)
-    stage(work / "sources")
-    if problem := build(work):
-        sys.exit(f"make docs: {problem}")
-    shutil.rmtree(site, ignore_errors=True)
-    (work / "html").rename(site)
+    site, work = BUILD / "site", BUILD / "docs"
+    with writing():
+        shutil.rmtree(work, ignore_errors=True)
+        stage(work / "sources")
+        if problem := build(work):
+            sys.exit(f"make docs: {problem}")
+        shutil.rmtree(site, ignore_errors=True)
+        (work / "html").rename(site)
     files = [path for path in site.rglob("*") if path.is_file()]
     pages, size = sum(path.suffix == ".html" for path in files), sum(path.stat().st_size for path in files) / 1e6
     print(f"{site / 'index.html'}: {pages} pages, {size:.0f} MB, in {time.perf_counter() - start:.0f} s")

@@ -5,17 +5,16 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 from llmamdahl.tables import ROOT
 
 
 def start_build(folder, seed):
-    """Start `make docs` in a folder of its own, with its own order of sets."""
-    command = [sys.executable, "-m", "compendium.docs", str(folder / "site")]
-    environment = {**os.environ, "PYTHONHASHSEED": seed}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    """Start `make docs` with an output folder and an order of sets of its own."""
+    environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(folder), "PYTHONHASHSEED": seed}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "compendium.docs"], cwd=ROOT, env=environment, **pipes)
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +22,17 @@ def sites(tmp_path_factory):
     """Two builds, in folders of different names: what the first is tested for, the second has to repeat."""
     if not os.environ.get("REQUIRE_EXTRAS"):
         pytest.importorskip("myst_nb", reason="the extra `docs` is not installed: make docs")
-    folders = [tmp_path_factory.mktemp(name) for name in ("one", "another")]
-    builds = [start_build(folder, seed) for folder, seed in zip(folders, "12", strict=True)]
-    said = [build.communicate(timeout=600)[0] for build in builds]
-    assert [build.returncode for build in builds] == [0, 0], said
-    return [folder / "site" for folder in folders]
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent  # of all workers
+    folders = [top / name for name in ("site", "another-site")]
+    with FileLock(top / "sites.lock"):
+        if not (top / "sites.built").exists():
+            builds = [start_build(folder, seed) for folder, seed in zip(folders, "12", strict=True)]
+            said = [build.communicate(timeout=600)[0] for build in builds]
+            assert [build.returncode for build in builds] == [0, 0], said
+            (top / "sites.built").touch()
+    return [folder / "build" / "site" for folder in folders]
 
 
 @pytest.fixture(scope="session")

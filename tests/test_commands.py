@@ -20,7 +20,7 @@ def command(module, *options, output, **more):
     return subprocess.Popen([sys.executable, "-m", module, *options], env=variables, cwd=ROOT, **pipes, **more)
 
 
-ALL = [("compendium.reproduce",), ("compendium.reproduce", "--verify"), ("compendium.report",)]
+ALL = [("compendium.reproduce",), ("compendium.reproduce", "--verify"), ("compendium.docs",)]
 
 
 @pytest.mark.parametrize("asked", [*ALL, ("compendium.bench",)])
