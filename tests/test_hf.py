@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from llmamdahl.models import from_hf_config, mixers
-from llmamdahl.models.huggingface import REQUIRED, formats
+from llmamdahl.models import from_hf_config
+from llmamdahl.models.huggingface import REQUIRED, formats, mixers
 from llmamdahl.tables import DATA, read_rows, write_rows
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
 
