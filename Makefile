@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 STORE ?= data/scalesim
-export PYTHONDONTWRITEBYTECODE := 1
 # the package of this checkout comes first, also in kernels, which start in notebooks/
 export PYTHONPATH := $(CURDIR)
 # these would take the pictures out of notebooks, or put warnings into them
@@ -56,8 +55,9 @@ docs: $(ENV)  ## build the site in build/site/: notebooks, figures, claims, erra
 		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
 	@$(PY) -m compendium.docs
 
-test: $(ENV)  ## run doctests, tests, and every notebook (nbval)
-	@LLMAMDAHL_OUTPUT=build/test $(PY) -m pytest
+test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file on all cores (JOBS=1 on one)
+	@LLMAMDAHL_OUTPUT=$${LLMAMDAHL_OUTPUT:-build/test} $(PY) -m pytest -n $(or $(JOBS),logical) \
+		--dist loadfile --no-loadscope-reorder
 
 fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
@@ -92,8 +92,8 @@ bench: $(ENV)  ## measure the speeds in README's table
 	@$(PY) -m compendium.bench
 
 lint: $(ENV)  ## run ruff, mypy and import-linter
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check --no-cache .
+	@$(PY) -m ruff format --no-cache --check .
 	@$(PY) -m mypy
 	@$(BIN)lint-imports --no-logo --no-cache
 

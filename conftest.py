@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from _pytest.doctest import DoctestModule
 
@@ -11,15 +12,26 @@ import llmamdahl
 from llmamdahl.errors import InputError
 from llmamdahl.tables import OUTPUT, ROOT
 
+SLOW = (
+    "test_pes test_measure test_commands test_reports test_cluster test_your_model test_campaign 04-gpu-validation "
+    "test_verify test_hf test_store test_analysis test_checkout test_systolic test_dram 13-shapes-and-bits 07-serving "
+    "11-what-it-rests-on test_report 12-where-speedup-comes-from 06-modern-models test_explore test_hardware"
+).split()
+"""The files that take longest, in this order."""
+
 HERE = Path(__file__).resolve().parent
 
 if Path(llmamdahl.__file__).resolve().parents[1] != HERE:
     pytest.exit(f"this is the checkout {HERE}, but Python loads the llmamdahl of {ROOT}; use make test", 4)
 
 
+hypothesis.settings.register_profile("this machine may be busy", deadline=None)
+hypothesis.settings.load_profile("this machine may be busy")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    from compendium.command import BUILD, locked
+    from compendium.command import output_locked
 
     if config.pluginmanager.hasplugin("nbval"):
         import nbval.kernel
@@ -28,14 +40,11 @@ def pytest_configure(config):
 
         nbval.kernel.KernelManager = OwnKernelManager  # as in `make reproduce`
     if OUTPUT != ROOT and not hasattr(config, "workerinput"):  # `make test`; its processes write what it locked
+        lock = output_locked()
         try:
-            BUILD.mkdir(parents=True, exist_ok=True)
-            lock = locked(BUILD, f"the output folder {OUTPUT}")
             lock.__enter__()
-        except InputError as error:
+        except (InputError, OSError) as error:
             pytest.exit(str(error), 4)
-        except OSError as error:
-            pytest.exit(f"{OUTPUT} cannot be written ({error.strerror}); set LLMAMDAHL_OUTPUT to a folder that can", 4)
         config.add_cleanup(lambda: lock.__exit__(None, None, None))
 
 
@@ -44,3 +53,9 @@ def pytest_collect_file(file_path):
     """Look for no doctests in tests: that would import a broken test file first, and skip it without an error."""
     found = yield
     return [each for each in found if not (isinstance(each, DoctestModule) and (HERE / "tests") in file_path.parents)]
+
+
+def pytest_collection_modifyitems(items):
+    """Start the files that take longest first, so that no process is left with one of them at the end."""
+    order = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -16,19 +16,32 @@ BUILD = OUTPUT / "build"
 
 
 @contextmanager
+def output_locked() -> Iterator[None]:
+    """Hold the lock on `OUTPUT`, so that two runs do not write the same files.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written, or another run holds the lock; the message names it.
+    """
+    try:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        (BUILD / ".lock").touch()
+    except OSError as error:
+        advice = "; set LLMAMDAHL_OUTPUT to a folder that can"
+        raise InputError(f"{OUTPUT} cannot be written ({error.strerror}){advice}") from None
+    with locked(BUILD, f"the output folder {OUTPUT}"):
+        yield
+
+
+@contextmanager
 def writing() -> Iterator[None]:
-    """Hold the lock on `OUTPUT`, and end the program with one line if something cannot be written or used.
+    """Hold the lock on `OUTPUT`, and end the program with one line if something cannot be used, read or written.
 
     Ctrl-C ends every command of the compendium with one line (`compendium/__init__.py`).
     """
     try:
-        try:
-            BUILD.mkdir(parents=True, exist_ok=True)
-            (BUILD / ".lock").touch()
-        except OSError as error:
-            advice = "; set LLMAMDAHL_OUTPUT to a folder that can"
-            raise InputError(f"{OUTPUT} cannot be written ({error.strerror}){advice}") from None
-        with locked(BUILD, f"the output folder {OUTPUT}"):
+        with output_locked():
             yield
     except (InputError, OSError) as error:
         sys.exit(str(error))

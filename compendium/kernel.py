@@ -58,7 +58,6 @@ def environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:
         "MPLCONFIGDIR": str(_matplotlib_folder(folder)),
         # kernels start in notebooks/, where another installed llmamdahl would come before this checkout
         "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
