@@ -27,9 +27,9 @@ def python(copy, *arguments):
 
 
 def test_nbval_in_a_copy_runs_the_copy(copy):
-    notebook = "notebooks/05-amdahl-plots.ipynb"
+    notebook = "notebooks/09-explore.ipynb"
     with (copy / "llmamdahl" / "amdahl.py").open("a", encoding="utf-8") as file:
-        file.write("\n\n_right = total_speedup\n\n\ndef total_speedup(*given):\n    return 2 * _right(*given)\n")
+        file.write("\n\n_right = combined_speedup\n\n\ndef combined_speedup(*given):\n    return 2 * _right(*given)\n")
     done = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", notebook)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Cell execution" not in done.stderr and " failed" in done.stdout.splitlines()[-1]

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -20,27 +22,35 @@ def command(module, *options, output, **more):
     return subprocess.Popen([sys.executable, "-m", module, *options], env=variables, cwd=ROOT, **pipes, **more)
 
 
-ALL = [("compendium.reproduce",), ("compendium.reproduce", "--verify"), ("compendium.docs",)]
+@pytest.fixture(params=["reproduce", "reproduce --verify", "reproduce --accept", "docs", "bench"])
+def main(request, monkeypatch):
+    """Returns the last words of a command with this output folder."""
+    name, *options = request.param.split()
+    module = import_module(f"compendium.{name}")
+    monkeypatch.setattr(sys, "argv", [name, *options])
+
+    def run(output):
+        monkeypatch.setattr("compendium.command.OUTPUT", output)
+        monkeypatch.setattr("compendium.command.BUILD", output / "build")
+        with pytest.raises(SystemExit) as caught:
+            module.main()
+        return caught.value.code  # text: Python prints it, and exits with 1
+
+    return run
 
 
-@pytest.mark.parametrize("asked", [*ALL, ("compendium.bench",)])
-def test_a_second_run_names_the_first(asked, tmp_path):
+def test_a_second_run_names_the_first(main, tmp_path):
     (tmp_path / "build").mkdir()
     with locked(tmp_path / "build"):
-        process = command(*asked, output=tmp_path)
-        output, errors = process.communicate()
-    holder = f"process {os.getpid()} on "
-    assert process.returncode == 1 and output == ""
-    assert re.fullmatch(rf"the output folder {tmp_path} is locked by {holder}.*; retry when it has finished\n", errors)
+        said = main(tmp_path)
+    holder = rf"process {os.getpid()} on \S+"
+    assert re.fullmatch(f"the output folder {tmp_path} is locked by {holder}; retry when it has finished", said)
 
 
-@pytest.mark.parametrize("asked", ALL)
-def test_a_folder_that_cannot_be_written_is_named(asked):
-    process = command(*asked, output="/proc/none")  # nobody can write there, root included
-    _, errors = process.communicate()
+def test_a_folder_that_cannot_be_written_is_named(main):
+    said = main(Path("/proc/none"))  # nobody can write there, root included
     advice = "set LLMAMDAHL_OUTPUT to a folder that can"
-    assert process.returncode == 1
-    assert errors == f"/proc/none cannot be written (No such file or directory); {advice}\n"
+    assert said == f"/proc/none cannot be written (No such file or directory); {advice}"
 
 
 def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(tmp_path):
