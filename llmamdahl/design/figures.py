@@ -122,7 +122,7 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
         axis.tick_params(axis="x", labelsize=6)
         axis.minorticks_off()
         axis.set_title(f"{arrays[at % len(arrays)]} array", size=7)
-        axis.set_xlabel("tokens (k: 1024, M: 1024 k)", size=6)
+        axis.set_xlabel("tokens (k = 1024)", size=6)
     handles = [
         Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
         Line2D([], [], color="black", linewidth=1.2, label=f"{frame.reading.nunique()} readings"),
@@ -193,7 +193,8 @@ def _zoo_grid(
         own = axes[0, block * panels : (block + 1) * panels]
         for axis in own:
             axis.set(ylim=(-longest, 1), yticks=[])
-            axis.hlines([-i for i, (_, model) in enumerate(part) if model], -1, 2, "0.9", linewidth=0.4, zorder=0)
+            for i in (i for i, (_, model) in enumerate(part) if model):
+                axis.axhline(-i, color="0.9", linewidth=0.4, zorder=0)
             axis.spines[["left", "right", "top"]].set_visible(False)
         for i, (name, model) in enumerate(part):
             text, style = (model_label(model), {}) if model else (KINDS[name], {"weight": "bold"})
