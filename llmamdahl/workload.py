@@ -272,7 +272,7 @@ def prefill(
     one_of("experts", experts, get_args(Routing))
     decoder = find_model(model)
     if decoder.recurrent or decoder.indexer:
-        what = "a recurrent state, whose chunks" if decoder.recurrent else "an indexer, whose gathering of tokens"
+        what = "a recurrent state, whose chunks" if decoder.recurrent else "an indexer, whose ways to gather tokens"
         raise InputError(
             f"model: {decoder.name} has {what} in a prefill depend on the kernel; only decode is supported"
         )
