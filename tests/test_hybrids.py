@@ -13,6 +13,7 @@ import pytest
 
 from llmamdahl import CLOUD_TPU, EDGE_TPU, InputError, Precision, SystolicArray, generation_cost, share, sweep
 from llmamdahl.analysis import crossover_context_length, crossovers, curves, fraction_by_batch
+from llmamdahl.design.area import best_split
 from llmamdahl.design.bits import gains
 from llmamdahl.device.kernels import steps as timed_steps
 from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_hf_config, get_model
@@ -568,6 +569,17 @@ def test_what_depends_on_the_kernel_is_rejected(name):
     ):
         with pytest.raises(InputError, match=f"model: {name} has .* in a prefill depend on the kernel; only decode"):
             ask()
+
+
+def test_a_state_runs_where_attention_does_if_the_array_is_divided():
+    model, array = from_hf_config(config_of("qwen3_next")), SystolicArray(8, 8)
+    (row,) = best_split([model], 50, array, weights="ternary", batches=[2]).query("mode == 'in sequence'").itertuples()
+    asked = {"batch": 2, "metric": "cycles"}
+    before = share(model, 50, array, **asked)
+    kept = share(model, 50, replace(array, cols=row.attention_cols), **asked)
+    narrow = share(model, 50, replace(array, cols=row.projection_cols), **asked)
+    total = before.projection + before.attention + before.state
+    assert row.total_speedup == pytest.approx(total / (narrow.projection + kept.attention + kept.state))
 
 
 @pytest.mark.parametrize("name", ["qwen3-next-80b-a3b", "deepseek-v3.2"])

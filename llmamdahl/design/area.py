@@ -198,10 +198,10 @@ def best_split(
 ) -> pd.DataFrame:
     """How to divide an area between narrow PEs for projections and INT8 PEs for attention (Hill and Marty, 2008).
 
-    The INT8 array keeps its rows; of its columns some stay, for attention, and the area of the others holds columns of
-    narrow PEs. Every split in whole columns is counted, so the best is exact. In sequence the two arrays take turns,
-    one token after the other; overlapped they work on different sequences at once, so that the slower one decides, or
-    the memory that both share.
+    The INT8 array keeps its rows; of its columns some stay, for attention and a recurrent state, and the area of the
+    others holds columns of narrow PEs. Every split in whole columns is counted, so the best is exact. In sequence the
+    two arrays take turns, one token after the other; overlapped they work on different sequences at once, so that the
+    slower one decides, or the memory that both share.
 
     Parameters
     ----------
@@ -246,8 +246,9 @@ def best_split(
         kept = np.arange(design.cols - 1, -1, -1)
         others = ((design.cols - kept) * ratio).astype(int)
         projection = _on_columns(model, context_length, design, others, narrow).projection.to_numpy(dtype=float)
-        attention = _on_columns(model, context_length, design, kept[:-1], asked).attention.to_numpy(dtype=float)
-        rest = before.projection / before.fraction - before.projection - before.attention
+        wide_parts = _on_columns(model, context_length, design, kept[:-1], asked)
+        attention = (wide_parts.attention + wide_parts.get("state", 0)).to_numpy(dtype=float)
+        rest = before.projection / before.fraction - before.projection - before.attention - before.state
         busy = {
             "in sequence": projection[:-1] + attention + rest,
             "overlapped": np.maximum(
@@ -260,7 +261,7 @@ def best_split(
                 best = min(max(round(x * design.cols), 1), design.cols - 1) - 1
             # speeds in proportion to area: p / x + a / (1 - x) is least at x = sqrt(p) / (sqrt(p) + sqrt(a)), and the
             # larger of p / x and a / (1 - x) where they are equal
-            p, a = projection[-1], before.attention + rest
+            p, a = projection[-1], before.attention + before.state + rest
             sides = np.sqrt([p, a]) if mode == "in sequence" else np.array([p, a])
             tables.append(
                 {
