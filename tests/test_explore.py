@@ -294,6 +294,8 @@ def test_the_page_names_a_port_that_is_in_use():
     assert done.exit_code == 1
     assert done.output == f"Error: port {port}: Address already in use; choose another: make app PORT=8867\n"
 
+    assert "port 99999: not between 1 and 65535; choose" in CliRunner().invoke(serve, ["--port", "99999"]).output
+
 
 def test_the_page_names_what_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "voila.app", None)

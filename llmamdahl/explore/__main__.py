@@ -24,15 +24,15 @@ Panel()"""
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8866, show_default=True)
+@click.option("--port", type=int, default=8866, show_default=True)
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in your browser.")
 def main(port: int, browser: bool) -> None:
     """Serve the panel at http://127.0.0.1:PORT/ until Ctrl-C; nothing outside this machine can reach it."""
     try:
         with socket.create_server(("127.0.0.1", port)):
             pass
-    except OSError as error:
-        problem = os.strerror(error.errno or 0)
+    except (OSError, OverflowError) as error:
+        problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not between 1 and 65535"
         raise click.ClickException(f"port {port}: {problem}; choose another: make app PORT=8867") from None
     try:
         from traitlets.config import Config
