@@ -25,8 +25,7 @@ from llmamdahl.explore.__main__ import main as serve
 from llmamdahl.explore.asked import FASTEST, OPTIONS, number
 from llmamdahl.explore.panel import CHOICES, COLUMNS, SPEEDUPS
 from llmamdahl.hardware import find_hardware
-from llmamdahl.models import get_model
-from llmamdahl.models.decoder import Recurrent
+from llmamdahl.models import Recurrent, get_model
 from llmamdahl.roofline import Precision
 from llmamdahl.tables import ROOT
 
@@ -120,6 +119,17 @@ def test_each_field_has_a_control_and_each_reading_an_option():
     labels = {name for groups in COLUMNS for group in groups.values() for name in group}
     assert {field.name for field in fields(Asked)} == {"model", "hardware"} | labels == {*Panel().controls}
     assert labels - {*OPTIONS} == {"context_length", "projection", "attention"}
+
+
+def test_every_model_and_every_hardware_of_the_command_line_is_offered():
+    for name, command in {"model": "models", "hardware": "devices"}.items():
+        listed = json.loads(CliRunner().invoke(cli.main, [command, "--json"]).output)
+        offered = Panel().controls[name].options
+        assert [row["name"] for row in listed] == [*offered]
+        for value in offered:
+            asked = Asked(**{"hardware": "edge", name: value}, clock_mhz=700, weights=2)
+            answer = asked.answer()
+            assert asked.table(answer) and asked.notes(answer) and asked.command()
 
 
 def test_the_table_and_the_notes():

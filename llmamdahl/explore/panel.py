@@ -17,7 +17,7 @@ from llmamdahl import amdahl
 from llmamdahl.errors import InputError, real_number
 from llmamdahl.explore.asked import BITS, OF_ARRAY, Answer, Asked, number
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray, devices
-from llmamdahl.models import benchmarked, model_names, zoo_names
+from llmamdahl.models import benchmarked, hybrids, table2_true, zoo
 from llmamdahl.question import Metric
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Phase
@@ -80,7 +80,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, **values: Any):
         self.given = Asked(**values)
-        names = [*model_names(), *zoo_names(), *(row["name"] for row in benchmarked())]
+        names = [row["name"] for row in (*table2_true(), *zoo(), *hybrids(), *benchmarked())]
         places = [CLOUD_TPU.label, EDGE_TPU.label, *devices().name]
         self.controls: dict[str, Any] = {
             "model": self._combobox("model", "model", names, "a name, or the path of a config.json"),
