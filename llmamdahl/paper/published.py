@@ -60,8 +60,8 @@ def statements() -> pd.DataFrame:
 
 
 def errata() -> pd.DataFrame:
-    """Places where the paper disagrees with itself, with the models, or with the simulator's own paper."""
-    return pd.DataFrame(printed_rows("errata", "id item cells printed true evidence notebook", ["id"]))
+    """Errors of the paper (kind `error`), miscounts of the `simulator`, and what the paper leaves `open`."""
+    return pd.DataFrame(printed_rows("errata", "id kind item cells printed true evidence notebook", ["id"]))
 
 
 def record(table: pd.DataFrame) -> pd.DataFrame:
