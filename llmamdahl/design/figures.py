@@ -381,6 +381,6 @@ def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
     label_decades(axis.yaxis, "25")
     axis.grid(alpha=0.3, which="both")
     handles = handles_of(axes)
-    for line, label in (("-", TOTAL), ("--", "ceiling, 1 / (1 - F)")):
-        handles.append(Line2D([], [], color="black", linestyle=line, label=label))
+    handles.append(Line2D([], [], color="black", linestyle="-", label=TOTAL))
+    handles.append(Line2D([], [], color="black", linestyle="--", label="ceiling, 1 / (1 - F)"))
     return finish(figure, title, handles)
