@@ -551,6 +551,7 @@ def _nested(*keys: str) -> Reader:
 def _experts(config: Config, made: Fields) -> Fields:
     """Experts as wide as a dense FFN, or by a key of their own; shared ones by their number or by their width."""
     number, top_k = config.size("num_experts"), _each_layer(config, "num_experts_per_tok", made["num_layers"])
+    config.require("experts_per_token", top_k)  # configs of gpt-oss say it twice
     width = config.size("moe_intermediate_size") if config.has("moe_intermediate_size") else made["intermediate_size"]
     shared = width * config.count("n_shared_experts") if config.has("n_shared_experts") else 0
     if config.has("shared_expert_intermediate_size"):
