@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
@@ -86,13 +88,15 @@ class OwnKernelManager(KernelManager):
 
     def __init__(self, **options: Any) -> None:
         # the path of a socket has at most about 100 characters
-        self.folder = TemporaryDirectory(prefix="kernel-", dir=gettempdir() if len(gettempdir()) < 60 else "/tmp")
-        place = Path(self.folder.name)
-        options |= {"transport": "ipc", "ip": str(place / "socket"), "connection_file": str(place / "connection.json")}
+        parent = gettempdir() if len(gettempdir()) < 60 else "/tmp"
+        self.folder = Path(mkdtemp(prefix="kernel-", dir=parent))
+        self.remove_folder = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        places = {"ip": str(self.folder / "socket"), "connection_file": str(self.folder / "connection.json")}
+        options |= {"transport": "ipc", **places}
         super().__init__(**{**options, "kernel_spec_manager": _ThisPython()})
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
-        options["env"] = environment(options["env"], Path(self.folder.name))
+        options["env"] = environment(options["env"], self.folder)
         await super()._async_launch_kernel(kernel_cmd, **options)
 
     def kill(self) -> None:

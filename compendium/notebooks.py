@@ -57,7 +57,7 @@ class Running:
             yield kernel
         finally:
             self.kernels.discard(kernel)
-            kernel.folder.cleanup()
+            kernel.remove_folder()
 
     def end(self) -> None:
         for kernel in list(self.kernels):
@@ -75,7 +75,7 @@ class _OwnEngine(Engine):  # type: ignore[misc]  # papermill has no types
             client = PapermillNotebookClient(
                 nb_man, km=kernel, timeout=None, resources={"metadata": {"path": str(NOTEBOOKS)}}
             )
-            messages = Path(kernel.folder.name, "stderr")  # of the kernel itself; those of cells are in the notebook
+            messages = kernel.folder / "stderr"  # of the kernel itself; those of cells are in the notebook
             try:
                 with messages.open("w") as stderr:
                     environment = {**os.environ, "LLMAMDAHL_OUTPUT": str(output)}
