@@ -187,7 +187,10 @@ def test_the_panel_in_jupyterlab(lab):
         page.locator(".llmamdahl table").wait_for(timeout=60_000)
         panel = Panel()
         same(page, panel)
-        assert page.evaluate(CUT) == []  # beside the file browser
+        for width in (900, 1280):  # beside the file browser
+            page.set_viewport_size({"width": width, "height": 720})
+            page.wait_for_timeout(500)
+            assert eventually(page, lambda: page.evaluate(CUT), []) == []
         handle = page.locator(".noUi-handle").first
         handle.scroll_into_view_if_needed()
         handle.focus()
