@@ -122,7 +122,7 @@ def test_fraction_is_a_plain_number():
         ([None], [128], [CLOUD_TPU], "^model: None is unknown"),
         (["opt-350m"], 128, [CLOUD_TPU], "^context_lengths: 128 is not a list"),
         (["opt-350m"], [128], CLOUD_TPU, r"^arrays: SystolicArray\(.* is not a list"),
-        (["opt-350m"], [128], ["cloudy"], "hardware: 'cloudy' is unknown; known: cloud, edge"),
+        (["opt-350m"], [128], ["cloudy"], "hardware: 'cloudy' is unknown; did you mean cloud\\?"),
         (["opt-350m"], [128], [None], "hardware: None is not a SystolicArray"),
         (["opt-350m", "opt-350m"], [128], [CLOUD_TPU], "^models: 'opt-350m' is listed 2 times"),
         (["opt-350m"], [128, 128], [CLOUD_TPU], "^context_lengths: 128 is listed 2 times"),
