@@ -7,7 +7,8 @@ by element, and these products are counted where they are dispatched. Needs the 
 import json
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import product
 
 import pytest
 
@@ -133,6 +134,21 @@ def test_every_format_has_a_case():
     kinds = {name for name, form in formats().items() if mixed & {*form.readers}}
     assert {case.partition(",")[0] for case in SMALL} == kinds
     assert {name for name, form in formats().items() if kinds & {*form.text_types}} == NESTED
+
+
+def test_each_spelling_of_a_key_is_one_of_transformers():
+    """Given alone, it sets the field of the configuration class; but for the one that formats.csv says is another's."""
+    compared = 0
+    for kind in {case.partition(",")[0] for case in SMALL}:
+        known = {each.name for each in fields(CONFIG_MAPPING[kind])}
+        for key, names in formats()[kind].spellings.items():
+            if key in ("layer_types", "layers_block_type"):  # lists, which have to fit
+                continue
+            value = False if key == "tie_word_embeddings" else 24
+            for field, name in product({*names} & known, {*names} - known - {"attention_head_dim"}):
+                assert getattr(CONFIG_MAPPING[kind](**{name: value}), field) == value, (kind, name)
+                compared += 1
+    assert compared > 15
 
 
 @pytest.fixture(scope="module")
