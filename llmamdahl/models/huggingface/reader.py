@@ -629,19 +629,19 @@ def _llama4_experts(config: Config, made: Fields) -> Fields:
 
 
 def _latent(config: Config, made: Fields) -> Fields:
-    """DeepSeek-V2 and V3: all heads share one latent; the keys below give the sizes."""
-    config.require("num_key_value_heads", made["num_heads"])
+    """DeepSeek-V2 and V3: all heads share one latent, if a layer has attention; the keys below give the sizes."""
+    heads = config.size("num_attention_heads")
+    config.require("num_key_value_heads", heads)
     # These follow from the keys below.
     config.read |= {"head_dim", "qk_head_dim"}
-    return {
-        "latent": Latent(
-            kv_rank=config.size("kv_lora_rank"),
-            q_rank=config.optional_size("q_lora_rank"),
-            nope_head_dim=config.size("qk_nope_head_dim"),
-            rope_head_dim=config.size("qk_rope_head_dim"),
-            v_head_dim=config.size("v_head_dim", made["hidden_size"] // made["num_heads"]),
-        )
-    }
+    latent = Latent(
+        kv_rank=config.size("kv_lora_rank"),
+        q_rank=config.optional_size("q_lora_rank"),
+        nope_head_dim=config.size("qk_nope_head_dim"),
+        rope_head_dim=config.size("qk_rope_head_dim"),
+        v_head_dim=config.size("v_head_dim", made["hidden_size"] // heads),
+    )
+    return {"latent": latent} if made["num_heads"] else {}
 
 
 READERS: dict[str, Reader] = {
