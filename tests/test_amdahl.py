@@ -148,3 +148,9 @@ def test_bad_parts_are_named(function):
         function([0.5, 0.5], [2, 1, 1])
     with pytest.raises(InputError, match=r"^fraction: 2\.0 is not between 0 and 1"):
         amdahl.bottleneck_shift(2)
+
+
+@pytest.mark.parametrize("values", [np.array([0.5, True], dtype=object), [True], np.ma.masked_array([0.5], [True])])
+def test_what_only_looks_like_a_number_is_rejected(values):
+    with pytest.raises(InputError, match=r"(?s)^fraction: .* is not a number, or an array of them$"):
+        amdahl.ceiling(values)

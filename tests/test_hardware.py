@@ -442,3 +442,9 @@ def test_a_byte_order_mark_is_named(tmp_path):
     (tmp_path / "bad.cfg").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "bad.cfg").read_bytes())
     with pytest.raises(InputError, match=r"a byte order mark \(line 1\); save it as UTF-8 without it"):
         SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
+
+
+def test_sizes_that_are_not_given_are_those_of_the_docstring():
+    array = SystolicArray(8, 16)
+    assert (array.dataflow, array.clock_mhz, array.dram_gb_s) == (Dataflow.OS, None, None)
+    assert (array.ifmap_sram_kb, array.filter_sram_kb, array.ofmap_sram_kb) == (2048, 4096, 2048)

@@ -308,7 +308,8 @@ def test_contradictions_and_unknown_keys_are_rejected(values, message):
 def test_keys_without_influence_are_ignored():
     harmless = {
         "torch_dtype": "bfloat16", "rope_scaling": {"rope_type": "llama3"}, "_attn_implementation": "sdpa",
-        "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "is_llama_config": True, "unknown": None, "unknown_too": False,
+        "quantization_config": {"quant_method": "fp8"}, "pretraining_tp": 1, "is_llama_config": True,
+        "unknown": None, "unknown_too": False,
     }  # fmt: skip
     assert from_hf_config({**LLAMA, **harmless}) == from_hf_config(LLAMA)
     extra = {"predict_special_tokens": True, "output_past": True, "n_special": 0, "task_specific_params": {"a": {}}}

@@ -615,3 +615,10 @@ def test_grouping_moves_no_work_and_changes_no_multi_head_model(name):
         ]
         if model.num_kv_heads == model.num_heads and not model.latent:
             assert per_head == grouped
+
+
+@pytest.mark.parametrize("routing", ["even", "expected"])
+def test_experts_that_all_tokens_visit_are_dense(routing):
+    model = replace(get_model("qwen3-0.6b"), experts=replace(EXPERTS, experts_per_token=8))
+    found = [mm for mm in decode_step(model, 128, batch=5, experts=routing) if mm.name.startswith("expert ")]
+    assert [(mm.m, mm.count) for mm in found] == [(5, 8 * model.num_layers)] * 3

@@ -274,3 +274,15 @@ def test_generation_on_a_device_is_the_sum_over_its_steps():
             assert getattr(whole, part) == pytest.approx(sum(getattr(step, part) for step in steps))
         after = sum((step.projection + step.attention + step.unquantized) / step.total_speedup for step in steps)
         assert whole.total_speedup == pytest.approx((whole.projection + whole.attention + whole.unquantized) / after)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"precision": 8}, "precision: 8 is not a Precision"),
+        ({"device": 3}, "device: 3 is not a Device"),
+    ],
+)
+def test_traffic_of_something_else_is_rejected(given, message):
+    with pytest.raises(InputError, match=message):
+        matmul_traffic("opt-350m", 128, **given)

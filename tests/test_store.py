@@ -13,9 +13,11 @@ from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
 from llmamdahl.scalesim import against_store
+from llmamdahl.scalesim import store as store_module
 from llmamdahl.scalesim.campaign import fill_store
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, UTILISATIONS, Run, folds, simulate, utilisations
 from llmamdahl.scalesim.store import (
+    KEY,
     MATMUL_COLUMNS,
     RUN_COLUMNS,
     STORE,
@@ -230,3 +232,13 @@ def test_a_missing_simulator_is_reported(monkeypatch):
 def test_a_bad_run_is_named(bad):
     with pytest.raises(InputError, match=f"^k: {bad} is not a positive whole number"):
         Run(1, 2, bad, EDGE_TPU)
+
+
+def test_a_run_that_its_folds_contradict_is_found(monkeypatch):
+    runs = read_runs()
+    found = whole_and_by_folds().iloc[-1]
+    key = tuple(found[name] for name in KEY)
+    wrong = {**runs, key: {**runs[key], "ifmap_sram_reads": runs[key]["ifmap_sram_reads"] + 1}}
+    monkeypatch.setattr(store_module, "read_runs", lambda folder: wrong)
+    equal = whole_and_by_folds().equal
+    assert not equal.iloc[-1] and equal.iloc[:-1].all()

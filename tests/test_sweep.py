@@ -157,3 +157,19 @@ def test_the_lm_head_is_never_drawn_as_attention():
         assert drawn.total_speedup[part] == pytest.approx(amdahl.total_speedup(share_of_part, 10))
     with pytest.raises(InputError, match="shares: column projection, attention is missing; give what `share`"):
         curves(sweep(["gpt2"], [128], [EDGE_TPU]).drop(columns=["projection", "attention"]), [10])
+
+
+def test_counts_that_fit_one_by_one_and_not_together_are_rejected():
+    """Q·Kᵀ and scores·V each have about half of 2^63 memory accesses."""
+    asked = {"batch": 2**36 * 13 // 10, "metric": "memory_accesses"}
+    with pytest.raises(CountOverflowError, match="the counts of a whole decode step add up to more than"):
+        sweep(["opt-350m"], [2048], [EDGE_TPU], **asked)
+    below = sweep(["opt-350m"], [2048], [EDGE_TPU], **{**asked, "batch": 2**36 * 12 // 10}).iloc[0]
+    assert 0.9 * 2**63 < below.attention < 2**63 and below.attention > below.projection
+
+
+def test_an_answer_does_not_depend_on_what_is_asked_beside_it():
+    alone = sweep(["opt-350m"], [2048], [EDGE_TPU])
+    many = sweep(["opt-66b", "opt-350m"], [128, 2048], [CLOUD_TPU, EDGE_TPU])
+    same = many.query("model == 'opt-350m' and context_length == 2048 and array == 'edge'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, same)
