@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -156,8 +156,8 @@ def measure() -> None:
     timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     rows = []
     # a new process for each: the peak memory of a process never goes down
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for lines, peak in tqdm(pool.map(with_memory, timed), total=len(timed), disable=None):
+    with get_context("spawn").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN), maxtasksperchild=1) as pool:
+        for lines, peak in tqdm(pool.imap(with_memory, timed), total=len(timed), disable=None):
             for place, (what, value, unit, how) in enumerate(lines):
                 shown = two_digits(value) + (unit if unit in ("", "x") else f" {unit}")
                 rows.append({"what": what, "value": shown, "how": how, "peak_mb": "" if place else two_digits(peak)})

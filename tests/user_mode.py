@@ -26,6 +26,7 @@ How USER charges for the DRAM, read in the source of 2.0.2 (`memory/`, `compute/
 
 import configparser
 import random
+import signal
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -45,6 +46,9 @@ from llmamdahl.tables import RESULTS, boolean, write_rows
 from llmamdahl.workload import Part, decode_step
 
 MEMORIES = ("ifmap", "filter", "ofmap")
+
+QUIET = signal.SIGINT, signal.SIG_DFL
+"""Processes end without a word on Ctrl-C, which is reported once."""
 
 COLUMNS = {
     **dict.fromkeys(("m", "n", "k", "rows", "cols"), int),
@@ -325,7 +329,7 @@ def opt_350m():
     runs = {each: Run(each.m, each.n, each.k, EDGE_TPU) for each in matmuls}
     cases = sorted({(run.weight, run.m, run.n, run.k, width) for run in runs.values() for width in BANDWIDTHS})
     cases = [(Run(*dims, EDGE_TPU), width) for _, *dims, width in reversed(cases)]  # the longest first
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
         user = dict(zip(cases, (cycles for cycles, _ in pool.map(reported, *zip(*cases, strict=True))), strict=True))
     rows = []
     for width in BANDWIDTHS:
@@ -352,7 +356,7 @@ def main(what):
             found = ", ".join(f"{by} {row[by]:.4f}" for by in list(OPT_COLUMNS)[3:])
             print(f"{row['bandwidth']:>2} words a cycle, F: {found}")
         return 0
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
         rows, same = zip(*pool.map(compared, *zip(*drawn(int(what)), strict=True), chunksize=5), strict=True)
     write_rows(RESULTS / "user-mode.csv", [*COLUMNS], rows)
     print(shown(rows))
@@ -360,5 +364,8 @@ def main(what):
 
 
 if __name__ == "__main__":
-    if unexplained := main(sys.argv[1]):
-        sys.exit(f"{unexplained} MatMuls take other cycles in SCALE-Sim than `replayed` has")
+    try:
+        if unexplained := main(sys.argv[1]):
+            sys.exit(f"{unexplained} MatMuls take other cycles in SCALE-Sim than `replayed` has")
+    except KeyboardInterrupt:
+        sys.exit("stopped")

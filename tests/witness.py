@@ -6,6 +6,7 @@ each MatMul from input files in its own formats, and the counts are read from it
 
 import configparser
 import csv
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,9 @@ from tempfile import TemporaryDirectory
 
 PYTHON = "build/witness/bin/python"
 VERSION = "3.0.0"
+
+QUIET = signal.SIGINT, signal.SIG_DFL
+"""Processes end without a word on Ctrl-C, which is reported once."""
 
 NEW_KEYS = {
     "run_presets": {"UseRamulatorTrace": "False"},
@@ -94,7 +98,7 @@ def main(number):
             write_input(run, folder)
         subprocess.run([PYTHON, __file__, "--simulate", *map(str, folders)], check=True)
         new = [read_reports(folder) for folder in folders]
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
         old = list(pool.map(simulator.simulate, runs, chunksize=5))
     differ = {"2.0.2": Counter(), "the closed form": Counter()}
     for run, row, before in zip(runs, new, old, strict=True):
@@ -112,8 +116,11 @@ def main(number):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--simulate":
-        with ProcessPoolExecutor() as pool:
-            list(pool.map(simulate, sys.argv[2:], chunksize=5))
-    elif found := main(int(sys.argv[1])):
-        sys.exit(f"{found} counts of SCALE-Sim {VERSION} differ; they are listed above")
+    try:
+        if sys.argv[1] == "--simulate":
+            with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
+                list(pool.map(simulate, sys.argv[2:], chunksize=5))
+        elif found := main(int(sys.argv[1])):
+            sys.exit(f"{found} counts of SCALE-Sim {VERSION} differ; they are listed above")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
