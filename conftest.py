@@ -13,9 +13,10 @@ from llmamdahl.errors import InputError
 from llmamdahl.tables import OUTPUT, ROOT
 
 SLOW = (
-    "test_pes test_measure test_commands test_reports test_cluster test_your_model test_campaign 04-gpu-validation "
-    "test_verify test_hf test_store test_analysis test_checkout test_systolic test_dram 13-shapes-and-bits 07-serving "
-    "11-what-it-rests-on test_report 12-where-speedup-comes-from 06-modern-models test_explore test_hardware"
+    "test_pes test_docs test_measure test_commands test_reports test_cluster test_your_model test_campaign "
+    "04-gpu-validation test_verify test_hf test_store test_analysis test_checkout test_systolic test_dram "
+    "13-shapes-and-bits 07-serving 11-what-it-rests-on test_site 12-where-speedup-comes-from 06-modern-models "
+    "test_explore test_hardware"
 ).split()
 """The files that take longest, in this order."""
 
