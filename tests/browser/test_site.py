@@ -20,18 +20,18 @@ from playwright.sync_api import sync_playwright  # noqa: E402 (after the skips)
 
 NOTEBOOKS = [f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 REFERENCE = ["api", "api/llmamdahl.share", "api/llmamdahl.Decoder", "api/llmamdahl.analysis", "cli"]
-PAGES = ["index", "notebooks", "figures", "artifact", "errata", "data", *REFERENCE, *NOTEBOOKS]
+PAGES = ["index", "notebooks", "figures", "artifact", "replication", "errata", "data", *REFERENCE, *NOTEBOOKS]
 
-OVERFLOWING = """() => [...document.querySelectorAll('main *')].filter(element => {
+OVERFLOWING = """() => [...document.querySelectorAll('article *')].filter(element => {
     const box = element.getBoundingClientRect();
     if (!box.width || box.width <= 1 || (box.right <= innerWidth + 1 && box.left >= -1)) return false;
-    for (let outer = element.parentElement; outer; outer = outer.parentElement) {
+    for (let outer = element.parentElement; outer && !outer.matches('article'); outer = outer.parentElement) {
         const hidden = ['auto', 'scroll'].includes(getComputedStyle(outer).overflowX);
         if (hidden && outer.getBoundingClientRect().right <= innerWidth + 1) return false;
     }
     return true;
 }).map(element => element.outerHTML.slice(0, 100))"""
-"""Elements that reach beyond the window, unless they are in a box that is inside it and scrolls."""
+"""Elements of the text that reach beyond the window, unless they are in a box of the text that fits and scrolls."""
 
 
 SMALLEST = """() => Math.min(...[...document.querySelectorAll('main p, main td, main pre')].map(
