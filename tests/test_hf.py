@@ -589,6 +589,12 @@ def defaults():
             for name in form.spellings.get(key, (key,)):
                 if name in fields:
                     rows.append({"model_type": model_type, "key": name, "default": json.dumps(fields[name].default)})
+        if model_type in HYBRIDS or form.text_types:
+            continue
+        config = CONFIG_MAPPING[model_type](**small_sizes(model_type))
+        for key in ("layer_types", "mlp_layer_types"):  # what mixes tokens in 6 layers, and which have experts
+            if isinstance(listed := getattr(config, key, None), list):
+                rows.append({"model_type": model_type, "key": key, "default": json.dumps(listed)})
     return rows
 
 

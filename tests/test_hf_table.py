@@ -29,6 +29,8 @@ NEEDED = {
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
 }
 """What has to be given because transformers has no default that works."""
+LISTED = ("layer_types", "mlp_layer_types")
+"""Keys that list six layers in the recorded defaults."""
 
 
 def smallest(model_type):
@@ -50,6 +52,7 @@ def test_an_absent_key_means_what_transformers_says(model_type):
     found = {row["key"]: row["default"] for row in DEFAULTS if row["model_type"] == recorded}
     # those of other sizes, and null where it stands for a key that has to be given
     given = {key: value for key, value in found.items() if key not in config and value is not None}
+    given = {key: value for key, value in given.items() if key not in LISTED or formats()[model_type].defaults.get(key)}
     if "latent" in map_readers(model_type):
         given.pop("num_key_value_heads", None)  # it must be the number of heads
     for key, value in given.items():
@@ -58,6 +61,19 @@ def test_an_absent_key_means_what_transformers_says(model_type):
     for name in [name for key in REQUIRED for name in formats()[model_type].spellings.get(key, (key,))[:1]]:
         with pytest.raises(InputError, match=f"{name}: is missing or null"):
             from_hf_config({other: value for other, value in config.items() if other != name})
+
+
+@pytest.mark.parametrize("row", [row for row in DEFAULTS if row["key"] in LISTED and row["default"]], ids=str)
+def test_layers_have_windows_chunks_and_experts_where_transformers_says(row):
+    """Without a list in the config; what does not follow from a key is in no other row."""
+    model, listed = from_hf_config(smallest(row["model_type"])), row["default"]
+    layers = range(model.num_layers)
+    assert len(listed) == len(layers)
+    if row["key"] == "mlp_layer_types":
+        assert model.dense_layers == tuple(layer for layer in layers if listed[layer] == "dense")
+        return
+    for kind, found in (("sliding_attention", model.windows), ("chunked_attention", model.chunks)):
+        assert [each is not None for each in found or [None] * len(layers)] == [each == kind for each in listed]
 
 
 def map_readers(model_type):
