@@ -7,7 +7,14 @@ import pytest
 
 from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, sweep
-from llmamdahl.design.figures import age_scatter, crossover_dots, fraction_by_size_lines, overtaken_lines, zoo_dots
+from llmamdahl.design.figures import (
+    age_scatter,
+    crossover_dots,
+    fraction_by_size_lines,
+    overtaken_lines,
+    year_scatter,
+    zoo_dots,
+)
 from llmamdahl.design.kinds import KINDS, described, kind
 from llmamdahl.design.shapes import fraction_by_array_size
 from llmamdahl.device import kernels, recorded
@@ -387,3 +394,15 @@ def test_every_committed_table_of_a_figure_says_what_f_is_a_share_of(path):
     frame = pd.read_csv(path)
     if "fraction" in frame:
         assert "projection + attention" in plots.whole(frame)
+
+
+def test_years_have_the_median_of_all_their_models():
+    """A model whose attention never overtakes has a longer context than any, also where the median is taken."""
+    months = ["2022-05", "2024-02", "2024-08", "2024-11"]
+    frame = pd.DataFrame({"model": ["a", "b", "c", "d"], "kind": "grouped", "released": months, "reading": "one"})
+    frame = frame.assign(fraction=[0.5, 0.5, 0.75, 0.9], context_length=8192, half=[100, 200, 400, None])
+    above, below = year_scatter(frame, "title").axes
+    medians = [line.get_ydata()[0] for line in above.get_lines() if line.get_linestyle() == "-"]
+    assert medians == pytest.approx([2, 4])
+    assert [line.get_ydata()[0] for line in below.get_lines()] == [100, 400]
+    assert above.collections[0].get_offsets()[1].tolist() == pytest.approx([2024 + 1.5 / 12, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,20 +140,14 @@ def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
     bottom are models whose attention never does. `frame` holds rows of `crossovers` of one array and dataflow with a
     column reading, and the columns of `kinds.described`. The highest and the lowest of each panel are named.
     """
-    readings, palette, marker = list(dict.fromkeys(frame.reading)), colours(KINDS), markers(KINDS)
-    months = pd.to_datetime(frame.released)
-    frame = frame.assign(
-        year=months.dt.year + (months.dt.month - 0.5) / 12,
-        beyond=frame.max_position / frame.context_length.astype(float),
-    )
+    readings, palette = list(dict.fromkeys(frame.reading)), colours(KINDS)
+    frame = frame.assign(year=_years(frame.released), beyond=frame.max_position / frame.context_length.astype(float))
     floor = frame.beyond.min() / 8
     figure, axes = grid(len(readings), (7.2 / len(readings), 3), len(readings), sharex=True, sharey=True)
     for axis, reading in zip(axes.flat, readings, strict=True):
         panel = frame[frame.reading == reading]
         axis.axhline(1, color="black", linewidth=0.8, zorder=0)
-        for name, dots in panel.groupby("kind", sort=False):
-            style = {"color": palette[name], "marker": marker[name], "s": 12, "linewidth": 0, "label": KINDS[str(name)]}
-            axis.scatter(dots.year, dots.beyond, **style)
+        _dots_by_kind(axis, panel, "beyond")
         never = panel[panel.beyond.isna()]
         axis.scatter(never.year, [floor] * len(never), color=never.kind.map(palette), marker="v", s=14, linewidth=0)
         named = panel.dropna(subset="beyond").sort_values("beyond")
@@ -162,13 +157,56 @@ def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
             axis.annotate(model_label(row.model), (row.year, row.beyond), (0, 7 * up), **text)
         axis.set(yscale="log", ylim=(floor / 1.6, frame.beyond.max() * 5))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(reading, size=8)
-        axis.tick_params(labelsize=7)
-        axis.grid(alpha=0.3)
     axes.flat[0].set_ylabel("longest context trained for /\ncontext where F = 1/2", size=7)
     figure.suptitle(title, size=8)
     return finish(figure, "", handles_of(axes), loc="outside lower center", ncols=3, fontsize=7)
+
+
+def year_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """The ceiling at one context length (above) and the context where F = 1/2 (below), by the month of release.
+
+    A column of panels a reading, a colour a kind, a black line for the median of a year. `frame` has the columns
+    reading, model, context_length, fraction and half (the context where F = 1/2), and those of `kinds.described`.
+    """
+    readings = list(dict.fromkeys(frame.reading))
+    frame = frame.assign(year=_years(frame.released), ceiling=1 / (1 - frame.fraction))
+    frame["half"] = frame.half.astype(float).fillna(np.inf)  # never: longer than any, also for the median
+    length = frame.context_length.iloc[0]
+    labels = {"ceiling": f"ceiling 1 / (1 - F)\nat l = {length}", "half": "context where F = 1/2"}
+    figure, axes = grid(2 * len(readings), (7.2 / len(readings), 2.5), len(readings), sharex=True, sharey="row")
+    for row, (column, label) in zip(axes, labels.items(), strict=True):
+        for axis, reading in zip(row, readings, strict=True):
+            panel = frame[frame.reading == reading]
+            _dots_by_kind(axis, panel, column)
+            for year, median in panel.groupby(panel.released.str[:4])[column].median().items():
+                axis.plot([int(str(year)), int(str(year)) + 0.95], [median, median], color="black", linewidth=1.5)
+            axis.set(yscale="log")
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.set_title(reading if column == "ceiling" else "", size=8)
+        row[0].set_ylabel(label, size=7)
+    for axis in axes[0]:
+        axis.axhline(2, color="black", linestyle=":", linewidth=1)
+    figure.suptitle(title, size=8)
+    handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=1.5, label="median of a year")]
+    handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1, label="F = 1/2"))
+    return finish(figure, "", handles, loc="outside lower center", ncols=3, fontsize=7)
+
+
+def _years(released: pd.Series) -> pd.Series:
+    """Months such as 2024-07 as numbers of a year, the middle of the month."""
+    months = pd.to_datetime(released)
+    return months.dt.year + (months.dt.month - 0.5) / 12
+
+
+def _dots_by_kind(axis: Axes, panel: pd.DataFrame, column: str) -> None:
+    palette, marker = colours(KINDS), markers(KINDS)
+    for name, dots in panel.groupby("kind", sort=False):
+        style: dict[str, Any] = {"color": palette[name], "marker": marker[str(name)], "s": 12, "linewidth": 0}
+        axis.scatter(dots.year, dots[column], label=KINDS[str(name)], **style)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.tick_params(labelsize=7)
+    axis.grid(alpha=0.3)
 
 
 def _zoo_grid(
