@@ -18,6 +18,7 @@ from llmamdahl.scalesim.store import rebuild_store
 from llmamdahl.tables import ROOT, Row
 
 FOLDERS = ("compendium", "data", "figures", "llmamdahl", "notebooks")
+PICTURES = (".png", ".svg")
 """Folders to compare, without their PNGs: a figure is compared by its CSV, and notebooks hold their pictures."""
 
 SHOWN = 5
@@ -32,13 +33,14 @@ def committed(root: Path = ROOT) -> tuple[str, dict[Path, bytes]]:
         return "the files before this run (git has no commit here)", on_disk(root)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         files = {Path(item.name): archive.extractfile(item) for item in archive if item.isfile()}
-    return "the last commit", {path: file.read() for path, file in files.items() if file and path.suffix != ".png"}
+    kept = {path: file.read() for path, file in files.items() if file and path.suffix not in PICTURES}
+    return "the last commit", kept
 
 
 def on_disk(root: Path) -> dict[Path, bytes]:
     """The files of `FOLDERS` under `root`, by their path relative to it; hidden files are left out."""
     found = (path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file())
-    files = {path.relative_to(root): path for path in found if path.suffix != ".png"}
+    files = {path.relative_to(root): path for path in found if path.suffix not in PICTURES}
     hidden = (".", "__pycache__")  # drafts, checkpoints
     return {
         path: file.read_bytes() for path, file in files.items() if not any(p.startswith(hidden) for p in path.parts)

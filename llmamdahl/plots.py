@@ -46,10 +46,15 @@ CURVES: dict[str, tuple[Any, str]] = {
 
 
 def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = None) -> Figure:
-    """Write NAME.png and NAME.csv, the numbers in the figure, into `figures/` or a folder; return the figure."""
+    """Write NAME.png, NAME.svg and NAME.csv, the numbers in the figure, into `figures/` or a folder; return the figure.
+
+    The SVG keeps text as text, and the same figure gives the same bytes.
+    """
     folder = folder or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return figure
 

@@ -351,3 +351,15 @@ def test_the_same_model_from_its_file_and_by_name(file, name):
     by_name = get_model(name)
     fused = file == "gpt2-xl"  # one product in the format, three in Table 1
     assert replace(from_hf_config(CONFIGS / f"{file}.json"), name=name) == replace(by_name, fused_qkv=fused)
+
+
+def test_nemotron_h_may_leave_the_number_of_layers_to_their_list():
+    """As transformers 5.23.0 saves it; of no other format, and only if there is a list."""
+    sizes = {"model_type": "nemotron_h", "hidden_size": 48, "num_attention_heads": 8, "intermediate_size": 64}
+    listed = {"layers_block_type": ["mamba", "mlp", "attention", "mamba", "mlp"]}
+    whole = from_hf_config({**sizes, **listed, "num_hidden_layers": 5})
+    assert from_hf_config({**sizes, **listed}) == whole
+    assert from_hf_config({**sizes, "hybrid_override_pattern": "M-*M-"}) == whole
+    for values in (sizes, {**LLAMA, **listed, "num_hidden_layers": None}):
+        with pytest.raises(InputError, match="num_hidden_layers: is missing or null"):
+            from_hf_config(values)

@@ -200,6 +200,15 @@ def test_dataflow_bars_say_where_the_tie_is():
     assert all(axis.get_xlabel().endswith("1 exactly") for axis in figure.axes)
 
 
+def test_an_svg_keeps_its_text_and_is_the_same_again(tmp_path):
+    frame = sweep(OPT, [128, 2048], [EDGE_TPU])
+    curves = analysis.curves(frame.query("metric == 'cycles'"), range(1, 11))
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        plots.save(plots.amdahl_curves(curves, "a title of its own"), frame, "f", folder)
+    first, second = ((tmp_path / folder / "f.svg").read_bytes() for folder in ("one", "two"))
+    assert first == second and b">a title of its own</text>" in first and b"<dc:date>" not in first
+
+
 def test_save_puts_png_and_csv_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "FIGURES", tmp_path / "figures")
     frame = sweep(OPT, [128], [EDGE_TPU])

@@ -317,9 +317,18 @@ Reader = Callable[[Config, Fields], Fields]
 """Reads more keys of a config, given the fields read so far, and returns the fields that follow."""
 
 
+def _num_layers(config: Config) -> int:
+    """The number of layers; Nemotron-H may leave it to its list of layers, as transformers 5.23.0 saves it."""
+    listed = config.values.get("layers_block_type") or config.values.get("hybrid_override_pattern")
+    absent = config.values.get("num_hidden_layers") is None and isinstance(listed, list | str)
+    if absent and mixers.READERS["nemotron_layers"] in config.form.readers:
+        return len(listed)  # type: ignore[arg-type]  # a list or a string, by the line above
+    return config.size("num_hidden_layers")
+
+
 def _core(config: Config) -> Fields:
     """What every format has, by the spelling and the defaults of this one."""
-    form, d, layers = config.form, config.size("hidden_size"), config.size("num_hidden_layers")
+    form, d, layers = config.form, config.size("hidden_size"), _num_layers(config)
     if layers > MAX_LAYERS:
         key = form.spellings.get("num_hidden_layers", ("num_hidden_layers",))[0]
         raise InputError(f"{config.name}: {key}: {layers} is more than any model has; at most {MAX_LAYERS}")
