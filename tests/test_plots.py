@@ -186,14 +186,14 @@ def test_amdahl_curves_needs_the_columns_of_curves():
         plots.amdahl_curves(curves.assign(part="unquantized"), "")
 
 
-def test_dataflow_bars_say_where_the_tie_is():
+def test_dataflow_dots_say_where_the_tie_is():
     frame = pd.concat(
         dataflow_cycles(OPT, [2048], array, counting=counting, ifmap=ifmap)
         for array in (CLOUD_TPU, EDGE_TPU)
         for ifmap in ("activations", "weights")
         for counting in ("reported", "corrected")
     )
-    figure = figures.dataflow_bars(frame, "Figure 8")
+    figure = figures.dataflow_dots(frame, "Figure 8")
     assert [axis.get_xlabel().split(": ")[1] for axis in figure.axes] == [
         f"{dataflow} / OS as reported; corrected" for dataflow in ("IS", "WS", "IS", "WS")
     ]

@@ -50,8 +50,8 @@ FORMATS = {
 FORMS = {"matmul": "attention as two MatMuls", "fused": "attention fused"}
 
 
-def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
-    """Total cycles of each dataflow: one panel an array and ifmap operand, corrected counts outlined (Figure 8).
+def dataflow_dots(frame: pd.DataFrame, title: str) -> Figure:
+    """Total cycles of each dataflow: one panel an array and ifmap operand, corrected counts as rings (Figure 8).
 
     The number below a model is the runner-up's cycles divided by those of OS.
     `frame` holds rows of `dataflow_cycles` at one context length.
@@ -63,17 +63,18 @@ def dataflow_bars(frame: pd.DataFrame, title: str) -> Figure:
         axis.set(title=f"{array}, ifmap holds the {ifmap}", yscale="log", ylabel="total cycles")
         axis.grid(alpha=0.3, axis="y")
         sns.despine(ax=axis)
-    outline = Rectangle((0, 0), 1, 1, fill=False, edgecolor="black", label="corrected counts")
-    return finish(figure, title, [*handles_of(axes), outline], loc="outside lower center", ncols=4)
+    ring = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", color="black")
+    ring.set_label("corrected counts")
+    return finish(figure, title, [*handles_of(axes), ring], loc="outside lower center", ncols=4)
 
 
 def _dataflows(axis: Axes, rows: pd.DataFrame, runner_up: str) -> None:
-    """One panel's bars, and how close the runner-up comes to OS, below each model and below the panel."""
+    """One panel's dots, and how close the runner-up comes to OS, below each model and below the panel."""
     reported, corrected = (rows[rows.counting == counting] for counting in ("reported", "corrected"))
     for offset, (dataflow, colour) in zip((-0.27, 0, 0.27), colours(("os", "ws", "is")).items(), strict=True):
         places = [place + offset for place in range(len(reported))]
-        axis.bar(places, reported[dataflow], width=0.25, color=colour, label=dataflow.upper())
-        axis.bar(places, corrected[dataflow], width=0.25, fill=False, edgecolor="black", linewidth=0.9)
+        axis.plot(places, reported[dataflow], "o", color=colour, markersize=6, label=dataflow.upper())
+        axis.plot(places, corrected[dataflow], "o", markerfacecolor="none", color="black", markersize=9)
     ratios, exact = ((counted[runner_up] / counted["os"]).tolist() for counted in (reported, corrected))
     names = [f"{model_label(model)}\n{ratio:.3f}" for model, ratio in zip(reported.model, ratios, strict=True)]
     axis.set_xticks(range(len(reported)), names)
