@@ -194,7 +194,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         for (model, part), curve in frame[frame[panels] == value].groupby(["model", "part"], sort=False):
             dashes, _ = CURVES[one_of("frame: part", part, tuple(CURVES))]
             axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=palette[model], linewidth=1.8)
-        axis.set(title=panel if several else f"{title}, {panel}", xscale="log", yscale="log")
+        axis.set(title=panel if several else "", xscale="log", yscale="log")
         axis.set_xlim(1, frame.partial_speedup.max())
         label_decades(axis.xaxis, "25")
         label_decades(axis.yaxis, "23468")
@@ -205,7 +205,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
     handles = [Line2D([], [], color=colour, label=model_label(model)) for model, colour in palette.items()]
     handles += [Line2D([], [], color="black", linestyle=dashes, label=label) for dashes, label in CURVES.values()]
-    return finish(figure, title if several else "", handles, note=note)
+    return finish(figure, title if several else f"{title}, {panel}", handles, note=note)
 
 
 def curves_whole(argument: str, frame: pd.DataFrame) -> str:
