@@ -20,6 +20,9 @@ PY := $(BIN)python
 
 .PHONY: help env extras lab app reproduce verify accept docs test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
 
+.DEFAULT:
+	@echo "make: there is no target '$@'; make help lists them" >&2; exit 2
+
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
@@ -88,7 +91,7 @@ measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, ME
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m llmamdahl.device $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
 
-bench: $(ENV)  ## measure the speeds in README's table
+bench: $(ENV)  ## measure run times and memory into data/results/bench.csv
 	@$(PY) -m compendium.bench
 
 lint: $(ENV)  ## run ruff, mypy and import-linter

@@ -364,6 +364,9 @@ def devices() -> pd.DataFrame:
     return pd.DataFrame(_device_rows())
 
 
+SIZED = "; an array is ROWSxCOLS, such as 128x64"
+
+
 def find_hardware(hardware: str | Hardware) -> Hardware:
     """The array or device itself, or the one that a name means, without regard to case.
 
@@ -385,7 +388,7 @@ def find_hardware(hardware: str | Hardware) -> Hardware:
     if array := _sized(hardware):
         return array
     arrays, known = ([row[key] for row in rows] for key, rows in (("array", _array_rows()), ("name", _device_rows())))
-    name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, "or a size such as 128x64")
+    name = _named("hardware", hardware, {name: name for name in (*arrays, *known)}, SIZED)
     return get_array(name) if name in arrays else get_device(name)
 
 
@@ -413,11 +416,11 @@ def _sized(name: str) -> SystolicArray | None:
     return SystolicArray(int(size[1]), int(size[2])) if size else None
 
 
-def _named(field: str, name: object, choices: dict[str, T], *others: str) -> T:
+def _named(field: str, name: object, choices: dict[str, T], hint: str = "") -> T:
     """The choice of this name, without regard to case."""
     folded = {choice.casefold(): value for choice, value in choices.items()}
     if not isinstance(name, str) or name.strip().casefold() not in folded:
-        raise unknown(field, name, [*choices, *others], "`llmamdahl devices` lists the names, and so does devices()")
+        raise unknown(field, name, choices, f"`llmamdahl devices` lists the names, and so does devices(){hint}")
     return folded[name.strip().casefold()]
 
 

@@ -428,6 +428,7 @@ def _peak(device: Device, bits: float, *, optional: bool) -> float:
     published = [peak for name in names if (peak := getattr(device, name)) is not None]
     if not published and not optional:
         raise InputError(
-            f"device: {device.name} has no {' or '.join(names)}, which a batch or a prefill needs; give a Device a peak"
+            f"device: {device.name} has no {' or '.join(names)}, which a batch or a prefill needs; bytes do not, "
+            "nor does a decode step of one sequence"
         )
     return max(published, default=math.inf)

@@ -75,7 +75,7 @@ def test_crossover_prints_what_the_library_computes():
     length = crossover_context_length("llama-3.1-8b", "cloud")
     assert json.loads(run("crossover", "llama-3.1-8b", "--json"))["context_length"] == length
     first, second = run("crossover", "llama-3.1-8b").splitlines()
-    assert first == "llama-3.1-8b on cloud, os: decode, batch 1, F of cycles"
+    assert first == "llama-3.1-8b on cloud, os: decode, batch 1, heads per_head, F of cycles"
     assert second == f"F <= 1/2 from context length {length}, F = projection / (projection + attention)"
     batch = crossover_batch("opt-6.7b", 2048, "edge")
     assert f"F <= 1/2 from batch {batch}, " in run("crossover", "opt-6.7b", "--on", "edge", "-l", 2048)
@@ -187,8 +187,10 @@ def test_python_m_llmamdahl():
     assert done.stdout.startswith("gpt2 on cloud, os: decode, l = 2048 (trained for 1024), batch 1\n")
 
 
-def test_heads_are_named_where_they_are_not_the_paper_s():
-    assert "heads" not in run("share", "llama-3.1-8b")
+def test_heads_are_named_where_they_matter():
+    """On an array, if query heads share a K and V; not in multi-head attention, nor on a device."""
+    assert ", batch 1, heads per_head\n" in run("share", "llama-3.1-8b")
+    assert "heads" not in run("share", "opt-6.7b") + run("share", "llama-3.1-8b", "--on", "H200")
     text = run("share", "llama-3.1-8b", "--heads", "grouped")
     assert ", batch 1, heads grouped\n" in text and "F            0.9387 = " in text
     assert "heads grouped" in run("crossover", "llama-3.1-8b", "--heads", "grouped")
@@ -199,3 +201,10 @@ def test_a_crossover_keeps_the_name_of_its_model_and_says_where_bits_do_not_matt
     assert text.startswith("bitnet_b1_58-large on cloud, os: decode, batch 1, W2 A8 KV8, F of cycles\n")
     assert text.endswith("cycles of an array do not depend on bits; try --metric bytes\n")
     assert "depend on bits" not in run("crossover", "bitnet_b1_58-large", "--weights", 2, "--on", "H200")
+
+
+def test_a_clock_without_a_memory_is_named_and_bounds_nothing():
+    text = run("share", "opt-6.7b", "--clock", 700)
+    assert text.splitlines()[0].endswith(", batch 1, 700 MHz, no DRAM limit") and "bound by" not in text
+    waits = run("share", "opt-6.7b", "--clock", 700, "--dram", 34)
+    assert "DRAM 34 GB/s at 700 MHz\n" in waits and "bound by memory" in waits

@@ -145,7 +145,13 @@ class _Asked:
         return replace(hardware, **self.of_array)
 
 
-ON = click.option("--on", metavar="HARDWARE", default="cloud", show_default=True, help="Where the model runs.")
+ON = click.option(
+    "--on",
+    metavar="HARDWARE",
+    default="cloud",
+    show_default=True,
+    help="cloud, edge, an array of ROWSxCOLS, or a device.",
+)
 LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=int, default=2048, show_default=True,
                       help="Tokens attended to, the new one included.")  # fmt: skip
 
@@ -159,7 +165,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     """Parts of MODEL, F, ceiling, S_partial and S_total.
 
     F is the projections' share of the whole before a change of bits, the ceiling is 1 / (1 - F), S_partial and S_total
-    are what the change gains.
+    are what the change gains. Whether the model fits into the memory of the device is not checked.
     """
     asked = _Asked.of(**options)
     found = analysis.share(model, context_length, asked.place(on), **asked.settings)
@@ -168,10 +174,11 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
         return
     longest = find_model(model).max_position
     beyond = f" (trained for {longest})" if context_length > longest else ""
-    click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_readings(found)}")
+    click.echo(f"{_place(found)}, l = {context_length}{beyond}, batch {found.batch}{_readings(found, model)}")
     for part in ("projection", "attention", *["state"] * ("state" in found.whole), "unquantized"):
         left_out = "" if part in found.whole else "  not in the whole"
-        bound = f"  bound by {found.bound[part]}" if part in found.bound else ""
+        waits = found.dram_gb_s is not None or not found.dataflow  # without a DRAM an array only computes
+        bound = f"  bound by {found.bound[part]}" if waits and part in found.bound else ""
         click.echo(f"{part:<12} {_cost(getattr(found, part))} {found.metric}{left_out}{bound}")
     click.echo(f"{'F':<12} {found.fraction:.4f} = projection / ({found.whole})")
     click.echo(f"{'ceiling':<12} {found.ceiling:.4g} = 1 / (1 - F)")
@@ -219,7 +226,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
     fixed, what = fixed.replace("_", " "), what.replace("_", " ")
     bits = "" if precision is None else f", {_bits(case.baseline, '8' if case.dataflow else '16')}"
     reached = f"F <= 1/2 from {what} {found}" if found else f"F > 1/2 up to {what} {bound}"
-    click.echo(f"{_place(case)}, {fixed} {value}{_readings(case)}{bits}, F of {case.metric}")
+    click.echo(f"{_place(case)}, {fixed} {value}{_readings(case, model)}{bits}, F of {case.metric}")
     click.echo(f"{reached}, F = projection / ({case.whole})")
     if precision is not None:
         _hint_at_bytes(case)
@@ -351,9 +358,14 @@ def _hint_at_bytes(found: Share) -> None:
         click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 
-def _readings(found: Share) -> str:
-    """Names the readings that are not the paper's."""
-    return f", {found.readings}" if found.readings else ""
+def _readings(found: Share, model: str) -> str:
+    """Names the readings that are not the paper's, and how heads are counted on an array if they share a K and V."""
+    decoder = find_model(model)
+    shared = decoder.num_kv_heads < decoder.num_heads or decoder.latent is not None
+    texts = ["heads per_head"] if found.dataflow and found.heads == "per_head" and shared else []
+    texts += [found.readings] if found.readings else []
+    texts += [f"{found.clock_mhz:g} MHz, no DRAM limit"] if found.clock_mhz and not found.dram_gb_s else []
+    return "".join(f", {text}" for text in texts)
 
 
 def _bits(precision: Precision, word: str) -> str:

@@ -25,7 +25,7 @@ PRINTED = "-printed"
 FAMILY = {"gpt": "GPT", "opt": "OPT", "llama": "LLaMA"}
 """Table 2's families as the paper writes them."""
 
-HOW_TO_LIST = "`llmamdahl models` lists the names, and so do model_names() and zoo_names()"
+HOW_TO_LIST = "`llmamdahl models` lists the names"
 
 
 @cache

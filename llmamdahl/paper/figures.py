@@ -400,8 +400,9 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
     _ranges(strip, ranges)
     strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
     handles = handles_of(axes)
-    for face, label in (("black", "of a whole decode step"), ("white", "of a kernel alone")):
+    for face, label in (("black", "median, whole decode step"), ("white", "median, kernel alone")):
         handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
+    handles.append(Line2D([], [], color="black", marker="|", linewidth=2, alpha=0.5, label="lowest to highest"))
     return finish(figure, title, handles, note=note, loc="outside right center")
 
 
