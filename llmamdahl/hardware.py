@@ -313,6 +313,10 @@ def _device_rows() -> tuple[Row, ...]:
     return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
 
 
+SIZED = "; a size is ROWSxCOLS, such as 128x64"
+"""Advice for a name that is neither known nor near one."""
+
+
 def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArray:
     """The `cloud` or `edge` TPU of Table 3 (`data/published/table3.csv`).
 
@@ -324,7 +328,7 @@ def get_array(name: str, dataflow: Dataflow | str = Dataflow.OS) -> SystolicArra
     >>> get_array("edge").rows, get_array("edge").filter_sram_kb
     (32, 4096)
     """
-    row = _named("array", name, {row["array"]: row for row in _array_rows()}, "or a size such as 128x64")
+    row = _named("array", name, {row["array"]: row for row in _array_rows()}, SIZED)
     return SystolicArray(**{size: row[size] for size in CFG_KEYS}, dataflow=dataflow, name=row["array"])
 
 
@@ -362,9 +366,6 @@ def devices() -> pd.DataFrame:
     np.float64(4800.0)
     """
     return pd.DataFrame(_device_rows())
-
-
-SIZED = "; an array is ROWSxCOLS, such as 128x64"
 
 
 def find_hardware(hardware: str | Hardware) -> Hardware:
@@ -420,7 +421,8 @@ def _named(field: str, name: object, choices: dict[str, T], hint: str = "") -> T
     """The choice of this name, without regard to case."""
     folded = {choice.casefold(): value for choice, value in choices.items()}
     if not isinstance(name, str) or name.strip().casefold() not in folded:
-        raise unknown(field, name, choices, f"`llmamdahl devices` lists the names, and so does devices(){hint}")
+        error = str(unknown(field, name, choices, "`llmamdahl devices` lists the names, and so does devices()"))
+        raise InputError(error if error.endswith("?") else error + hint)
     return folded[name.strip().casefold()]
 
 

@@ -209,7 +209,7 @@ def test_the_sum_of_accesses_must_fit_too(size):
 def test_shapes_must_broadcast():
     with pytest.raises(InputError, match=r"\(2,\).*\(3,\)"):
         gemm_cost(np.array([1, 2]), np.array([1, 2, 3]), 1, EDGE_TPU)
-    with pytest.raises(InputError, match="array: 'H200' is unknown; known: cloud, edge, or a size such as 128x64"):
+    with pytest.raises(InputError, match="array: 'H200' is unknown; known: cloud, edge; a size is ROWSxCOLS, such as"):
         gemm_cost(1, 1, 1, "H200")
     assert gemm_cost(1, 5, 7, "cloud") == gemm_cost(1, 5, 7, CLOUD_TPU)
 
