@@ -189,7 +189,6 @@ def year_scatter(frame: pd.DataFrame, title: str) -> Figure:
         axis.axhline(2, color="black", linestyle=":", linewidth=1)
     figure.suptitle(title, size=8)
     handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=1.5, label="median of a year")]
-    # a model whose attention never overtakes counts in the median, but has no dot below
     handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1, label="F = 1/2"))
     return finish(figure, "", handles, loc="outside lower center", ncols=3, fontsize=7)
 

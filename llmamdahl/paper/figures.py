@@ -216,11 +216,11 @@ def roofline_points(frame: pd.DataFrame, title: str) -> Figure:
         rows = shown[shown.what == what]
         style = {"s": 18, "color": colour, "marker": marker[what], "alpha": 0.7}
         axis.scatter(rows.kilobytes / 1e3, rows.median_us, label=what, **style)
-    axis.set(xscale="log", yscale="log", title=title)
+    axis.set(xscale="log", yscale="log")
     axis.set(xlabel="MB that must be read, of one block", ylabel="median latency, µs")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return finish(figure)
+    return finish(figure, title)
 
 
 def third_part_lines(frame: pd.DataFrame, title: str) -> Figure:
