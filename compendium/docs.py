@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -119,10 +118,9 @@ def _summary(notebook: Row) -> dict[str, str]:
 
 
 def _captioned(notebook: Row, name: str) -> list[Row]:
-    """Give each figure of a notebook its words, an anchor and the pixels of its file; return them for the gallery.
+    """Give each figure of a notebook its words and an anchor; return them for the gallery.
 
-    A notebook holds its figures in fewer pixels than `figures/`. The words are those of the paper's item or, without
-    one, the heading above.
+    The words are those of the paper's item or, without one, the heading above.
     """
     items = paper_items().to_dict("records")
     captions = {Path(item["png"]).stem: f"{item['item']}: {item['about']}" for item in items if item["png"]}
@@ -139,10 +137,6 @@ def _captioned(notebook: Row, name: str) -> list[Row]:
                 caption = f"{about}. Data: [{figure}.csv](../figures/{figure}.csv)"
                 cell["metadata"]["mystnb"]["figure"] = {"name": figure, "caption": caption}
                 figures.append({"name": figure, "about": about, "notebook": name})
-                whole = (ROOT / "figures" / f"{figure}.png").read_bytes()
-                for output in cell["outputs"]:
-                    if "image/png" in output.get("data", {}):
-                        output["data"]["image/png"] = base64.b64encode(whole).decode()
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Figures of F and of Amdahl's law: DataFrame in, Figure out. `save` writes the PNG and its CSV.
+"""Figures of F and of Amdahl's law: DataFrame in, Figure out. `save` writes the PNG, the SVG and the CSV.
 
 A figure that shows an F labels it with the whole that its frame names (`whole`). `llmamdahl.paper.figures` shares the
 helpers at the end.
@@ -7,6 +7,7 @@ helpers at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import compress, cycle
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,35 @@ CURVES: dict[str, tuple[Any, str]] = {
 """The line of each part in `amdahl_curves`, and its label."""
 
 
-def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = None) -> Figure:
-    """Write NAME.png, NAME.svg and NAME.csv, the numbers in the figure, into `figures/` or a folder; return the figure.
+@dataclass(frozen=True)
+class Saved:
+    """A saved figure. A notebook shows the PNG itself, so that nothing is drawn again."""
 
-    The SVG keeps text as text, and the same figure gives the same bytes.
+    png: Path
+    inches: tuple[float, float]
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(100 * inches) for inches in self.inches)  # the PNG has half as many pixels again
+        return self.png.read_bytes(), {"width": width, "height": height}
+
+    def __repr__(self) -> str:
+        return f"<{self.png.name}>"
+
+
+def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = None) -> Saved:
+    """Write NAME.png, NAME.svg and NAME.csv, the numbers in the figure, into `figures/` or a folder.
+
+    The SVG keeps text as text, and the same figure gives the same bytes. The figure is laid out once: it keeps its
+    layout, and can be changed no more.
     """
     folder = folder or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    return figure
+    return Saved(folder / f"{name}.png", tuple(figure.get_size_inches()))
 
 
 def whole(frame: pd.DataFrame) -> str:

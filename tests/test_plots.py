@@ -213,8 +213,11 @@ def test_save_puts_png_and_csv_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "FIGURES", tmp_path / "figures")
     frame = sweep(OPT, [128], [EDGE_TPU])
     figure = plots.heat_maps(frame, "F")
-    assert plots.save(figure, frame, "f") is figure
-    assert (tmp_path / "figures" / "f.png").read_bytes().startswith(b"\x89PNG")
+    saved = plots.save(figure, frame, "f")
+    assert saved.png == tmp_path / "figures" / "f.png" and saved.png.read_bytes().startswith(b"\x89PNG")
+    shown, size = saved._repr_png_()
+    assert shown == saved.png.read_bytes() and repr(saved) == "<f.png>"
+    assert [size["width"], size["height"]] == pytest.approx(100 * figure.get_size_inches(), abs=0.5)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures" / "f.csv"), frame, check_dtype=False)
 
 
