@@ -28,6 +28,21 @@ from llmamdahl.question import (
 from llmamdahl.roofline import Precision
 from llmamdahl.workload import Part
 
+COLUMNS = [
+    "model",
+    "context_length",
+    "batch",
+    "array",
+    "dataflow",
+    "metric",
+    "whole",
+    "fraction",
+    "change",
+    "projection_speedup",
+    "attention_speedup",
+    "total_speedup",
+]
+
 
 def gains(
     models: Iterable[str | Decoder],
@@ -85,24 +100,30 @@ def gains(
     for place, model in product(places, decoders):
         case = Question.of(model, place, **settings)
         _check(case, {f"changes: {name}": change for name, change in changes.items()})
-        for batch in sizes:
-            of_batch, parts = replace(case, batch=batch), case.parts
-            before = _at_lengths(of_batch, case.baseline, lengths)
-            labels = {"model": model.name, "context_length": lengths, "batch": batch, **labels_of(place)}
-            total = np.sum([before[part] for part in parts], axis=0)
-            fraction = before[Part.PROJECTION] / total
-            labels |= {"metric": case.metric, "whole": " + ".join(parts), "fraction": fraction}
-            for name, change in changes.items():
-                after = _at_lengths(of_batch, change.over(case.baseline), lengths)
-                speedups = {
-                    f"{part}_speedup": np.divide(
-                        before[part], after[part], out=np.ones(len(lengths)), where=after[part] > 0
-                    )
-                    for part in (Part.PROJECTION, Part.ATTENTION)
-                }
-                speedups["total_speedup"] = total / np.sum([after[part] for part in parts], axis=0)
-                tables.append(pd.DataFrame({**labels, "change": name, **speedups}))
-    return pd.concat(tables, ignore_index=True)
+        precisions = [case.baseline, *(change.over(case.baseline) for change in changes.values())]
+        costs = np.array([_at_lengths(replace(case, batch=batch), precisions, lengths) for batch in sizes])
+        before, after = costs[:, :1], costs[:, 1:]  # batch, change, part, context length
+        projection, attention, *_ = np.moveaxis(
+            np.divide(before, after, out=np.ones_like(after), where=after > 0), 2, 0
+        )
+        whole = before.sum(axis=2)
+        columns = {
+            "fraction": before[:, :, case.parts.index(Part.PROJECTION)] / whole,
+            "projection_speedup": projection,
+            "attention_speedup": attention,
+            "total_speedup": whole / after.sum(axis=2),
+        }
+        table = pd.MultiIndex.from_product([sizes, changes, lengths], names=["batch", "change", "context_length"])
+        tables.append(
+            table.to_frame(index=False).assign(
+                model=model.name,
+                **labels_of(place),
+                metric=case.metric,
+                whole=" + ".join(case.parts),
+                **{name: np.broadcast_to(column, projection.shape).ravel() for name, column in columns.items()},
+            )
+        )
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
 def change_crossover(
@@ -149,11 +170,7 @@ def change_crossover(
     case = Question.of(model, hardware, **settings)
     _check(case, {"first": first, "second": second})
     lengths = range(1, positive_int("longest", longest) + 1)
-    parts = case.parts
-    one, two = (
-        np.sum([costs[part] for part in parts], axis=0)
-        for costs in (_at_lengths(case, change.over(case.baseline), lengths) for change in (first, second))
-    )
+    one, two = _at_lengths(case, [change.over(case.baseline) for change in (first, second)], lengths).sum(axis=1)
     slower = np.flatnonzero(two >= one * (1 - 1e-12))
     answer = int(slower[-1]) + 2 if slower.size else 1
     return answer if answer <= longest else None
@@ -173,13 +190,18 @@ def _check(case: Question, changes: Mapping[str, Precision]) -> None:
         )
 
 
-def _at_lengths(case: Question, precision: Precision, lengths: Sequence[int]) -> dict[Part, NDArray[np.float64]]:
-    """Bytes or seconds of each part of a decode step at each context length."""
-    costs = {part: np.zeros(len(lengths)) for part in Part}
-    for matmul in case.matmuls(max(lengths)):
-        each = sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul
-        both = case.seconds(each, precision) if case.metric == "seconds" else [case.bytes(each, precision)]
-        costs[matmul.part] += np.max(np.broadcast_arrays(*both), axis=0)
-    updates = Costs()
-    case.add_elementwise(updates, precision)
-    return {part: cost + updates.parts[part] for part, cost in costs.items()}
+def _at_lengths(case: Question, precisions: Sequence[Precision], lengths: Sequence[int]) -> NDArray[np.float64]:
+    """Bytes or seconds of a decode step: an array of precision x part of the whole x context length."""
+    costs = np.zeros((len(precisions), len(case.parts), len(lengths)))
+    matmuls = [
+        sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul for matmul in case.matmuls(max(lengths))
+    ]
+    for at_precision, precision in zip(costs, precisions, strict=True):
+        updates = Costs()
+        case.add_elementwise(updates, precision)
+        for cost, part in zip(at_precision, case.parts, strict=True):
+            cost += updates.parts[part]
+            for matmul in matmuls:
+                if matmul.part is part:
+                    cost += case.cost(matmul, precision)
+    return costs
