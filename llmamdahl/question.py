@@ -338,7 +338,7 @@ class Question:
     def share_of(self, context_length: int, costs: Callable[[Precision], Costs]) -> Share:
         """F, the ceiling and what the change of precision gains, from the parts' costs at a precision."""
         before, parts = costs(self.baseline), self.parts
-        total = sum(before.parts[part] for part in parts)
+        total = total_of([before.parts[part] for part in parts])
         if not total:  # SCALE-Sim reports one cycle too few, so 0 for a MatMul of one cycle
             raise InputError("hardware: SCALE-Sim reports 0 cycles for every part, so F is not defined")
         gained = self._gain(before, costs)

@@ -384,7 +384,8 @@ def saving(
 
 def gain(before: list[float], after: list[float]) -> Gain:
     """Equation (5) from the cost of each part before and after a change, the projections first."""
-    fractions = [cost / sum(before) for cost in before]
+    all_parts = math.fsum(before)  # as exact in every Python: since 3.12 `sum` of floats is compensated
+    fractions = [cost / all_parts for cost in before]
     speedups = [old / new for old, new in zip(before, after, strict=True)]
     total = amdahl.combined_speedup(fractions, speedups)
     return Gain(fractions[0], speedups[0], float(amdahl.ceiling(fractions[0])), float(total))
