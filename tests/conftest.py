@@ -1,4 +1,4 @@
-"""The site, built once for all tests that look at it."""
+"""What several files of tests share: one thread of PyTorch, and the site, built once."""
 
 import os
 import subprocess
@@ -8,6 +8,17 @@ import pytest
 from filelock import FileLock
 
 from llmamdahl.tables import ROOT
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Use one thread of PyTorch: where sizes are tiny, threads cost more time than they save."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def start_build(folder, seed):

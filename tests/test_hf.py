@@ -1,7 +1,7 @@
 """`from_hf_config` checked against transformers: every weight of every layer, and the MACs that PyTorch counts.
 
 Needs the extra `oracle` (PyTorch and transformers). `test_hf_rejected.py`, on rejected configs, does not need it.
-`python tests/test_hf.py` prints the table: type, configs, layers, projections compared, differences. With `--defaults`
+`python -m tests.test_hf` prints the table: type, configs, layers, projections compared, differences. With `--defaults`
 it writes transformers' defaults to `tests/data/hf_defaults.csv`, which `test_hf_table.py` compares with ours.
 """
 
@@ -21,6 +21,7 @@ from llmamdahl.models import from_hf_config
 from llmamdahl.models.huggingface import REQUIRED, formats, mixers
 from llmamdahl.tables import DATA, read_rows, write_rows
 from llmamdahl.workload import Part, decode_layer, decode_step, prefill
+from tests.hf_sizes import smallest
 
 if os.environ.get("REQUIRE_EXTRAS"):
     import torch
@@ -32,6 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FOLDER = Path(__file__).parent / "data" / "hf_configs"
 """Six config.json files, cut to their architectural keys and named after their Hugging Face repositories."""
@@ -281,17 +284,6 @@ NOT_BUILT = {"kimi_k2": "deepseek_v3", "qwen3_vl_text": "qwen3_vl", "qwen3_vl_mo
 HYBRIDS = {name for name, form in formats().items() if {*form.readers} & {*mixers.READERS.values()}}
 HYBRIDS |= {name for name, form in formats().items() if HYBRIDS & {*form.text_types}}
 """Formats with a recurrent state or an indexer, which `test_hybrids.py` compares with transformers."""
-NEEDED = {
-    "deepseek_v2": {"num_experts_per_tok": 6},
-    "hunyuan_v1_dense": {"head_dim": 8},
-    "hunyuan_v1_moe": {"head_dim": 8},
-    "ministral": {"head_dim": 8},
-    "nemotron": {"num_key_value_heads": 2},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
-    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
-    "cohere_compass_text": {"rope_parameters": ROPES},
-}
-"""What else has to be given, because transformers has no default that works."""
 DEFAULTS = Path(__file__).parent / "data" / "hf_defaults.csv"
 
 # transformers' name of a weight, up to `.weight`, and ours
@@ -318,15 +310,6 @@ TABLES = (
     "positions_embed",
 )  # fmt: skip
 """Looked up, not multiplied."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Use one thread: the sizes are tiny, and threads would cost more time than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def configured(case):
@@ -535,24 +518,11 @@ def test_what_transformers_saves_is_read_as_the_same_model(case, tmp_path):
     assert saved == replace(from_hf_config(CASES[case]), name="saved")
 
 
-def small_sizes(model_type):
-    """The sizes that have no default, in the format's spelling, and as the defaults of the other keys need them."""
-    form = formats()[model_type]
-    if form.text_types:
-        return {"text_config": {"model_type": form.text_types[0]}}
-    heads = 2 * (form.defaults.get("num_key_value_heads") or 2)
-    heads = form.defaults.get("num_attention_heads", 128) if "latent" in str(form.readers) else heads
-    width = 128 if model_type == "helium" else 16
-    sizes = {"hidden_size": width * heads, "num_attention_heads": heads}
-    sizes["num_hidden_layers"] = 24 if model_type == "gpt_neo" else 6
-    return {form.spellings.get(key, (key,))[0]: value for key, value in sizes.items()} | NEEDED.get(model_type, {})
-
-
 @pytest.mark.parametrize("model_type", sorted(formats().keys() - NOT_BUILT.keys() - HYBRIDS))
 def test_defaults_are_transformers_own(model_type):
     """Given the mandatory sizes only, or an empty `text_config`: the rest is what transformers fills in."""
     case = f"defaults of {model_type}"
-    CASES[case] = {"model_type": model_type, **small_sizes(model_type)}
+    CASES[case] = {"model_type": model_type, **smallest(model_type)}
     try:
         assert differences(case)[2] == Counter()
         outer, config = configured(case), built(case)[1]
@@ -591,7 +561,7 @@ def defaults():
                     rows.append({"model_type": model_type, "key": name, "default": json.dumps(fields[name].default)})
         if model_type in HYBRIDS or form.text_types:
             continue
-        config = CONFIG_MAPPING[model_type](**small_sizes(model_type))
+        config = CONFIG_MAPPING[model_type](**smallest(model_type))
         for key in ("layer_types", "mlp_layer_types"):  # what mixes tokens in 6 layers, and which have experts
             if isinstance(listed := getattr(config, key, None), list):
                 rows.append({"model_type": model_type, "key": key, "default": json.dumps(listed)})

@@ -10,6 +10,7 @@ from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
 from llmamdahl.models.huggingface import READERS, REQUIRED, formats
 from llmamdahl.tables import DATA, ROOT, boolean, read_rows
 from llmamdahl.workload import num_weights
+from tests.hf_sizes import smallest
 
 DEFAULTS = read_rows(
     ROOT / "tests" / "data" / "hf_defaults.csv", {"model_type": str, "key": str, "default": json.loads}
@@ -17,36 +18,14 @@ DEFAULTS = read_rows(
 TYPES = read_rows(
     DATA / "models" / "model_types.csv", {"model_type": str, "read": boolean, "why": str}, key=["model_type"]
 )
-NEEDED = {
-    "deepseek_v2": {"num_experts_per_tok": 6},
-    "hunyuan_v1_dense": {"head_dim": 8},
-    "hunyuan_v1_moe": {"head_dim": 8},
-    "ministral": {"head_dim": 8},
-    "nemotron": {"num_key_value_heads": 2},
-    "mamba2": {"num_heads": 8, "head_dim": 16},
-    "nemotron_h": {"hybrid_override_pattern": "M-M*E-"},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
-    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
-}
-"""What has to be given because transformers has no default that works."""
 LISTED = ("layer_types", "mlp_layer_types")
 """Keys that list six layers in the recorded defaults."""
-
-
-def smallest(model_type):
-    """A config with the mandatory keys only."""
-    form = formats()[model_type]
-    heads = 2 * (form.defaults.get("num_key_value_heads") or 2)
-    layers = 24 if model_type == "gpt_neo" else 6
-    sizes = dict(zip(REQUIRED, ((128 if model_type == "helium" else 16) * heads, layers, heads), strict=True))
-    spelled = {name: value for key, value in sizes.items() for name in form.spellings.get(key, (key,))[:1]}
-    return {"model_type": model_type, **spelled, **NEEDED.get(model_type, {})}
 
 
 @pytest.mark.parametrize("model_type", [name for name, form in formats().items() if not form.text_types])
 def test_an_absent_key_means_what_transformers_says(model_type):
     """A key with the default of transformers' configuration class changes nothing; nor do all of them together."""
-    config = smallest(model_type)
+    config = {"model_type": model_type, **smallest(model_type)}
     model = from_hf_config(config)
     recorded = "deepseek_v3" if model_type == "kimi_k2" else model_type
     found = {row["key"]: row["default"] for row in DEFAULTS if row["model_type"] == recorded}
@@ -70,7 +49,7 @@ def test_an_absent_key_means_what_transformers_says(model_type):
 @pytest.mark.parametrize("row", [row for row in DEFAULTS if row["key"] in LISTED and row["default"]], ids=str)
 def test_layers_have_windows_chunks_and_experts_where_transformers_says(row):
     """Without a list in the config; what does not follow from a key is in no other row."""
-    model, listed = from_hf_config(smallest(row["model_type"])), row["default"]
+    model, listed = from_hf_config({"model_type": row["model_type"], **smallest(row["model_type"])}), row["default"]
     layers = range(model.num_layers)
     assert len(listed) == len(layers)
     if row["key"] == "mlp_layer_types":

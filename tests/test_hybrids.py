@@ -39,6 +39,8 @@ from transformers.models.mamba.modeling_mamba import mamba_selective_state_updat
 from transformers.models.mamba2.modeling_mamba2 import mamba2_selective_state_update
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Irregular on purpose, so that no count agrees by chance.
 SIZES = {"vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -118,15 +120,6 @@ BATCH, LENGTH = 2, 13
 
 def config_of(case):
     return {"model_type": case.partition(",")[0], **SMALL[case]}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Use one thread: the sizes are tiny, and threads would cost more time than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_every_format_has_a_case():
