@@ -96,8 +96,8 @@ def share(
         Of an array, as in `gemm_cost`: counts `"reported"` by SCALE-Sim or `"corrected"`; folds `"serial"`, the paper's
         reading, or `"pipelined"`.
     refetches
-        Of an array's bytes and seconds. False: each MatMul fetches an operand once. True: as often as its SRAMs make
-        SCALE-Sim fetch it (`roofline.bytes_fetched_again`).
+        Of an array's bytes, and of its seconds if it has a DRAM. False: each MatMul fetches an operand once. True: as
+        often as its SRAMs make SCALE-Sim fetch it (`roofline.bytes_fetched_again`).
     precision
         What the bit widths change to, as `Precision(weights=4, activations=16, cache=8)`; widths that are not given
         stay as they are. Cycles and accesses of an array do not depend on bits: there S_partial is 1.

@@ -202,7 +202,11 @@ def _parsed_cfg(path: str | Path, text: str) -> configparser.ConfigParser:
     except configparser.ParsingError as error:
         problem, line = "neither a [section] nor a key with its value", error.errors[0][0]
     else:
-        return config
+        if config.sections():
+            return config
+        what = "it has no [section]" if text.strip() else "the file is empty"
+        needed = "[general], [architecture_presets] and [run_presets]"
+        raise InputError(f"{path}: not a SCALE-Sim .cfg: {what}; SCALE-Sim needs {needed}")
     raise InputError(f"{path}: not a SCALE-Sim .cfg: {problem} (line {line})")
 
 

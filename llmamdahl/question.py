@@ -217,6 +217,9 @@ class Question:
             given = getattr(self, name)
             if given != usual and not isinstance(self.hardware, SystolicArray):
                 raise InputError(f"{name}: {given!r} is given, but {self.label} is not an array; leave it out")
+        if self.refetches and self.metric in METRICS:
+            advice = "ask for the metric bytes, or for seconds of an array with a DRAM"
+            raise InputError(f"refetches: True is given, but {self.metric} do not depend on it; {advice}")
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -243,7 +246,8 @@ class Question:
         """`analysis.crossover_context_length` of this model on this hardware."""
         self.reject_precision()
         if self.phase != "decode":
-            raise InputError(f"phase: {self.phase!r} is given, but this crossover is of decode only; leave it out")
+            advice = "leave it out, or give a context length and search for the batch"
+            raise InputError(f"phase: {self.phase!r} is given, but a context length is found for decode only; {advice}")
         fixed, attention = Costs(), []
         for matmul in self.matmuls(LONGEST_CONTEXT):
             if matmul.part is Part.ATTENTION:

@@ -209,7 +209,7 @@ def test_bad_arguments_are_named():
         share("gpt2", 128, "H200", unquantized="yes")
     with pytest.raises(InputError, match="batch: 3 is given, but the batch is what varies here"):
         crossover_batch("gpt2", 128, "edge", batch=3)
-    with pytest.raises(InputError, match="phase: 'prefill' is given, but this crossover is of decode only"):
+    with pytest.raises(InputError, match="phase: 'prefill' is given, but a context length is found for decode only"):
         crossover_context_length("gpt2", "edge", phase="prefill")
     with pytest.raises(InputError, match="batch: 8 is given, but the batch is what varies here"):
         fraction_by_batch(["gpt2"], 128, "edge", batches=[1], batch=8)

@@ -85,6 +85,9 @@ def test_crossover_prints_what_the_library_computes():
     ours = crossover_context_length("llama-3.1-8b", "H200", baseline=Precision(weights=2))
     assert (narrow["context_length"], narrow["metric"]) == (ours, "seconds")
     assert json.loads(run("crossover", "gpt2", "--on", "edge", "-l", 1, "--json"))["batch"] is None
+    prefill = run("crossover", "opt-350m", "--phase", "prefill", "-l", 4096)
+    batch = crossover_batch("opt-350m", 4096, "cloud", phase="prefill")
+    assert "cloud, os: prefill, context length 4096" in prefill and f"F <= 1/2 from batch {batch}, " in prefill
 
 
 def test_sweep_prints_what_the_library_computes():
@@ -123,8 +126,11 @@ def test_models_and_devices():
         (["share", "nothere/config.json"], "model: 'nothere/config.json': no such file"),
         (
             ["crossover", "gpt2", "--phase", "prefill"],
-            "phase: 'prefill' is given, but this crossover is of decode only",
+            "phase: 'prefill' is given, but a context length is found for decode only; leave it out",
         ),
+        (["share", "gpt2", "--refetches"], "refetches: True is given, but cycles do not depend on it; ask for"),
+        (["sweep", "gpt2", "--refetches"], "refetches: True is given, but cycles do not depend on it; ask for"),
+        (["crossover", "gpt2", "--refetches", "--metric", "memory_accesses"], "refetches: True is given, but mem"),
         (["sweep", "gpt2", "--csv", "--json"], "csv: --csv and --json are both given; choose one"),
         (["share", "gpt2", "--on", "H200", "--dataflow", "ws"], "dataflow: ws is given, but H200 is not an array"),
         (

@@ -186,6 +186,8 @@ def test_a_file_that_is_not_a_cfg_is_rejected(tmp_path, text):
         ("[general]\n[run_presets]\n[general]\n", "\\[general\\] occurs twice \\(line 3\\)"),
         ("[general]\n\nrun_name\n[run_presets]", "neither a \\[section\\] nor a key with its value \\(line 3\\)"),
         ("[general]\n\n\xff", "a byte that is not UTF-8 \\(line 3\\)"),
+        ("", "the file is empty; SCALE-Sim needs \\[general\\], \\[architecture_presets\\] and \\[run_presets\\]"),
+        ("\n# comment\n", "it has no \\[section\\]; SCALE-Sim needs .*"),
     ],
 )
 def test_the_line_that_is_not_valid_cfg_is_named(tmp_path, text, problem):

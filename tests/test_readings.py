@@ -177,6 +177,7 @@ def test_expected_experts_add_up_to_all_pairs():
         ({"refetches": 1}, "cloud", "refetches: 1 is not a bool"),
         ({"folds": "pipelined"}, "H200", "folds: 'pipelined' is given, but H200 is not an array; leave it out"),
         ({"refetches": True}, "H200", "refetches: True is given, but H200 is not an array; leave it out"),
+        ({"refetches": True}, "cloud", "refetches: True is given, but cycles do not depend on it; ask for the metric"),
         ({"metric": "seconds"}, "cloud", "metric: cloud has no 'seconds'; it has .*; give it a clock_mhz"),
     ],
 )

@@ -82,7 +82,7 @@ SETTINGS = (
     click.option("--clock", type=float, metavar="MHZ", help="Clock of an array; its cycles then become seconds."),
     click.option("--dram", type=float, metavar="GB/S", help="Bandwidth of an array's DRAM; needs --clock."),
     click.option("--refetches/--no-refetches", default=False, show_default=True,
-                 help="Whether an array's bytes count what its SRAMs make it fetch again."),
+                 help="Whether bytes of an array, and seconds with --dram, count what its SRAMs fetch again."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
     click.option("--weights", type=float, metavar="BITS",
@@ -202,7 +202,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 
     There the rest of MODEL (attention and a recurrent state, unless --unquantized adds more) costs as much as its
     projections. It does so at every longer context too; in a larger batch F can rise above 1/2 again. Bits are those of
-    the model itself.
+    the model itself. The context length is found for --phase decode only, the batch for both.
     """
     asked = _Asked.of(**options)
     place = asked.place(on)
