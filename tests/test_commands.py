@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,55 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path):
 def loaded(pid, name):
     with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
         return name in file.read()
+
+
+def make(*arguments, folder=ROOT, **variables):
+    """What a `make` that fails prints to stderr."""
+    command = ["make", "--no-print-directory", "-C", folder, *arguments]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("JOB=2", "there is no variable JOB; there are APP_ARGS DEVICE "),
+        ("JOBS=x", "JOBS: 'x' is not a whole number above 0"),
+        ("JOBS=0", "JOBS: '0' is not a whole number above 0"),
+        ("MATMULS=1e3", "MATMULS: '1e3' is not a whole number above 0"),
+        ("PORT=", "PORT: '' is not a whole number above 0"),
+        ("DEVICE=tpu", "DEVICE: 'tpu' is unknown; known: cuda, cpu"),
+    ],
+)
+def test_make_names_what_it_does_not_know_before_it_starts(given, said):
+    (line,) = make("test", given)
+    assert re.fullmatch(rf"Makefile:\d+: \*\*\* {re.escape(said)}.*\.  Stop\.", line)
+
+
+def test_a_target_that_does_not_exist_is_named():
+    assert make("repoduce")[0] == "make: there is no target 'repoduce'; make help lists them"
+
+
+def test_every_variable_that_a_recipe_uses_can_be_set():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = {*re.findall(r"[A-Z_]+", "".join(re.findall(r"(?m)^(?:NUMBERS|TEXTS) :=(.*)$", text)))}
+    used = {*re.findall(r"\$\(([A-Z_]+)\)", text[text.index("\nhelp:") :])}
+    assert used - {"BIN", "ENV", "MAKE", "MAKEFILE_LIST", "PY"} <= known
+    assert known - used == {"FUZZ_EXAMPLES", "LLMAMDAHL_OUTPUT", "REQUIRE_EXTRAS"}  # these reach the programs
+
+
+def test_what_cannot_be_installed_is_one_line(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements-docs.lock").write_text("no-such-package==1\n")
+    without = f'#!/bin/sh\n[ "$1" = -c ] || exec {sys.executable} "$@"\nexit 1\n'  # no import succeeds
+    (tmp_path / "python").write_text(without)
+    (tmp_path / "python").chmod(0o755)
+    variables = {"CONDA_PREFIX": str(tmp_path), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    variables |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    (said, _) = make("docs", folder=tmp_path, **variables)
+    reason = "No matching distribution found for no-such-package==1"
+    assert said == f"requirements-docs.lock cannot be installed: {reason}; is there a network?"
 
 
 def test_figures_and_results_are_put_in_place_file_by_file(tmp_path, monkeypatch):
