@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -120,10 +121,8 @@ def _summary(notebook: Row) -> dict[str, str]:
 def _captioned(notebook: Row, name: str) -> list[Row]:
     """Give each figure of a notebook its words and an anchor; return them for the gallery.
 
-    The words are those of the paper's item or, without one, the heading above.
+    The words are the figure's own title or, where nothing is kept in `figures/`, the heading above.
     """
-    items = paper_items().to_dict("records")
-    captions = {Path(item["png"]).stem: f"{item['item']}: {item['about']}" for item in items if item["png"]}
     heading, figures = "", []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
@@ -131,13 +130,28 @@ def _captioned(notebook: Row, name: str) -> list[Row]:
             heading = [heading, *re.findall(r"^#+ (.*)", source, re.MULTILINE)][-1]
         elif any("image/png" in output.get("data", {}) for output in cell["outputs"]):
             named = re.findall(r'"(figure-[\w-]+)"', source)  # one, or none where nothing is kept in figures/
-            about = captions.get(named[0], heading) if named else heading
+            about = _title(ROOT / "figures" / f"{named[0]}.svg") if named else heading
             cell["metadata"]["mystnb"] = {"image": {"alt": re.sub(r"[${}]", "", about)}}
             for figure in named:
-                caption = f"{about}. Data: [{figure}.csv](../figures/{figure}.csv)"
+                caption = f"{_literally(about)}. Data: [{figure}.csv](../figures/{figure}.csv)"
                 cell["metadata"]["mystnb"]["figure"] = {"name": figure, "caption": caption}
                 figures.append({"name": figure, "about": about, "notebook": name})
     return figures
+
+
+def _title(svg: Path) -> str:
+    """The title of a figure: what is written highest outside its panels or, without that, in its panels."""
+    names = {"svg": "http://www.w3.org/2000/svg"}
+    figure = ElementTree.parse(svg).getroot().find("svg:g[@id='figure_1']", names)
+    assert figure is not None, svg
+    outside = [group for group in figure.findall("svg:g", names) if group.get("id", "").startswith("text_")]
+    found = []
+    for group in outside or [figure]:
+        lines = group.findall(".//svg:text", names)
+        by_line = [(float(line.get("y", "inf")), "".join(line.itertext()).strip()) for line in lines]
+        whole = re.sub(r"(?<![,;:]) \n", "; ", " \n".join(text for _, text in by_line)).replace("\n", "")
+        found.append((by_line[0][0], whole) if outside else min(by_line))
+    return min(found)[1]
 
 
 def _bench() -> pd.DataFrame:
