@@ -33,6 +33,7 @@ def main() -> None:
     start = time.perf_counter()
     site, work = BUILD / "site", BUILD / "docs"
     with writing():
+        print(f"building {site}: about a minute", flush=True)
         shutil.rmtree(work, ignore_errors=True)
         stage(work / "sources")
         if problem := build(work):

