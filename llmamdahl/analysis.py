@@ -127,7 +127,7 @@ def share(
     The defaults are the paper's reading: one MatMul per query head, folds one after the other, counts as SCALE-Sim
     reports them, one byte a word, and no limit by memory. An array with a `clock_mhz` and a `dram_gb_s` has a limit:
     each MatMul takes the larger of cycles / clock and bytes / bandwidth; on a device, of operations / peak and bytes /
-    bandwidth. Whether the model fits into the memory is not checked (`roofline.footprint` gives its bytes).
+    bandwidth. Whether the model fits into the memory is not part of the answer (`roofline.fits`).
 
     Raises
     ------

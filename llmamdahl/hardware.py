@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -257,6 +258,11 @@ class Device:
     fp16_tflops, int8_tops, fp8_tflops, int4_tops, fp4_tflops
         Peak rates without sparsity, 10^12 operations a second; a multiply-accumulate is two. None if not published.
         `fp16_tflops` is that of BF16 where the device computes in it faster.
+    memory_gb
+        Size of the memory, of 2^30 bytes as vendors print it. None if not published, or if there are several sizes.
+
+    A missing number is None here and NaN in the table `devices()`. A NaN that is given becomes None, so that a row of
+    the table makes a device.
 
     >>> Device("mine", bandwidth_gb_s=100, fp16_tflops=4).label
     'mine'
@@ -269,14 +275,17 @@ class Device:
     fp8_tflops: float | None = None
     int4_tops: float | None = None
     fp4_tflops: float | None = None
+    memory_gb: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
         for item in fields(self)[1:]:
             given = getattr(self, item.name)
-            if given is None and item.name == "bandwidth_gb_s":
+            if item.name == "bandwidth_gb_s" and given is None:
                 raise InputError(f"{self.name}: bandwidth_gb_s: None is not a number above 0")
+            if item.name != "bandwidth_gb_s" and isinstance(given, float) and math.isnan(given):
+                given = None
             object.__setattr__(self, item.name, _rate(f"{self.name}: {item.name}", given))
 
     @property
@@ -289,14 +298,14 @@ Hardware: TypeAlias = SystolicArray | Device
 
 
 def _rate(name: str, given: object) -> float | None:
-    """A clock, bandwidth or peak: a number above 0, or None if there is none."""
+    """A clock, bandwidth, peak or size: a number above 0, or None if there is none."""
     value = None if given is None else real_number(given)
     if given is not None and (value is None or value <= 0):
         raise InputError(f"{name}: {shown(given)} is not a number above 0")
     return value
 
 
-PEAKS = tuple(item.name for item in fields(Device)[2:])
+PEAKS = tuple(item.name for item in fields(Device)[2:-1])
 """The peak rates of a `Device`, by number format."""
 
 
@@ -312,7 +321,7 @@ def _device_rows() -> tuple[Row, ...]:
     columns: Columns = {
         **dict.fromkeys(("name", "kind", "source"), str),
         "bandwidth_gb_s": positive_float,
-        **dict.fromkeys(PEAKS, optional_float),
+        **dict.fromkeys(("memory_gb", *PEAKS), optional_float),
     }
     return tuple(read_rows(DATA / "hardware" / "devices.csv", columns, key=["name"]))
 
@@ -358,8 +367,8 @@ def devices() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        name, kind, bandwidth_gb_s; fp16_tflops, int8_tops, fp8_tflops, int4_tops, fp4_tflops (NaN if not published);
-        source.
+        name, kind, bandwidth_gb_s, memory_gb; fp16_tflops, int8_tops, fp8_tflops, int4_tops, fp4_tflops; source. NaN
+        where `Device` has None: what is not published.
 
     Raises
     ------

@@ -342,6 +342,23 @@ def footprint(
     return {part: number * precision.of(part) / 8 for part, number in elements.items()}
 
 
+def fits(
+    model: str | Decoder, device: str | Device, context_length: int, precision: Precision = FP16, *, batch: int = 1
+) -> bool | None:
+    """Whether `footprint` fits into the memory of a device; None if the device has no `memory_gb`.
+
+    What is computed on the way takes more memory, so a model that fits can still be too large.
+
+    >>> fits("llama-2-13b", "RTX 4090", 4096), fits("llama-2-13b", "RTX 4090", 4096, Precision(weights=4))
+    (False, True)
+    """
+    place = get_device(device) if isinstance(device, str) else device
+    instance("device", place, Device)
+    instance("precision", precision, Precision)
+    held = sum(footprint(model, precision.over(FP16), context_length, batch=batch).values())
+    return None if place.memory_gb is None else held <= place.memory_gb * 2**30
+
+
 def saving(
     model: str | Decoder,
     precision: Precision,

@@ -98,6 +98,33 @@ def test_sweep_prints_what_the_library_computes():
     assert len(run(*asked).splitlines()) == len(ours) + 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["share", "llama-2-13b", "--weights", 4],
+            "at l = 2048 26 GB of weights, K and V at 16 bits, 8 GB after the change; it has 24 GB",
+        ),
+        (["share", "llama-2-13b", "--json"], "at l = 2048 26 GB of weights, K and V at 16 bits; it has 24 GB"),
+        (
+            ["sweep", "llama-2-13b", "--on", "cloud", "-l", 8192, "-l", 128],
+            "at l = 128 24 GB of weights, K and V at 16 bits; it has 24 GB",
+        ),
+        (["share", "llama-3.1-8b", "--batch", 1], ""),
+        (["share", "llama-3.1-8b", "--batch", 64], "at l = 2048 31 GB of weights, K and V at 16 bits; it has 24 GB"),
+    ],
+)
+def test_a_model_that_the_device_cannot_hold_is_named_beside_the_answer(arguments, said):
+    done = CliRunner().invoke(cli.main, [*map(str, arguments), "--on", "RTX 4090"])
+    assert done.exit_code == 0 and "RTX 4090" in done.stdout and "does not fit" not in done.stdout
+    assert done.stderr == (f"{arguments[1]} does not fit into RTX 4090: {said}\n" if said else "")
+
+
+def test_memory_is_not_asked_of_arrays_and_of_devices_that_have_no_size():
+    assert not CliRunner().invoke(cli.main, ["share", "llama-3.1-405b"]).stderr
+    assert not CliRunner().invoke(cli.main, ["share", "llama-3.1-405b", "--on", "Apple M1"]).stderr
+
+
 def test_models_and_devices():
     names = {row["name"] for row in json.loads(run("models", "--json"))}
     assert {*la.model_names(), *la.zoo_names()} <= names

@@ -2,7 +2,7 @@
 
 import configparser
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -17,6 +17,7 @@ from llmamdahl.hardware import (
     EDGE_TPU,
     PEAKS,
     Dataflow,
+    Device,
     SystolicArray,
     devices,
     find_hardware,
@@ -393,6 +394,20 @@ def test_empty_cells_are_none_and_read_as_nan():
         "int4_tops": None,
         "fp4_tflops": 9000,
     }
+
+
+def test_a_row_of_the_table_makes_its_device():
+    columns = [item.name for item in fields(Device)]
+    for row in devices()[columns].to_dict("records"):
+        assert Device(**row) == get_device(row["name"])
+
+
+def test_a_memory_in_a_name_is_the_memory():
+    named = {name: re.search(r"(\d+)GB", name) for name in DEVICES.index}
+    sizes = {name: int(size[1]) for name, size in named.items() if size}
+    assert len(sizes) == 6 and all(DEVICES.memory_gb[name] == size for name, size in sizes.items())
+    assert DEVICES.memory_gb.between(8, 288).sum() == DEVICES.memory_gb.count() == 39
+    assert DEVICES.memory_gb[DEVICES.kind == "cpu"].isna().all()  # as much as is put in
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from llmamdahl.device import recorded
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.hardware import Device, devices, get_device
 from llmamdahl.models import Decoder, Experts, get_model, model_names
-from llmamdahl.roofline import FP16, Precision, footprint, matmul_traffic, saving
+from llmamdahl.roofline import FP16, Precision, fits, footprint, matmul_traffic, saving
 
 SMALL = Decoder("small", 96, 2, 6, 200, True, 1000, 2048, 96, kv_heads=2)
 W2 = Precision(weights=2, activations=8)
@@ -169,6 +169,19 @@ def test_amdahl_s_law_of_capacity():
     assert gain.fraction == pytest.approx(2 * projections / whole)
     assert gain.total_speedup == pytest.approx(whole / (projections / 8 + 2 * rest + 10**9))
     assert gain.partial_speedup == 16
+
+
+def test_what_fits_into_a_memory_is_the_footprint():
+    exact = Device("exact", 1, memory_gb=sum(footprint(SMALL, context_length=7, batch=3).values()) / 2**30)
+    assert fits(SMALL, exact, 7, batch=3) is True
+    assert fits(SMALL, exact, 8, batch=3) is False and fits(SMALL, exact, 7, batch=4) is False
+    assert fits(SMALL, exact, 8, Precision(weights=8), batch=3) is True
+    assert fits(SMALL, "Apple M4", 7) is None
+    for wrong, problem in ((("exact", 7), "device: 'exact' is unknown"), ((hardware.CLOUD_TPU, 7), "is not a Device")):
+        with pytest.raises(InputError, match=problem):
+            fits(SMALL, *wrong)
+    with pytest.raises(InputError, match="precision: 8 is not a Precision"):
+        fits(SMALL, exact, 7, 8)
 
 
 @pytest.mark.parametrize("bits", [0, -1, math.nan, math.inf, 65, True, "8"])

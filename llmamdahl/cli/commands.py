@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,10 +15,20 @@ import pandas as pd
 
 from llmamdahl import analysis
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, PEAKS, Dataflow, Hardware, SystolicArray, devices, find_hardware
+from llmamdahl.hardware import (
+    CLOUD_TPU,
+    EDGE_TPU,
+    PEAKS,
+    Dataflow,
+    Device,
+    Hardware,
+    SystolicArray,
+    devices,
+    find_hardware,
+)
 from llmamdahl.models import benchmarked, find_model, hybrids, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
-from llmamdahl.roofline import Precision
+from llmamdahl.roofline import FP16, Precision, footprint
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.systolic import Counting, Folds
@@ -165,10 +176,12 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     """Parts of MODEL, F, ceiling, S_partial and S_total.
 
     F is the projections' share of the whole before a change of bits, the ceiling is 1 / (1 - F), S_partial and S_total
-    are what the change gains. Whether the model fits into the memory of the device is not checked.
+    are what the change gains. A model that does not fit into the memory of the device is named on stderr.
     """
     asked = _Asked.of(**options)
-    found = analysis.share(model, context_length, asked.place(on), **asked.settings)
+    place = asked.place(on)
+    found = analysis.share(model, context_length, place, **asked.settings)
+    _warn_of_memory(model, place, [context_length], asked.settings)
     if asked.as_json:
         click.echo(_json(_answer(found)))
         return
@@ -247,7 +260,10 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
     asked = _Asked.of(**options)
     if as_csv and asked.as_json:
         raise InputError("csv: --csv and --json are both given; choose one")
-    frame = analysis.sweep(models, lengths, [asked.place(name) for name in on], **asked.settings)
+    places = [asked.place(name) for name in on]
+    frame = analysis.sweep(models, lengths, places, **asked.settings)
+    for model, place in product(models, places):
+        _warn_of_memory(model, place, lengths, asked.settings)
     _print(frame, asked.as_json, as_csv)
 
 
@@ -277,11 +293,11 @@ def list_models(text: str | None, as_json: bool) -> None:
 def list_devices(as_json: bool) -> None:
     """List the arrays and devices; with --json also where each number comes from.
 
-    Peaks are 10^12 operations a second, without sparsity.
+    Peaks are 10^12 operations a second, without sparsity; memory is in GB of 2^30 bytes.
     """
     arrays = [{"name": array.name, "kind": f"{array.rows}x{array.cols} array"} for array in (CLOUD_TPU, EDGE_TPU)]
     frame = pd.concat([pd.DataFrame(arrays).assign(source="Table 3"), devices()], ignore_index=True)
-    frame = frame[["name", "kind", "bandwidth_gb_s", *PEAKS, "source"]]
+    frame = frame[["name", "kind", "bandwidth_gb_s", "memory_gb", *PEAKS, "source"]]
     _print(frame if as_json else frame.drop(columns="source"), as_json)
 
 
@@ -350,6 +366,24 @@ def _cost(value: float) -> str:
 def _place(found: Share) -> str:
     """Model, hardware and phase."""
     return f"{found.model} on {', '.join(filter(None, (found.hardware, found.dataflow)))}: {found.phase}"
+
+
+def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], settings: Settings) -> None:
+    """Name on stderr a model that a device cannot hold, before the change of bits and, if there is one, after it."""
+    if not isinstance(place, Device) or place.memory_gb is None:
+        return
+    change = settings["precision"]
+    for length in sorted(lengths):
+        held = {
+            bits: sum(footprint(model, bits, length, batch=settings["batch"]).values()) / 2**30
+            for bits in (FP16, FP16 if change is None else change.over(FP16))
+        }
+        if held[FP16] > place.memory_gb:
+            after = "" if change is None else f", {[*held.values()][-1]:.0f} GB after the change"
+            needs = f"{held[FP16]:.0f} GB of weights, K and V at 16 bits{after}; it has {place.memory_gb:g} GB"
+            name = find_model(model).name
+            click.echo(f"{name} does not fit into {place.label}: at l = {length} {needs}", err=True)
+            return
 
 
 def _hint_at_bytes(found: Share) -> None:

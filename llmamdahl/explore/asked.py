@@ -9,10 +9,10 @@ from pathlib import Path
 from llmamdahl import amdahl
 from llmamdahl.analysis import share
 from llmamdahl.errors import InputError, real_number, shown
-from llmamdahl.hardware import Dataflow, Hardware, SystolicArray, find_hardware
+from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import find_model, get_model
 from llmamdahl.question import METRICS, Metric, Settings, Share
-from llmamdahl.roofline import Precision
+from llmamdahl.roofline import Precision, fits
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Part, Phase
 
@@ -188,6 +188,9 @@ class Asked:
             notes.append(f"{found.metric} of an array do not depend on bits; try the metric bytes, or give a clock")
         if self.context_length > longest:
             notes.append(f"beyond the {longest} tokens it was trained for")
+        place = self.place()
+        if isinstance(place, Device) and fits(self.model, place, self.context_length, batch=self.batch) is False:
+            notes.append(f"at 16 bits it does not fit into the {place.memory_gb:g} GB of {place.label}")
         return notes
 
 
