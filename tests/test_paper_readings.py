@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from llmamdahl.analysis import share
-from llmamdahl.hardware import CLOUD_TPU
+from llmamdahl.hardware import CLOUD_TPU, get_array
 from llmamdahl.models import CONTEXT_LENGTHS
-from llmamdahl.paper.published import statements
+from llmamdahl.paper.published import errata, statements
 from llmamdahl.paper.readings import (
     PAPER,
     READINGS,
@@ -16,6 +16,7 @@ from llmamdahl.paper.readings import (
     checked,
     conclusions_under,
     contexts_under,
+    edge_over_cloud,
     reversing_bandwidth,
     smallest_changes,
     under_readings,
@@ -88,3 +89,27 @@ def test_contexts_under_readings_are_the_crossovers():
     )
     assert found.loc["paper"].to_dict() == {"llama-3.1-8b": 8193, "deepseek-v3": 3280}
     assert found.loc["heads grouped"].to_dict() == {"llama-3.1-8b": 33_281, "deepseek-v3": 444_673}
+
+
+def test_the_edge_array_uses_its_pes_better_for_projections_under_every_reading():
+    """Section 4.3 says that it is less efficient there; the erratum has the ranges."""
+    found = edge_over_cloud()
+    assert len(found) == 12 * 2 * 7 * 6 and not found.isna().any(axis=None)
+    cycles, accesses = (found[found.metric == name] for name in ("cycles", "memory_accesses"))
+    assert cycles.projection.max() < 64 and (cycles.projection > cycles.attention).all() and (cycles["shift"] > 0).all()
+    (evidence,) = errata().query("id == 'edge-efficiency'").evidence
+    low, high = cycles.projection.min(), cycles.projection.max()
+    assert f"takes {low:.1f} to {high:.1f} times as many cycles for the projections" in evidence
+    assert f"each PE does {64 / high:.1f} to {64 / low:.1f} times as much" in evidence
+    assert f"and {cycles.attention.min():.1f} to {cycles.attention.max():.1f} times as many for attention" in evidence
+    assert f"F of cycles differs by up to {cycles['shift'].max():.3f}" in evidence
+    assert f"F of memory accesses by at most {accesses['shift'].abs().max():.3f}" in evidence
+
+
+def test_edge_over_cloud_is_that_of_share():
+    keys = ["model", "context_length", "metric", "dataflow", "folds", "counting"]
+    row = edge_over_cloud().set_index(keys).loc[("opt-1.3b", 512, "cycles", "is", "serial", "corrected")]
+    edge, cloud = (share("opt-1.3b", 512, get_array(name, "is"), counting="corrected") for name in ("edge", "cloud"))
+    assert row.projection == edge.projection / cloud.projection
+    assert row.attention == edge.attention / cloud.attention
+    assert row["shift"] == edge.fraction - cloud.fraction

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from llmamdahl.analysis import crossovers, sweep
 from llmamdahl.errors import one_of
-from llmamdahl.hardware import CLOUD_TPU, SystolicArray, get_array
-from llmamdahl.models import Decoder
+from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray, get_array
+from llmamdahl.models import CONTEXT_LENGTHS, Decoder, model_names
 from llmamdahl.paper.miscounts import dataflow_cycles
 from llmamdahl.paper.published import statements
 from llmamdahl.question import Metric, Settings
 from llmamdahl.roofline import FP16, Precision
+from llmamdahl.systolic import Counting, Folds
 from llmamdahl.tables import Row
 from llmamdahl.workload import Part
 
@@ -204,6 +206,29 @@ def contexts_under(
     for reading in readings:
         settings: Settings = {**reading.settings, "metric": reading.metric}
         tables.append(crossovers(models, [reading.array(array)], **settings).assign(reading=reading.name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def edge_over_cloud() -> pd.DataFrame:
+    """How each part of OPT fares on the edge array, in every dataflow and under every reading of folds and counting.
+
+    Section 4.3 gives the reason for the edge array's high F: the small array is less efficient at the projections.
+
+    Returns
+    -------
+    DataFrame
+        model, context_length, metric, dataflow, folds, counting; projection and attention (the edge array's count over
+        the cloud array's, which has 64 times as many PEs); shift (F on the edge array minus F on the cloud array).
+    """
+    tables = []
+    for dataflow, folds, counting in product(Dataflow, get_args(Folds), get_args(Counting)):
+        cloud, edge = (
+            sweep(model_names("opt"), CONTEXT_LENGTHS, [get_array(name, dataflow)], folds=folds, counting=counting)
+            for name in ("cloud", "edge")
+        )
+        table = edge[["model", "context_length", "metric", "dataflow"]].assign(folds=folds, counting=counting)
+        ratios = {part: edge[part] / cloud[part] for part in ("projection", "attention")}
+        tables.append(table.assign(**ratios, shift=edge.fraction - cloud.fraction))
     return pd.concat(tables, ignore_index=True)
 
 
