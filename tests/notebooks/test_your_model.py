@@ -1,5 +1,6 @@
 """Notebook 08 run from the command line on configs of three kinds, with bits, a memory and other readings."""
 
+import csv
 import json
 import os
 import re
@@ -50,6 +51,11 @@ def test_notebook_08_on_a_device(tmp_path):
     done, shown = run(tmp_path / "executed.ipynb", tmp_path, **asked)
     assert done.returncode == 0, done.stderr[-2000:]
     found = share("opt-350m", 4096, "H100 SXM", batch=16, precision=Precision(weights=4))
+    with (tmp_path / "build" / "your-model" / "gain.csv").open(encoding="utf-8", newline="") as handle:
+        gains = {int(row["context_length"]): float(row["total_speedup"]) for row in csv.DictReader(handle)}
+    assert [*gains] == [128, 256, 512, 1024, 2048]  # as far as it was trained
+    expected = share("opt-350m", 2048, "H100 SXM", batch=16, precision=Precision(weights=4)).total_speedup
+    assert gains[2048] == pytest.approx(expected) and expected > 1.1
     assert found.fraction < 0.5 and f"attention, {1 - found.fraction:.1%} of the seconds" in shown
     assert re.search(rf"seconds +{found.partial_speedup:.3f} +{found.total_speedup:.3f}\n", shown)
 
@@ -57,5 +63,9 @@ def test_notebook_08_on_a_device(tmp_path):
 def test_notebook_08_rejects_a_mistyped_parameter(tmp_path):
     done, _ = run(tmp_path / "executed.ipynb", tmp_path, modle="opt-350m")
     other, _ = run(tmp_path / "other.ipynb", tmp_path, device="H100 SXM", folds="pipelined")
-    assert done.returncode and "InputError: parameter: 'modle' is unknown; did you mean model" in done.stderr
+    (known,) = re.findall(r"InputError: parameter: 'modle' is unknown; known: (.*)", done.stderr)
+    notebook = json.loads((ROOT / "notebooks" / "08-your-model.ipynb").read_text(encoding="utf-8"))
+    (cell,) = [one for one in notebook["cells"] if "parameters" in one["metadata"].get("tags", [])]
+    names = re.findall(r"(?m)^(\w+) =", "".join(cell["source"]))
+    assert done.returncode and known.split(", ") == sorted({*names} - {"parameters"})
     assert other.returncode and "InputError: device: dataflow, folds, counting" in other.stderr
