@@ -15,6 +15,8 @@ if not os.environ.get("REQUIRE_EXTRAS"):
     pytest.importorskip("playwright", reason="the extra `browser` is not installed: make extras")
     if not CHROMIUM:
         pytest.skip("no Chromium on this machine", allow_module_level=True)
+elif not CHROMIUM:
+    pytest.fail("no Chromium on this machine: apt-get install chromium", pytrace=False)
 
 from playwright.sync_api import sync_playwright  # noqa: E402 (after the skips)
 
