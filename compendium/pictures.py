@@ -15,7 +15,10 @@ SMALL = 960
 COLUMN, CARD = "(min-width: 60rem) 56rem, 100vw", "(min-width: 60rem) 20rem, 100vw"
 """How wide a picture is shown in the text, and in a card of the gallery: at most, and in a narrow window."""
 
-IMG = re.compile(r'<img alt="([^"]*)"( class="[^"]*")? src="([^"]*_images/)([^"/]+\.png)" />')
+IMG = re.compile(
+    r'<img alt="([^"]*)"( class="[^"]*")?(?: height="\d+")? src="([^"]*_images/)([^"/]+\.png)"(?: width="\d+")? />'
+)
+"""A picture as Sphinx writes it; those of notebooks have the size at which a notebook shows them."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
