@@ -67,15 +67,20 @@ def make(root: Path = ROOT) -> None:
         faster = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
         for installer in [faster, pip] if uv else [pip]:
             try:
-                subprocess.run([*installer, "-r", str(root / "requirements.lock")], check=True)
+                _run(*installer, "-r", str(root / "requirements.lock"))
                 # setuptools, which builds this package, is in the lock
-                subprocess.run([*installer, "--no-build-isolation", "--no-deps", "-e", str(root)], check=True)
+                _run(*installer, "--no-build-isolation", "--no-deps", "-e", str(root))
                 break
             except subprocess.CalledProcessError:
                 if installer is pip:
                     raise
                 print("uv failed; pip follows", flush=True)  # such as with a package index that only pip knows
     (venv / ".complete").write_text(made_for(which_python(python), root), encoding="utf-8")
+
+
+def _run(*command: str) -> None:
+    """Run a command; what it prints is only kept for the error."""
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def fetch_uv(pip: list[str], folder: str) -> str:
@@ -101,7 +106,9 @@ def main() -> None:
         try:
             make()
         except subprocess.CalledProcessError as error:
-            sys.exit(f".venv could not be made: {' '.join(error.cmd[:4])} failed")
+            errors = [line for line in (error.stdout or "").splitlines() if line.startswith("ERROR: ")]
+            failed = f"{' '.join(error.cmd[:4])} failed"
+            sys.exit(f".venv could not be made: {errors[-1][7:] + '; is there a network?' if errors else failed}")
         except OSError as error:
             sys.exit(f".venv could not be made: {error}")
         except KeyboardInterrupt:
