@@ -336,6 +336,18 @@ def test_a_model_is_named_after_its_folder_file_or_repository(tmp_path):
     assert set(formats()) >= {"gpt2", "llama", "deepseek_v3"}
 
 
+def test_a_model_in_the_cache_of_huggingface_hub_is_named_after_its_repository(tmp_path, monkeypatch):
+    cache = tmp_path / "models--meta-llama--Llama-3.1-8B"
+    snapshot = cache / "snapshots" / "0e9e39f249a16976918f6564b8830bc894c89659"
+    snapshot.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    (cache / "blobs" / "0bb6fd75").write_text(json.dumps(LLAMA))
+    (snapshot / "config.json").symlink_to("../../blobs/0bb6fd75")
+    assert from_hf_config(snapshot).name == from_hf_config(snapshot / "config.json").name == "Llama-3.1-8B"
+    monkeypatch.chdir(snapshot)
+    assert from_hf_config("config.json").name == from_hf_config(".").name == "Llama-3.1-8B"
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [

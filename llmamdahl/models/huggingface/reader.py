@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -45,7 +46,8 @@ def from_hf_config(config: str | os.PathLike[str] | Mapping[str, object]) -> Dec
     ----------
     config
         Path of a `config.json` or of a folder that holds one, or its content as a dict. The model is named after the
-        folder (`config.json`), the file (any other name), or `_name_or_path` or else `model_type` (a dict).
+        folder (`config.json`; in huggingface_hub's cache the repository), the file (any other name), or `_name_or_path`
+        or else `model_type` (a dict).
 
     Raises
     ------
@@ -251,7 +253,14 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, object]) -> Config:
     if not isinstance(values, dict):
         kind = type(values).__name__
         raise InputError(f"config: {str(path)!r}: holds a {kind}; a config.json is one JSON object, {{...}}")
-    return Config(path.resolve().parent.name if path.name == "config.json" else path.stem, values)
+    return Config(_folder(path) if path.name == "config.json" else path.stem, values)
+
+
+def _folder(path: Path) -> str:
+    """The name of the folder of a file; in the cache of huggingface_hub, where it is a hash, that of the repository."""
+    folder = Path(os.path.abspath(path)).parent  # not resolved: the cache links to a folder `blobs`
+    cached = re.fullmatch(r"models--(?:.*--)?(.+)", folder.parents[1].name) if len(folder.parents) > 1 else None
+    return cached[1] if cached and folder.parent.name == "snapshots" else folder.name
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
