@@ -83,6 +83,11 @@ def test_claims_past_the_paper_are_counted_in_their_files(sources):
         above = [row["above_ceiling"] for row in csv.DictReader(handle) if row["quantity"] != "memory"]
     assert rows[0][0] == f"{above.count('True')} of {len(above)} published speedups are above their ceiling"
     targets = {row["name"] for row in docs._targets()}
+    (simulated,) = [took for _, command, took, _ in rows if command.startswith("`make simulate`")]
+    with (DATA / "results" / "bench.csv").open(encoding="utf-8", newline="") as handle:
+        value = {row["what"].split(" ")[1]: row["value"] for row in csv.DictReader(handle) if row["what"][0] == "…"}
+    whole, saved = float(value["hours"].removesuffix(" h")), float(value["all"].removesuffix("x"))
+    assert simulated == f"{60 * whole / saved:.1f} min"
     for claim, command, _, where in rows:
         assert re.search(r"\d+", claim) and re.match(r"`make (\w+)`", command).group(1) in targets
         assert (sources / re.search(r"\((.*?)\)", where).group(1)).is_file()
