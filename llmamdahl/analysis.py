@@ -366,7 +366,7 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     Raises
     ------
     InputError
-        A table without the parts' costs, S_partial <= 0 or NaN.
+        Not what these return, a table without the parts' costs, S_partial <= 0 or NaN.
 
     >>> curves(share("opt-350m", 2048, "cloud"), [1, 100]).total_speedup.round(2).tolist()
     [1.0, 1.58, 1.0, 2.65]
@@ -374,7 +374,10 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     if isinstance(shares, pd.DataFrame):
         frame = shares
     else:
-        found = listed("shares", [shares] if isinstance(shares, Share) else shares, distinct=False)
+        found = [shares] if isinstance(shares, Share) else shares
+        if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+            raise InputError(f"shares: {shown(found)} is not what `share` or `sweep` returns; ask one of them first")
+        found = listed("shares", found, distinct=False)
         for each in found:
             instance("shares", each, Share)
         frame = _table(found)

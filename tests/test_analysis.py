@@ -225,8 +225,11 @@ def test_bad_arguments_are_named():
         crossover_batch("gpt2", 128, "edge", precison=2)
     with pytest.raises(InputError, match="new_tokens: 100000000 is too many; at most 16777216"):
         generation_cost("gpt2", 1, "edge", new_tokens=10**8)
-    with pytest.raises(InputError, match="shares: 'gpt2' is not a list"):
-        curves("gpt2", [1])
+    for wrong in ("gpt2", 3, None):
+        with pytest.raises(InputError, match=rf"shares: {wrong!r} is not what `share` or `sweep` returns; ask one"):
+            curves(wrong, [1])
+    with pytest.raises(InputError, match="shares: 'gpt2' is not a Share"):
+        curves(["gpt2"], [1])
     with pytest.raises(InputError, match=r"partial_speedups: \['a'\] is not a number, or a list of them"):
         curves(share("gpt2", 1, "edge"), ["a"])
     with pytest.raises(CountOverflowError, match="W_I: its bytes or operations are too large for a float"):
