@@ -273,6 +273,18 @@ def test_each_curve_is_of_one_part_alone_and_starts_at_1():
     for line in panel.lines.values():
         assert line.get_data()[1][0] == pytest.approx(1)
     assert panel.both.get_ydata() == [panel.answer.total_speedup] * 2
+    assert panel.axis.get_yscale() == "log"
+    for fast, marked in ((1, (1, 1.5, 2, 3, 5, 7)), (1000, (1, 2, 5, 10, 20))):
+        panel.controls["attention"].value = str(fast)
+        low, high = panel.axis.get_ylim()
+        ticks = [tick for tick in panel.axis.get_yticks() if low <= tick <= high]
+        assert ticks == [tick for tick in marked if tick <= high] and len(ticks) > 3
+
+
+def test_the_curves_go_as_far_as_a_speedup_that_is_set():
+    panel = Panel(projection=1000)
+    along, total = panel.lines["projection"].get_data()
+    assert (along[0], along[-1]) == pytest.approx((1, 1000)) and total[-1] == pytest.approx(panel.answer.total_speedup)
 
 
 def test_a_change_is_redrawn_in_the_time_of_a_few_pictures():

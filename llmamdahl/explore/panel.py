@@ -18,12 +18,13 @@ from llmamdahl.errors import InputError, real_number
 from llmamdahl.explore.asked import BITS, OF_ARRAY, Answer, Asked, number
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray, devices
 from llmamdahl.models import benchmarked, hybrids, table2_true, zoo
+from llmamdahl.plots import PARTIAL, TOTAL
 from llmamdahl.question import Metric
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Phase
 
 SPEEDUPS = np.geomspace(1, 100, 60)
-"""S_partial along a curve, and the range of the sliders."""
+"""S_partial along a curve, unless a larger one is set, and the range of the sliders."""
 
 STEP = 0.02
 """Of the sliders, in powers of ten."""
@@ -171,32 +172,35 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _draw_axes(self) -> None:
         self.figure = Figure(figsize=(5.6, 3))
         # set once, as a layout engine takes 50 ms a picture
-        self.figure.subplots_adjust(left=0.1, right=0.97, bottom=0.16, top=0.81)
-        axis = self.figure.add_subplot(xscale="log", xlabel="speedup of the part")
-        axis.set_ylabel("speedup of the model")
+        self.figure.subplots_adjust(left=0.115, right=0.97, bottom=0.16, top=0.81)
+        axis = self.figure.add_subplot(xscale="log", yscale="log", xlabel=f"{PARTIAL}, speedup of the part")
+        axis.set_ylabel(f"{TOTAL}, speedup of the model")
         styles = {"projection": "--", "attention": "-"}
         self.lines = {part: axis.plot([], [], style, label=f"{part} faster")[0] for part, style in styles.items()}
         self.points = axis.plot([], [], "o", color="black", clip_on=False, label="as set, one at a time")[0]
         self.both = axis.axhline(1, linestyle=":", color="black", label="as set, both")
         self.by_bits = axis.plot([], [], "*", markersize=11, color="C3", clip_on=False, label="by bits")[0]
-        axis.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_locator(NullLocator())
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            scale.set_major_formatter("{x:g}")
+            scale.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
         self.axis = axis
 
     def _draw(self, asked: Asked, now: Answer) -> None:
         set_to = asked.set_to
+        by_bits = (now.share.partial_speedup, now.share.total_speedup) if now.by_bits else (1, 1)
+        right = np.max([100, *set_to.values(), by_bits[0]])
+        along = np.geomspace(1, right, len(SPEEDUPS))
         for part, line in self.lines.items():
-            line.set_data(SPEEDUPS, amdahl.total_speedup(now.fractions[part], SPEEDUPS))
+            line.set_data(along, amdahl.total_speedup(now.fractions[part], along))
         fractions = [now.fractions[part] for part in set_to]
         self.points.set_data([*set_to.values()], amdahl.total_speedup(fractions, [*set_to.values()]))
         self.both.set_ydata([now.total_speedup] * 2)
-        by_bits = (now.share.partial_speedup, now.share.total_speedup) if now.by_bits else (1, 1)
         self.by_bits.set_data([by_bits[0]], [by_bits[1]])
         self.by_bits.set_visible(bool(now.by_bits))
-        right = np.max([100, *set_to.values(), by_bits[0]])
         top = np.max([now.total_speedup, by_bits[1], *(np.max(line.get_ydata()) for line in self.lines.values())])
+        self.axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7) if top < 10 else (1, 2, 5)))
         self.axis.set(xlim=(min(1, by_bits[0]), right), ylim=(min(1, by_bits[1]), top + 0.05 * (top - 1)))
         shown = [*self.lines.values(), self.points, self.both, *([self.by_bits] if now.by_bits else [])]
         self.axis.legend(handles=shown, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3)
