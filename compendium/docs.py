@@ -150,8 +150,7 @@ def _title(svg: Path) -> str:
     for group in outside or [figure]:
         lines = group.findall(".//svg:text", names)
         by_line = [(float(line.get("y", "inf")), "".join(line.itertext()).strip()) for line in lines]
-        whole = re.sub(r"(?<![,;:]) \n", "; ", " \n".join(text for _, text in by_line)).replace("\n", "")
-        found.append((by_line[0][0], whole) if outside else min(by_line))
+        found.append((by_line[0][0], " ".join(text for _, text in by_line)) if outside else min(by_line))
     return min(found)[1]
 
 

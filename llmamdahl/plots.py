@@ -6,10 +6,13 @@ helpers at the end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import compress, cycle
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,7 +25,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from llmamdahl.errors import InputError, one_of
+from llmamdahl.errors import InputError, instance, one_of, shown
 from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
 from llmamdahl.tables import FIGURES
 from llmamdahl.workload import Part
@@ -34,6 +37,11 @@ PANELS = {
     "bytes": "Bytes",
 }
 """Titles of the panels by metric; those of an array are the paper's."""
+
+WIDTH, COLUMN = 7.2, 3.5
+"""Inches: a figure across two columns of a journal, and one in a single column. Texts have their printed size."""
+TEXT = {"title": 8.5, "label": 7.5, "legend": 7.0, "tick": 6.5}
+"""Points. Subscripts have 0.7 of their text's size, and nothing has less than 4.9."""
 
 HUES = ("Blues", "Oranges", "Greens", "Purples")
 FRACTIONS: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "BrBG"}
@@ -54,7 +62,7 @@ class Saved:
     inches: tuple[float, float]
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        width, height = (round(100 * inches) for inches in self.inches)  # the PNG has half as many pixels again
+        width, height = (round(125 * inches) for inches in self.inches)  # for sharp screens the PNG has more pixels
         return self.png.read_bytes(), {"width": width, "height": height}
 
     def __repr__(self) -> str:
@@ -69,12 +77,38 @@ def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = N
     """
     folder = folder or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.set_layout_engine("none")
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return Saved(folder / f"{name}.png", tuple(figure.get_size_inches()))
+
+
+class Folded:
+    """A long table in a notebook: the rows that matter, and all of them below a line that opens them.
+
+    Parameters
+    ----------
+    table
+        All rows.
+    above
+        The rows that matter, or a table that sums all of them up; not shown if it is empty.
+    said
+        A line above both, such as a count.
+    """
+
+    def __init__(self, table: pd.DataFrame, above: pd.DataFrame, said: str):
+        self.table, self.above, self.said = table, above, said
+
+    def __repr__(self) -> str:
+        shown = [] if self.above.empty else [repr(self.above)]
+        return "\n".join([self.said, *shown, f"all {len(self.table)} rows: unfold the table"])
+
+    def _repr_html_(self) -> str:
+        above, table = ("" if frame.empty else frame.to_html(notebook=True) for frame in (self.above, self.table))
+        summary = f"<summary>all {len(self.table)} rows</summary>"
+        return f"<p>{escape(self.said)}</p>\n{above}\n<details>{summary}\n{table}\n</details>"
 
 
 def whole(frame: pd.DataFrame) -> str:
@@ -94,6 +128,7 @@ def whole(frame: pd.DataFrame) -> str:
     >>> whole(pd.DataFrame({"projection": [3], "attention": [1], "fraction": [0.75]}))
     'projection + attention'
     """
+    instance("frame", frame, pd.DataFrame)
     if "whole" in frame:
         wholes = list(frame["whole"].unique())
     else:
@@ -113,9 +148,8 @@ def whole(frame: pd.DataFrame) -> str:
 
 
 def fraction_label(frame: pd.DataFrame) -> str:
-    """Axis label of F with its whole, broken in two where it would be longer than a panel is high."""
-    label = f"F = projection / ({whole(frame)})"
-    return label if len(label) <= 45 else label.replace(" / ", " /\n")
+    """Axis label of F with its whole, broken in two before the whole."""
+    return f"F = projection /\n({whole(frame)})"
 
 
 def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{:.3f}".format) -> Figure:
@@ -140,9 +174,7 @@ def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
         Columns source (the array or device), model, context_length, fraction, and the whole as `whole` reads it.
     """
     models, palette = list(dict.fromkeys(frame.model)), colours(frame.source)
-    figure, axes = grid(
-        len(models), (4, 3.6), len(models) if len(models) < 4 else 2 + (len(models) > 4), 2.5, sharey=True
-    )
+    figure, axes = grid(len(models), 1.9, 2 if len(models) in (2, 4) else min(3, len(models)), sharey=True)
     for axis, model in zip(axes.flat, models, strict=False):
         _lines(axis, frame[frame.model == model], "source", palette, "context_length")
         axis.set(title=model_label(model), xlabel="context length")
@@ -152,41 +184,64 @@ def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_length") -> Figure:
-    """F against `across`: one column of panels a reading, one row an array, one line a model; dotted where F = 1/2.
+    """F against `across`: a panel for each array and reading, one line a model; dotted where F = 1/2.
 
     Parameters
     ----------
     frame
-        Columns reading, array, model, `across`, fraction, and the whole as `whole` reads it.
+        Columns reading, array, model, `across`, fraction, and the whole as `whole` reads it. With a column
+        `max_position`, the markers of context lengths beyond it are hollow.
     across
         `"context_length"` or `"batch"`.
     """
     readings, arrays = (list(dict.fromkeys(frame[name])) for name in ("reading", "array"))
-    palette = colours(frame.model)
-    figure, axes = grid(len(readings) * len(arrays), (2.5, 3), len(readings), margin=1, sharex=True, sharey=True)
-    for row, array in zip(axes, arrays, strict=True):
-        for axis, reading in zip(row, readings, strict=True):
+    palette, columns = colours(frame.model), min(3, len(readings))
+    rows = -(-len(readings) // columns)  # of an array
+    figure, axes = grid(rows * columns * len(arrays), 1.6, columns, sharex=True, sharey=True)
+    for array, block in zip(arrays, axes.reshape(len(arrays), -1), strict=True):
+        for axis in block[len(readings) :]:
+            axis.set_visible(False)
+        for axis, reading in zip(block, readings, strict=False):
             panel = frame[(frame.reading == reading) & (frame.array == array)]
-            axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
+            _half(axis)
             _lines(axis, panel, "model", palette, across)
-            axis.tick_params(axis="x", rotation=90)
-            axis.set_title(reading if array == arrays[0] else "", size=10)
-        row[0].set_ylabel(f"{array} array")
-    for axis in axes[-1]:
+            axis.set_title(f"{array}: {reading}")
+    for axis in lowest(axes):
         axis.set_xlabel(across.replace("_", " "))
-    figure.supylabel(fraction_label(frame), size=10)
-    return finish(figure, title, handles_of(axes), loc="outside lower center", ncols=len(palette))
+    figure.supylabel(fraction_label(frame).replace("\n", " "), size=TEXT["label"])
+    handles = [*handles_of(axes), HALF]
+    if "max_position" in frame:
+        hollow: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 4,
+            "markerfacecolor": "white",
+            "linestyle": "",
+            "color": "black",
+        }
+        handles.append(Line2D([], [], label="hollow: longer than trained for", **hollow))
+    return finish(figure, title, handles)
 
 
 def _lines(axis: Axes, panel: pd.DataFrame, by: str, palette: Mapping[Any, Any], across: str) -> None:
-    """F of one panel: a line for each value of column `by`."""
+    """F of one panel: a line for each value of column `by`; hollow markers beyond the column `max_position`."""
     marker = markers(palette)
     for name, colour in palette.items():
         line = panel[panel[by] == name].sort_values(across)
-        label = model_label(name) if by == "model" else name
-        axis.plot(line[across], line.fraction, label=label, color=colour, marker=marker[name], markersize=5)
-    doubling(axis, panel[across], size=8)
-    axis.set_ylim(0, 1)
+        style: dict[str, Any] = {"color": colour, "marker": marker[name], "markersize": 3.5, "linewidth": 1}
+        axis.plot(line[across], line.fraction, label=model_label(name) if by == "model" else name, **style)
+        if "max_position" in panel:
+            beyond = line[line.context_length > line.max_position]
+            axis.plot(beyond[across], beyond.fraction, **style | {"linestyle": "", "markerfacecolor": "white"})
+    doubling(axis, panel[across])
+    axis.set_ylim(0, 1.02)
+
+
+def _half(axis: Axes) -> None:
+    """The dotted line at F = 1/2, which `HALF` explains."""
+    axis.axhline(0.5, color="black", linestyle=":", linewidth=0.8, zorder=0)
+
+
+HALF = Line2D([], [], color="black", linestyle=":", linewidth=0.8, label="F = 1/2")
 
 
 def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length") -> Figure:
@@ -197,28 +252,32 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
     Raises
     ------
     InputError
-        The frame has no column `whole`, or a part other than projection and attention: `curves` did not make it.
+        Not a table, or one that `curves` did not make: it has no column `whole` or `panels`, or a part other than
+        projection and attention.
     """
     note = curves_whole("frame", frame)
+    if panels not in frame:
+        raise InputError(f"panels: {shown(panels)} is not a column of the frame; it has {', '.join(map(str, frame))}")
     palette = ramp(frame.model)
     if panels == "context_length":
         names = {length: f"l = {length}" for length in sorted(frame.context_length.unique())}
     else:
         names = {value: str(value) for value in frame[panels].unique()}
     several = len(names) > 1
-    size, margin = ((4.2, 3.6), 1.5) if several else ((7.5, 5), 0)
-    figure, axes = grid(len(names), size, min(3, len(names)), margin, sharex=True, sharey=True)
+    digits = "23468" if frame.total_speedup.max() < 10 else "25"
+    width, height = (WIDTH, 1.9) if several else (COLUMN, 3.4)
+    figure, axes = grid(len(names), height, min(3, len(names)), width, sharex=True, sharey=True)
     for axis, (value, panel) in zip(axes.flat, names.items(), strict=False):
         for (model, part), curve in frame[frame[panels] == value].groupby(["model", "part"], sort=False):
             dashes, _ = CURVES[one_of("frame: part", part, tuple(CURVES))]
-            axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=palette[model], linewidth=1.8)
+            axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=palette[model], linewidth=1.2)
         axis.set(title=panel if several else "", xscale="log", yscale="log")
         axis.set_xlim(1, frame.partial_speedup.max())
         label_decades(axis.xaxis, "25")
-        label_decades(axis.yaxis, "23468")
+        label_decades(axis.yaxis, digits)
         axis.grid(alpha=0.3, which="both")
     for axis in lowest(axes):
-        axis.set_xlabel(f"{PARTIAL}, speedup of the improved part")
+        axis.set_xlabel(f"{PARTIAL}, speedup of the part")
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
     handles = [Line2D([], [], color=colour, label=model_label(model)) for model, colour in palette.items()]
@@ -232,18 +291,20 @@ def curves_whole(argument: str, frame: pd.DataFrame) -> str:
     The parts' columns are not enough: only `curves` guarantees that a curve of attention has the share of attention,
     and not 1 - F.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"{argument}: {shown(frame)} is not a table; make the curves with `curves`")
     if "whole" not in frame:
         raise InputError(f"{argument}: it has no column `whole`; make the curves with `curves`")
     return f"whole: {whole(frame)}".replace(" + unquantized", "\n+ unquantized")
 
 
 def grid(
-    panels: int, size: tuple[float, float], columns: int = 1, margin: float = 0, **options: Any
+    panels: int, height: float, columns: int = 1, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes in rows of `columns`: `size` inches a panel, `margin` more across; spare ones hidden."""
+    """A figure of `width` inches and its axes in rows of `columns`, each `height` inches high; spare ones hidden."""
     rows = -(-panels // columns)
-    inches = (size[0] * columns + margin, size[1] * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False, layout="constrained", **options)
+    options = {"squeeze": False, "layout": "constrained", "dpi": 200, **options}
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), **options)
     for unused in axes.flat[panels:]:
         unused.set_visible(False)
     for axis in lowest(axes):
@@ -257,15 +318,42 @@ def lowest(axes: np.ndarray) -> list[Axes]:
 
 
 def finish(
-    figure: Figure, title: str = "", handles: Sequence[Artist] = (), note: str | None = None, **legend: Any
+    figure: Figure, title: str = "", handles: Sequence[Any] = (), note: str | None = None, **legend: Any
 ) -> Figure:
-    """Add the title, and a legend with `note` above it on the right or where `legend` says; return the figure."""
+    """Add the title, and a legend with `note` above it below the panels or where `legend` says; return the figure.
+
+    Titles, labels and ticks get the sizes of `TEXT`. The figure grows by the height of the legend and of the title.
+    """
+    width, height = figure.get_size_inches()
+    for axis in figure.axes:
+        axis.tick_params(which="both", labelsize=TEXT["tick"])
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
+            text.set_fontsize(TEXT["label"])
     if handles:
-        figure.legend(handles=handles, title=note, frameon=False, **{"loc": "outside right center", **legend})
+        names = [str(handle.get_label()) for handle in handles]
+        most = max(1, int(72 * width / (0.55 * TEXT["legend"] * max(map(len, names)) + 32)))
+        rows = -(-len(names) // most)
+        style = {"loc": "outside lower center", "fontsize": TEXT["legend"], "ncols": -(-len(names) // rows)}
+        style |= {"columnspacing": 1.2, "title_fontsize": TEXT["legend"], "handlelength": 2.4}
+        figure.legend(handles=handles, title=note, frameon=False, **{**style, **legend})
+        height += 0.16 * (rows + (note or "").count("\n") + bool(note)) + 0.1
     if title:
-        figure.suptitle(title)
+        title = _broken(title, int(72 * width / (0.57 * TEXT["title"])))
+        figure.suptitle(title, size=TEXT["title"])
+        height += 0.17 * (title.count("\n") + 1)
+    figure.set_size_inches(width, height)
     plt.close(figure)  # pyplot would show it once more below a notebook's cell
     return figure
+
+
+def _broken(title: str, most: int) -> str:
+    """A title in lines of at most `most` characters and equal length; a line of its own stays one."""
+    lines = []
+    for line in title.splitlines():
+        line = re.sub(r" (?=[\d=])|(?<==) ", "\xa0", line)  # not broken before a number, nor at an equals sign
+        number = len(wrap(line, most))
+        lines.append(next(fill(line, width) for width in range(1, most + 1) if len(wrap(line, width)) == number))
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def maps(
@@ -280,18 +368,22 @@ def maps(
     panels = {name: panel for name, panel in panels.items() if name in set(frame[by])}
     models = list(dict.fromkeys(frame.model))
     wide = len(models) >= 9  # one map above the other, each with its own colour bar
-    figure, axes = grid(len(panels), (12, 4) if wide else (6.5, 4.2), 1 if wide else len(panels))
+    lengths = frame.context_length.nunique()
+    figure, axes = grid(len(panels), 0.9 + 0.22 * lengths, 1 if wide else len(panels), sharey=True)
     for axis, (name, panel) in zip(axes.flat, panels.items(), strict=True):
         cells = frame[frame[by] == name].pivot(index="context_length", columns="model", values=value)[models]
         sns.heatmap(
-            cells, ax=axis, annot=cells.map(text), fmt="", linewidths=0.5, annot_kws={"size": 9},
+            cells, ax=axis, annot=cells.map(text), fmt="", linewidths=0.5, annot_kws={"size": 6},
             cbar=wide or name == [*panels][-1], cbar_kws={"label": bar}, **style,
         )  # fmt: skip
         for cell, face in zip(axis.texts, axis.collections[0].get_facecolors(), strict=True):
             cell.set_color("black" if _luminance(face) > 0.179 else "white")
-        axis.set_xticklabels([model_label(model, hidden_size=True) for model in models], rotation=0, size=9)
-        axis.tick_params(axis="y", rotation=0)
-        axis.set(title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length")
+        labels = [model_label(model, hidden_size=True).replace(" ", "\n") for model in models]
+        axis.set_xticks(np.arange(len(models)) + 0.5, labels, rotation=0)
+        axis.tick_params(axis="y", rotation=0, left=wide or axis is axes[0, 0])
+        axis.set(
+            title=panel, xlabel="Embedding Dimension", ylabel="Sequence Length" if wide or axis is axes[0, 0] else ""
+        )
     return finish(figure, title)
 
 
@@ -302,9 +394,9 @@ def _luminance(colour: np.ndarray) -> float:
 
 
 def colours(values: Iterable[Any], palette: str | None = None) -> dict[Any, tuple[float, float, float]]:
-    """A colour for each distinct value, in order of appearance."""
+    """A colour for each distinct value, in order of appearance; after ten they begin again: use `markers` too."""
     distinct = list(dict.fromkeys(values))
-    palette = palette or ("colorblind" if len(distinct) <= 5 else "tab10" if len(distinct) <= 10 else "tab20")
+    palette = palette or ("colorblind" if len(distinct) <= 5 else "tab10")
     return dict(zip(distinct, sns.color_palette(palette, len(distinct)), strict=True))
 
 
@@ -321,7 +413,9 @@ def ramp(models: Iterable[str]) -> dict[str, Any]:
     palette: dict[str, Any] = {}
     for family, hue in zip(distinct, HUES, strict=False):
         own = [name for name in names if families[name] == family]
-        palette |= dict(zip(own, plt.get_cmap(hue)(np.linspace(0.4, 1, len(own))), strict=True))
+        palette |= dict(
+            zip(own, plt.get_cmap(hue)(np.linspace(0.4, 1, len(own)) if len(own) > 1 else [0.7]), strict=True)
+        )
     return {name: palette[name] for name in names}
 
 
@@ -354,10 +448,12 @@ def model_label(model: str, hidden_size: bool = False) -> str:
     return model
 
 
-def doubling(axis: Axes, values: Iterable[int], size: float | None = None) -> None:
-    """A scale of powers of 2 with a tick at each value, and a grid."""
+def doubling(axis: Axes, values: Iterable[int]) -> None:
+    """A scale of powers of 2 with a tick at each value, slanted where they would touch, and a grid."""
     ticks = sorted(set(values))
+    points = 72 * axis.get_window_extent().width / axis.figure.dpi
+    slanted = len(ticks) * (len(str(ticks[-1])) + 1) * 0.6 * TEXT["tick"] > points
     axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(tick) for tick in ticks], size=size, rotation=45 if len(ticks) > 7 else 0)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45 if slanted else 0)
     axis.minorticks_off()
     axis.grid(alpha=0.3)

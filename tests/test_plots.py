@@ -1,5 +1,6 @@
 """Figures: the file and the numbers behind it, cells labelled as printed, panels for any number of context lengths."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -7,10 +8,12 @@ import pytest
 
 from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, sweep
+from llmamdahl.design import bits
 from llmamdahl.design.figures import (
     age_scatter,
     crossover_dots,
     fraction_by_size_lines,
+    gain_maps,
     overtaken_lines,
     year_scatter,
     zoo_dots,
@@ -21,16 +24,17 @@ from llmamdahl.device import kernels, recorded
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
-from llmamdahl.paper import figures, speedups
+from llmamdahl.paper import accelerators, checks, figures, speedups
 from llmamdahl.paper.checks import agreement
 from llmamdahl.paper.miscounts import correction_shift, dataflow_cycles
 from llmamdahl.paper.published import as_printed
+from llmamdahl.roofline import Precision
 from llmamdahl.tables import ROOT
 
 OPT = model_names("opt")
 
 
-FRACTION = "F = projection / (projection + attention)"
+FRACTION = "F = projection /\n(projection + attention)"
 
 
 def texts(axis):
@@ -90,7 +94,7 @@ def test_every_axis_of_f_names_the_whole():
     read = cycles.assign(reading="the paper's")
     zoo = described(sweep(["opt-125m", "gemma-2b"], [128], [EDGE_TPU]).query("metric == 'cycles'"))
     assert [axis.get_xlabel() for axis in zoo_dots(zoo.assign(reading="the paper's"), "").axes] == [FRACTION] * 2
-    assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION
+    assert plots.fraction_by_reading(read, "").get_supylabel() == FRACTION.replace("\n", " ")
     by_size = fraction_by_array_size("gpt2", 128, [8, 16])
     assert fraction_by_size_lines(by_size, "").axes[0].get_ylabel() == FRACTION
     shift = correction_shift(["gpt2"], [128, 256], [EDGE_TPU])
@@ -115,14 +119,19 @@ def test_heat_map_cells_are_figure_6_as_printed():
     printed = agreement("Figure 6").query("kind == 'cell'").printed.tolist()
     assert texts(figure.axes[0]) + texts(figure.axes[1]) == printed
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert (labels[0], labels[-1]) == ("1024\nOPT 350M", "9216\nOPT 66B")
+    assert (labels[0], labels[-1]) == ("1024\nOPT\n350M", "9216\nOPT\n66B")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(map(str, CONTEXT_LENGTHS))
 
 
-def test_shift_map_shows_the_shift():
+def test_shift_map_shows_the_shift_and_says_what_is_too_small_to_draw():
     shift = correction_shift(["opt-350m"], [2048], [CLOUD_TPU])
     figure = figures.shift_maps(shift, "shift")
     assert texts(figure.axes[0]) == [f"{shift['shift'][0]:+.3f}"] == ["-0.035"]
+    assert len(figure.axes) == 2  # the map and its colour bar
+    assert figure.get_supxlabel() == "(b) Memory Access: +0.003 to +0.003 everywhere"
+    visible = shift.assign(shift=shift["shift"].where(shift.metric == "cycles", 0.02))
+    figure = figures.shift_maps(visible, "shift")
+    assert (texts(figure.axes[1]), figure.get_supxlabel()) == (["+0.020"], "")
 
 
 @pytest.mark.parametrize("lengths", [[128], [128, 256], [128, 256, 512, 1024, 2048]])
@@ -158,8 +167,10 @@ def test_kernel_gains_show_every_case_and_what_bits_promise():
     gains = kernels.gains(kernels.steps(["qwen3-0.6b", "qwen3-8b"])).query("batch == 1 and context_length == 2048")
     gains = gains.assign(setup=gains.device + " " + gains.framework)
     figure = figures.kernel_gains(gains, "gains")
-    above, below = figure.axes[:6], figure.axes[6:12]
-    assert [axis.get_title().split("\n")[1] for axis in above] == ["2 by bits"] * 4 + ["3.56 by bits", "4 by bits"]
+    above, below = (figure.axes[row : row + 3] + figure.axes[row + 6 : row + 9] for row in (0, 3))
+    assert [axis.get_title().split(": ")[1] for axis in above] == ["2 by bits"] * 4 + ["3.56 by bits", "4 by bits"]
+    for axes in (above, below):
+        assert len({axis.get_ylim() for axis in axes}) == 1
     drawn = sorted(y for axis in above for line in axis.get_lines()[2:] for y in line.get_ydata())
     assert drawn == sorted(gains.partial_speedup)
     drawn = sorted(y for axis in below for line in axis.get_lines()[1:] for y in line.get_ydata())
@@ -184,6 +195,68 @@ def test_amdahl_curves_needs_the_columns_of_curves():
             plots.amdahl_curves(frame, "")
     with pytest.raises(InputError, match="frame: part: 'unquantized' is unknown; known: projection, attention"):
         plots.amdahl_curves(curves.assign(part="unquantized"), "")
+
+
+def test_curves_of_something_else_are_rejected():
+    curves = analysis.curves(sweep(["gpt2"], [128], [EDGE_TPU], metric="cycles"), [1, 10])
+    for given in (3, "gpt2", None, [1]):
+        with pytest.raises(InputError, match=r"frame: .* is not a table; make the curves with `curves`"):
+            plots.amdahl_curves(given, "")
+    with pytest.raises(InputError, match="panels: 'device' is not a column of the frame; it has model, context_length"):
+        plots.amdahl_curves(curves, "", panels="device")
+    with pytest.raises(InputError, match="frame: 3 is not a DataFrame"):
+        plots.whole(3)
+
+
+SVG_TEXT = re.compile(r"font(?:-size)?: (?:[a-z]+ )*([\d.]+)px")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_figure_fits_a_journal_and_can_be_read_there(path):
+    """At most two columns wide and a page high, and no text, subscripts included, below 4.9 points."""
+    svg = path.read_text(encoding="utf-8")
+    width, height = (float(size) / 72 for size in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    assert width == pytest.approx(plots.WIDTH) or width == pytest.approx(plots.COLUMN)
+    assert height < 10.2
+    assert min(map(float, SVG_TEXT.findall(svg))) >= 4.9
+
+
+def test_a_long_title_is_broken_and_the_panels_keep_their_height():
+    curves = analysis.curves(sweep(["gpt2"], [128], [EDGE_TPU], metric="cycles"), [1, 10])
+    short, long = (plots.amdahl_curves(curves, "word " * words) for words in (1, 40))
+    assert short.get_suptitle().count("\n") == 0 and long.get_suptitle().count("\n") >= 3
+    kept = plots.amdahl_curves(curves, "batch 1 and " * 20).get_suptitle()
+    assert "batch\n1" not in kept and "batch 1 and" in kept and kept.endswith("l = 128")
+    assert plots.amdahl_curves(curves, "one line\nand one").get_suptitle() == "one line\nand one, l = 128"
+    lower, higher = (figure.get_figheight() for figure in (short, long))
+    assert higher - lower == pytest.approx(0.17 * long.get_suptitle().count("\n"))
+
+
+def test_ticks_are_slanted_only_where_they_would_touch():
+    ticks = []
+    for columns in (1, 3):
+        _, axes = plots.grid(columns, 2, columns)
+        plots.doubling(axes[0, 0], [2**power for power in range(7, 16)])
+        ticks.append({label.get_rotation() for label in axes[0, 0].get_xticklabels()})
+    assert ticks == [{0}, {45}]
+
+
+def named(figure):
+    """What the legends of a figure explain."""
+    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+
+
+def test_a_long_table_has_the_rows_that_matter_first():
+    table = agreement("Table 2")
+    shown = checks.folded(table)
+    html = shown._repr_html_()
+    above, below = html.split("<details>")
+    assert "34 of 39 agree; these do not:" in above and above.count("<tr") == 1 + 5
+    assert below.startswith("<summary>all 39 rows</summary>") and below.count("<tr") == 1 + 39
+    assert repr(shown).splitlines()[0] == "34 of 39 agree; these do not:" and "39 rows" in repr(shown)
+    agreed = checks.folded(table[table.agrees])
+    assert agreed._repr_html_().count("<table") == 1 and "34 of 34 agree</p>" in agreed._repr_html_()
+    assert "a &lt; b" in plots.Folded(table, table, "a < b")._repr_html_()
 
 
 def test_dataflow_dots_say_where_the_tie_is():
@@ -217,7 +290,7 @@ def test_save_puts_png_and_csv_side_by_side(tmp_path, monkeypatch):
     assert saved.png == tmp_path / "figures" / "f.png" and saved.png.read_bytes().startswith(b"\x89PNG")
     shown, size = saved._repr_png_()
     assert shown == saved.png.read_bytes() and repr(saved) == "<f.png>"
-    assert [size["width"], size["height"]] == pytest.approx(100 * figure.get_size_inches(), abs=0.5)
+    assert [size["width"], size["height"]] == pytest.approx(125 * figure.get_size_inches(), abs=0.5)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures" / "f.csv"), frame, check_dtype=False)
 
 
@@ -286,13 +359,34 @@ def test_a_panel_for_each_reading_and_array():
     models = ["gpt2", "opt-66b"]
     frame = under_readings(lambda settings: sweep(models, [128, 1024, 256], ARRAYS, **settings))
     figure = plots.fraction_by_reading(frame, "F")
-    assert [axis.get_title() for axis in figure.axes] == ["serial", "pipelined", "", ""]
-    assert [figure.axes[0].get_ylabel(), figure.axes[2].get_ylabel()] == ["cloud array", "edge array"]
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{array}: {reading}" for array in ("cloud", "edge") for reading in READINGS
+    ]
+    assert named(figure) == {"GPT 125M", "OPT 66B", "F = 1/2"}
     places = [(array, reading) for array in ("cloud", "edge") for reading in READINGS]
     for axis, (array, reading) in zip(figure.axes, places, strict=True):
         for model, label in zip(models, ["GPT 125M", "OPT 66B"], strict=True):
             rows = frame[(frame.array == array) & (frame.reading == reading) & (frame.model == model)]
             assert heights(axis, label) == rows.sort_values("context_length").fraction.tolist()
+
+
+def test_five_readings_leave_a_panel_empty_for_each_array():
+    frame = sweep(["gpt2"], [128, 1024], ARRAYS, metric="cycles")
+    frame = pd.concat(frame.assign(reading=name) for name in "abcde")
+    axes = plots.fraction_by_reading(frame, "F").axes
+    shown = [f"{array}: {name}" for array in ("cloud", "edge") for name in "abcde"]
+    assert [axis.get_title() for axis in axes if axis.get_visible()] == shown
+    assert [axis.get_visible() for axis in axes] == [*[True] * 5, False] * 2
+
+
+def test_markers_are_hollow_where_a_context_is_longer_than_trained_for():
+    models = {"gpt2": 1024, "opt-66b": 2048}
+    frame = under_readings(lambda settings: sweep([*models], [512, 2048, 4096], ARRAYS, **settings))
+    figure = plots.fraction_by_reading(frame.assign(max_position=frame.model.map(models)), "F")
+    assert "hollow: longer than trained for" in named(figure)
+    for axis in figure.axes:
+        hollow = [line for line in axis.get_lines() if line.get_markerfacecolor() == "white"]
+        assert [line.get_xdata().tolist() for line in hollow] == [[2048, 4096], [4096]]
 
 
 MODELS = ["deepseek-v3", "opt-175b", "gemma-3-1b", "opt-125m", "phi-3-mini-4k"]
@@ -354,6 +448,8 @@ def test_where_attention_overtakes_in_many_models():
 def test_ages_of_models_and_how_far_beyond_the_crossover_they_are_trained():
     frame = described(under_readings(lambda settings: crossovers(MODELS, [CLOUD_TPU], **settings)))
     figure = age_scatter(frame, "ages")
+    assert "F = 1/2 never" in named(figure)
+    assert "F = 1/2 never" not in named(age_scatter(frame[frame.model != "phi-3-mini-4k"], "ages"))
     assert [axis.get_title() for axis in figure.axes] == [*READINGS]
     for axis, reading in zip(figure.axes, READINGS, strict=True):
         rows = frame[frame.reading == reading].set_index("model")
@@ -370,10 +466,43 @@ def test_the_scatter_shows_every_published_speedup():
     left, right = figure.axes
     drawn = [point for group in left.collections[:-1] for point in group.get_offsets().tolist()]
     assert sorted(map(tuple, drawn)) == sorted(zip(predicted.predicted, predicted.measured, strict=True))
-    assert {text.get_text() for text in figure.legends[0].texts} >= set(predicted.system)
+    systems, devices = ({text.get_text() for text in legend.get_texts()} for legend in figure.legends)
+    assert systems == {*predicted.system}
+    assert devices == {name or "no device (memory)" for name in predicted.device}
     assert right.get_xlim()[1] > predicted.ceiling.max()
     assert right.get_xlabel().endswith("\nF = projection / (projection + attention + unquantized)")
     assert left.get_ylim()[0] < predicted.measured.min() and left.get_ylim()[1] > predicted.measured.max()
+
+
+def test_a_cell_drops_the_zero_before_the_point_and_no_other():
+    values = {10.5: "10.5", 0.5933: ".5933", -0.00057: "-.0006", 100.0: "100", 0.0: "0", 1.306: "1.306"}
+    rows = [
+        {"conclusion": "(i)", "checked": "F", "array": "cloud", "reading": str(at), "value": at, "holds": True}
+        for at in values
+    ]
+    assert texts(figures.conclusion_matrix(pd.DataFrame(rows), "title").axes[0]) == [*values.values()]
+
+
+def test_no_two_systems_look_alike():
+    figure = figures.limit_scatter(accelerators.predict(), "title")
+    groups = figure.axes[0].collections
+    looks = {
+        (*group.get_edgecolor()[0], len(group.get_facecolor()), group.get_paths()[0].vertices.tobytes())
+        for group in groups
+    }
+    assert len(looks) == len(groups) > 10
+    assert len({(*group.get_edgecolor()[0], len(group.get_facecolor())) for group in groups}) == len(groups)
+
+
+def test_a_setup_that_gains_nothing_is_named_and_not_drawn():
+    change = {"W4": Precision(weights=4), "KV4": Precision(cache=4)}
+    frame = bits.gains(["opt-6.7b"], [512, 8192], ["H100 SXM"], changes=change, batches=[1, 16]).assign(
+        setup="H100 SXM"
+    )
+    frame = pd.concat([frame, frame.assign(setup="fast\nmemory", total_speedup=1.0)])
+    figure = gain_maps(frame, "bits", ("W4", "KV4"))
+    assert [axis.get_title() for axis in figure.axes if axis.get_label() != "<colorbar>"] == ["H100 SXM"]
+    assert figure.get_supxlabel() == "context length\nfast, memory: neither gains 1% anywhere"
 
 
 def test_systems_are_drawn_on_the_curves():

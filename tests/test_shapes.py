@@ -169,7 +169,7 @@ def test_shape_lines_name_the_best_shape_of_each_panel():
     )
     frame["speedup"] = 1e6 / frame.cost
     figure = figures.shape_lines(frame, "shapes")
-    assert [axis.get_ylabel() for axis in figure.axes] == ["batch 1: times faster", "batch 40: times faster"]
+    assert [axis.get_title() for axis in figure.axes] == ["paper\nbatch 1", "paper\nbatch 40"]
     for axis, batch in zip(figure.axes, (1, 40), strict=True):
         best = frame[frame.batch == batch].iloc[0]
         note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}"
@@ -183,10 +183,14 @@ def test_gain_maps_are_grey_where_neither_gains():
     asked = {"changes": CHANGES, "batches": [1, 4], "baseline": FP16}
     fast = replace(CLOUD_TPU, clock_mhz=700, dram_gb_s=819)
     frame = gains(["opt-350m"], [500, 50_000], [fast, SLOW_EDGE], **asked)
-    figure = figures.gain_maps(frame.assign(setup=frame.array), "bits", ("W4", "KV4"))
-    grey, edge = (axis.collections[0].get_array() for axis in figure.axes[:2])
-    assert grey.mask.all()
+    frame = frame.assign(setup=frame.array)
+    edge = figures.gain_maps(frame, "bits", ("W4", "KV4")).axes[0].collections[0].get_array()
+    alone = figures.gain_maps(frame[frame.array != "edge"], "bits", ("W4", "KV4")).axes[0]
+    assert alone.collections[0].get_array().mask.all()
     assert not np.ma.getmaskarray(edge).any()
+    mixed = frame.assign(total_speedup=frame.total_speedup.where(frame.context_length == 500, 1.0))
+    half = figures.gain_maps(mixed[mixed.array == "edge"], "bits", ("W4", "KV4")).axes[0].collections[0].get_array()
+    assert half.mask.tolist() == [[False, True]] * 2
     by = frame[frame.array == "edge"].set_index(["change", "batch", "context_length"]).total_speedup
     assert edge.ravel().tolist() == pytest.approx(np.log2(by["KV4"] / by["W4"]).sort_index().tolist())
 

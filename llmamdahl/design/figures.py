@@ -16,8 +16,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from llmamdahl.design.kinds import KINDS
 from llmamdahl.hardware import Dataflow
 from llmamdahl.plots import (
+    COLUMN,
+    HALF,
     PANELS,
     PARTIAL,
+    TEXT,
     TOTAL,
     colours,
     doubling,
@@ -26,9 +29,14 @@ from llmamdahl.plots import (
     grid,
     handles_of,
     label_decades,
+    lowest,
     markers,
     model_label,
+    ramp,
 )
+
+NEVER = r"$\downarrow$"
+"""The marker of models whose attention never overtakes."""
 
 REGIMES = {"memory": "s", "array": "o", "overhead": "^"}
 """The marker of each regime of `area.narrow_weights`."""
@@ -45,25 +53,25 @@ def crossover_dots(frame: pd.DataFrame, title: str) -> Figure:
     longest = frame.drop_duplicates("model").max_position
     shift = dict(zip(palette, np.linspace(-0.3, 0.3, len(palette)), strict=True))
     highest = float(frame[["context_length", "max_position"]].max().max())
-    figure, axes = grid(len(arrays), (max(7, 2 + 1.2 * len(models)), 3.8), sharex=True, sharey=True)
+    figure, axes = grid(len(arrays), 2.3, sharex=True, sharey=True)
     for axis, array in zip(axes.flat, arrays, strict=True):
         for reading, colour in palette.items():
             dots = frame[(frame.array == array) & (frame.reading == reading)]
             at = [models.index(model) + shift[reading] for model in dots.model]
             lengths = dots.context_length.astype(float).fillna(4 * highest)
-            axis.plot(at, lengths, color=colour, marker=marker[reading], linestyle="", label=reading)
-        axis.hlines(longest, np.arange(len(models)) - 0.45, np.arange(len(models)) + 0.45, "black")
+            axis.plot(at, lengths, color=colour, marker=marker[reading], markersize=4, linestyle="", label=reading)
+        axis.hlines(longest, np.arange(len(models)) - 0.45, np.arange(len(models)) + 0.45, "black", linewidth=1)
         if frame.context_length.isna().any():
             axis.axhline(2 * highest, color="black", linewidth=0.8)
-            axis.text(-0.45, 2.2 * highest, "never", size=8)
+            axis.text(-0.45, 2.2 * highest, "never", size=6.5)
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axis.set_xticks(range(len(models)), [model_label(model) for model in models])
-        axis.set(title=f"{array} array", ylabel="context length where F = 1/2")
+        axis.set(title=f"{array} array", ylabel="context length\nwhere F = 1/2, tokens")
         axis.grid(alpha=0.3, axis="y")
         sns.despine(ax=axis)
-    handles = [*handles_of(axes), Line2D([], [], color="black", label="longest context trained for")]
-    return finish(figure, title, handles, loc="outside lower center", ncols=3)
+    handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=1, label="longest context trained for")]
+    return finish(figure, title, handles)
 
 
 def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
@@ -74,7 +82,7 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
     dataflow with a column reading, in the order and with the columns of `kinds.described`.
     """
     lengths = sorted(frame.context_length.unique())
-    figure, panels = _zoo_grid(frame, title, len(lengths))
+    figure, panels = _zoo_grid(frame, len(lengths))
     first = frame.reading.iloc[0]
     for (name, length), rows in frame.groupby(["model", "context_length"], sort=False):
         axis, height, colour = panels[str(name)][lengths.index(length)]
@@ -84,17 +92,18 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
         axis.plot(dot, [height], "o", color=colour, markersize=2.8, alpha=pale, markeredgewidth=0)
     for at, axis in enumerate(figure.axes):
         axis.axvline(0.5, color="black", linestyle=":", linewidth=0.8, zorder=0)
-        axis.set_xticks([0, 0.5, 1], ["0", "½", "1"], size=6)
+        axis.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         axis.set_xlim(-0.03, 1.03)
-        axis.set_title(f"l = {lengths[at % len(lengths)]}", size=7)
+        axis.set_title(f"l = {lengths[at % len(lengths)]}")
     for axis in figure.axes[len(lengths) // 2 :: len(lengths)]:
-        axis.set_xlabel(fraction_label(frame), size=6)
+        axis.set_xlabel(fraction_label(frame))
     handles = [
         Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
         Line2D([], [], color="black", linewidth=1.2, label=f"lowest to highest of {frame.reading.nunique()} readings"),
         Line2D([], [], color="black", linewidth=1.2, alpha=0.35, label="pale: longer than trained for"),
+        HALF,
     ]
-    return finish(figure, "", handles, loc="outside lower center", ncols=3, fontsize=7)
+    return finish(figure, title, handles)
 
 
 def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
@@ -106,7 +115,7 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
     with a column reading, in the order and with the columns of `kinds.described`.
     """
     arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
-    figure, panels = _zoo_grid(frame, title, len(arrays))
+    figure, panels = _zoo_grid(frame, len(arrays))
     lengths = frame.context_length.astype(float)
     shortest, end = max(256.0, lengths.min() / 1.5), 4 * float(max(lengths.max(), frame.max_position.max()))
     for (model, array), rows in frame.assign(length=lengths.fillna(end)).groupby(["model", "array"], sort=False):
@@ -120,17 +129,18 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
         axis.set(xscale="log", xlim=(shortest, end))
         axis.set_xticks([16**power for power in range(3, 8) if 16**power <= end])
         axis.xaxis.set_major_formatter(lambda at, _: f"{at / 2**20:g}M" if at >= 2**20 else f"{at / 1024:g}k")
-        axis.tick_params(axis="x", labelsize=6)
         axis.minorticks_off()
-        axis.set_title(f"{arrays[at % len(arrays)]} array", size=7)
-        axis.set_xlabel("tokens (k = 1024)", size=6)
+        axis.set_title(f"{arrays[at % len(arrays)]} array")
+        axis.set_xlabel("tokens (k = 1024)")
     handles = [
         Line2D([], [], color="black", marker="o", markersize=3, linewidth=0, label=first),
-        Line2D([], [], color="black", linewidth=1.2, label=f"{frame.reading.nunique()} readings"),
+        Line2D(
+            [], [], color="black", linewidth=1.2, label=f"shortest to longest of {frame.reading.nunique()} readings"
+        ),
         Line2D([], [], color="black", marker="|", markersize=6, linewidth=0, label="longest context trained for"),
         Line2D([], [], color="black", marker=">", markersize=3, linewidth=0, label="never"),
     ]
-    return finish(figure, "", handles, loc="outside lower center", ncols=4, fontsize=7)
+    return finish(figure, title, handles)
 
 
 def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
@@ -143,24 +153,26 @@ def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
     readings, palette = list(dict.fromkeys(frame.reading)), colours(KINDS)
     frame = frame.assign(year=_years(frame.released), beyond=frame.max_position / frame.context_length.astype(float))
     floor = frame.beyond.min() / 8
-    figure, axes = grid(len(readings), (7.2 / len(readings), 3), len(readings), sharex=True, sharey=True)
+    figure, axes = grid(len(readings), 2.6, len(readings), sharex=True, sharey=True)
     for axis, reading in zip(axes.flat, readings, strict=True):
         panel = frame[frame.reading == reading]
         axis.axhline(1, color="black", linewidth=0.8, zorder=0)
         _dots_by_kind(axis, panel, "beyond")
         never = panel[panel.beyond.isna()]
-        axis.scatter(never.year, [floor] * len(never), color=never.kind.map(palette), marker="v", s=14, linewidth=0)
+        axis.scatter(never.year, [floor] * len(never), color=never.kind.map(palette), marker=NEVER, s=40, linewidth=0)
         named = panel.dropna(subset="beyond").sort_values("beyond")
         for row, up in ((named.iloc[0], -1), (named.iloc[-1], 1)):
             side = "right" if row.year > frame.year.median() else "left"
-            text = {"textcoords": "offset points", "ha": side, "va": "center", "size": 6}
+            text = {"textcoords": "offset points", "ha": side, "va": "center", "size": 6.5}
             axis.annotate(model_label(row.model), (row.year, row.beyond), (0, 7 * up), **text)
         axis.set(yscale="log", ylim=(floor / 1.6, frame.beyond.max() * 5))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_title(reading, size=8)
-    axes.flat[0].set_ylabel("longest context trained for /\ncontext where F = 1/2", size=7)
-    figure.suptitle(title, size=8)
-    return finish(figure, "", handles_of(axes), loc="outside lower center", ncols=3, fontsize=7)
+        axis.set_title(reading)
+    axes.flat[0].set_ylabel("longest context trained for /\ncontext where F = 1/2")
+    handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=0.8, label="F = 1/2 at the longest context")]
+    if frame.beyond.isna().any():
+        handles.append(Line2D([], [], color="black", marker=NEVER, linestyle="", label="F = 1/2 never"))
+    return finish(figure, title, handles)
 
 
 def year_scatter(frame: pd.DataFrame, title: str) -> Figure:
@@ -173,8 +185,8 @@ def year_scatter(frame: pd.DataFrame, title: str) -> Figure:
     frame = frame.assign(year=_years(frame.released), ceiling=1 / (1 - frame.fraction))
     frame["half"] = frame.half.astype(float).fillna(np.inf)  # never: longer than any, also for the median
     length = frame.context_length.iloc[0]
-    labels = {"ceiling": f"ceiling 1 / (1 - F)\nat l = {length}", "half": "context where F = 1/2"}
-    figure, axes = grid(2 * len(readings), (7.2 / len(readings), 2.5), len(readings), sharex=True, sharey="row")
+    labels = {"ceiling": f"ceiling 1 / (1 - F)\nat l = {length}", "half": "context where\nF = 1/2, tokens"}
+    figure, axes = grid(2 * len(readings), 2.1, len(readings), sharex=True, sharey="row")
     for row, (column, label) in zip(axes, labels.items(), strict=True):
         for axis, reading in zip(row, readings, strict=True):
             panel = frame[frame.reading == reading]
@@ -183,14 +195,12 @@ def year_scatter(frame: pd.DataFrame, title: str) -> Figure:
                 axis.plot([int(str(year)), int(str(year)) + 0.95], [median, median], color="black", linewidth=1.5)
             axis.set(yscale="log")
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-            axis.set_title(reading if column == "ceiling" else "", size=8)
-        row[0].set_ylabel(label, size=7)
+            axis.set_title(reading if column == "ceiling" else "")
+        row[0].set_ylabel(label)
     for axis in axes[0]:
         axis.axhline(2, color="black", linestyle=":", linewidth=1)
-    figure.suptitle(title, size=8)
-    handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=1.5, label="median of a year")]
-    handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1, label="F = 1/2"))
-    return finish(figure, "", handles, loc="outside lower center", ncols=3, fontsize=7)
+    handles = [*handles_of(axes), Line2D([], [], color="black", linewidth=1.5, label="median of a year"), HALF]
+    return finish(figure, title, handles)
 
 
 def _years(released: pd.Series) -> pd.Series:
@@ -205,12 +215,11 @@ def _dots_by_kind(axis: Axes, panel: pd.DataFrame, column: str) -> None:
         style: dict[str, Any] = {"color": palette[name], "marker": marker[str(name)], "s": 12, "linewidth": 0}
         axis.scatter(dots.year, dots[column], label=KINDS[str(name)], **style)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
 
 
 def _zoo_grid(
-    frame: pd.DataFrame, title: str, panels: int
+    frame: pd.DataFrame, panels: int
 ) -> tuple[Figure, dict[str, list[tuple[Axes, int, tuple[float, float, float]]]]]:
     """Two columns of `panels` panels with a row for each model, below the name of its kind; for a model its places.
 
@@ -225,7 +234,7 @@ def _zoo_grid(
     elif rows[half][1]:  # the second column begins within a kind
         rows.insert(half, (rows[half][0], ""))
     longest = max(half, len(rows) - half)
-    figure, axes = grid(2 * panels, (7.2 / (2 * panels), 1.2 + 0.096 * longest), 2 * panels)
+    figure, axes = grid(2 * panels, 0.7 + 0.096 * longest, 2 * panels)
     places: dict[str, list[tuple[Axes, int, tuple[float, float, float]]]] = {}
     for block, part in enumerate((rows[:half], rows[half:])):
         own = axes[0, block * panels : (block + 1) * panels]
@@ -241,7 +250,6 @@ def _zoo_grid(
                             ha="right", va="center", size=5.5, color=colour, **style)  # fmt: skip
             if model:
                 places[model] = [(axis, -i, palette[name]) for axis in own]
-    figure.suptitle(title, size=8)
     return figure, places
 
 
@@ -252,22 +260,25 @@ def fraction_by_size_lines(frame: pd.DataFrame, title: str, by: str = "metric") 
     """
     named = by == "metric"
     panels = {str(value): PANELS[value] if named else str(value) for value in dict.fromkeys(frame[by])}
-    palette = colours(frame.model, "viridis")
-    figure, axes = grid(len(panels), (4.5, 4.2), min(3, len(panels)), margin=2, sharey=True)
+    palette, marker = ramp(frame.model), markers(frame.model)
+    figure, axes = grid(len(panels), 1.9, min(3, len(panels)), sharey=True)
     for axis, (value, panel) in zip(axes.flat, panels.items(), strict=False):
         for model, colour in palette.items():
             line = frame[(frame[by] == value) & (frame.model == model)].sort_values("size")
-            axis.plot(line["size"], line.fraction, color=colour, marker="o", markersize=4, label=model_label(model))
-        axis.axhline(0.5, color="black", linestyle=":", linewidth=1)
+            style: dict[str, Any] = {"color": colour, "marker": marker[model], "markersize": 3.5, "linewidth": 1}
+            axis.plot(line["size"], line.fraction, label=model_label(model), **style)
+        axis.axhline(0.5, color="black", linestyle=":", linewidth=0.8)
         doubling(axis, frame["size"])
-        axis.set(title=panel, xlabel="rows = columns of the array", ylim=(0, 1))
+        axis.set(title=panel, ylim=(0, 1.02))
+    for axis in lowest(axes):
+        axis.set_xlabel("rows = columns of the array")
     for axis in axes[:, 0]:
         axis.set_ylabel(fraction_label(frame))
-    return finish(figure, title, handles_of(axes))
+    return finish(figure, title, [*handles_of(axes), HALF])
 
 
 def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
-    """How many times faster each shape of an array is: a row of panels a batch, a column a reading, a line a dataflow.
+    """How many times faster each shape of an array is: a row of panels a reading, a column a batch, a line a dataflow.
 
     `frame` holds rows of `array_shapes` of one number of PEs, with columns batch, reading and speedup (the cost of one
     shape over that of each). A star marks the best shape of a panel, named above; points below 1/16 are cut off.
@@ -277,20 +288,22 @@ def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
     palette = colours(flow for flow in Dataflow if flow in set(frame.dataflow))
     shapes = frame.drop_duplicates("rows").sort_values("rows")
     ticks = shapes[:: max(1, len(shapes) // 4)]
-    figure, axes = grid(len(batches) * len(readings), (3, 2.5), len(readings), margin=1, sharex=True, sharey=True)
-    for down, batch in enumerate(batches):
-        for across, reading in enumerate(readings):
+    figure, axes = grid(len(batches) * len(readings), 1.5, len(batches), sharex=True, sharey=True)
+    for across, batch in enumerate(batches):
+        for down, reading in enumerate(readings):
             axis, panel = axes[down, across], frame[(frame.batch == batch) & (frame.reading == reading)]
             for dataflow, colour in palette.items():
                 line = panel[panel.dataflow == dataflow].sort_values("rows")
-                style = {"linestyle": "--", "zorder": 3} if dataflow == Dataflow.OS else {}  # WS can be the same line
-                axis.plot(line.rows, line.speedup, color=colour, marker=".", label=dataflow.upper(), **style)
+                style: dict[str, Any] = {"color": colour, "marker": ".", "markersize": 3, "linewidth": 1}
+                if dataflow == Dataflow.OS:  # WS can be the same line
+                    style |= {"linestyle": "--", "zorder": 3}
+                axis.plot(line.rows, line.speedup, label=dataflow.upper(), **style)
             best = panel.sort_values(["cost", "words_a_cycle"], kind="stable").iloc[0]
-            axis.plot(best.rows, best.speedup, "*", color=palette[best.dataflow], markersize=13)
+            axis.plot(best.rows, best.speedup, "*", color=palette[best.dataflow], markersize=8)
             ties = " (tie)" if (panel.cost <= best.cost).sum() > 1 else ""
             note = f"{best.rows} x {best.cols} {best.dataflow.upper()}: {best.speedup:.2f}{ties}"
-            axis.annotate(note, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", size=9)
-            axis.axhline(1, color="black", linestyle=":", linewidth=1)
+            axis.annotate(note, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", size=6.5)
+            axis.axhline(1, color="black", linestyle=":", linewidth=0.8)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
             axis.set_ylim(1 / 16, 4 * max(1, frame.speedup.max()))  # what is slower still is of no use
@@ -299,13 +312,18 @@ def shape_lines(frame: pd.DataFrame, title: str) -> Figure:
             axis.minorticks_off()
             axis.grid(alpha=0.3)
             names = [f"{row.rows}\nx {row.cols}\n{row.words_a_cycle}" for row in ticks.itertuples()]
-            axis.set_xticks(ticks.rows, names, size=7)
-    for axis, reading in zip(axes[0], readings, strict=True):
-        axis.set_title(reading, size=10)
-    for axis, batch in zip(axes[:, 0], batches, strict=True):
-        axis.set_ylabel(f"batch {batch}: times faster")
-    figure.supxlabel("rows x columns, and words a cycle (rows + columns)", size=10)
-    return finish(figure, title, handles_of(axes))
+            axis.set_xticks(ticks.rows, names)
+            axis.set_title(f"{reading}\nbatch {batch}")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("times faster")
+    for axis in axes[-1]:
+        axis.set_xlabel("rows x columns, words a cycle")
+    star = Line2D([], [], color="black", marker="*", markersize=7, linestyle="", label="the best, named above")
+    square = Line2D([], [], color="black", linestyle=":", linewidth=0.8, label="as fast as the square OS array")
+    finish(figure, title, [*handles_of(axes), star, square])
+    for axis in axes.flat:
+        axis.title.set_fontsize(TEXT["tick"])
+    return figure
 
 
 def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figure:
@@ -313,10 +331,13 @@ def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figu
 
     `frame` holds rows of `gains` with a column setup (the array or device, and the reading). Colours show S_total of
     the second change over that of the first, the black line where they are equal (between the values drawn), and grey
-    cells where neither gains 1%.
+    cells where neither gains 1%. A setup where that is so everywhere is named below the panels.
     """
-    models, setups = list(dict.fromkeys(frame.model)), list(dict.fromkeys(frame.setup))
-    figure, axes = grid(len(models) * len(setups), (2.6, 2.3), len(setups), margin=1.5, sharex=True, sharey=True)
+    models, highest = list(dict.fromkeys(frame.model)), frame.groupby("setup", sort=False).total_speedup.max()
+    setups, none = (list(highest[found].index) for found in (highest >= 1.01, highest < 1.01))
+    if not setups:  # a grey map is better than none
+        setups, none = none, []
+    figure, axes = grid(len(models) * len(setups), 1.45, len(setups), sharex=True, sharey=True)
     for place, (model, setup) in enumerate(product(models, setups)):
         axis, panel = axes.flat[place], frame[(frame.model == model) & (frame.setup == setup)]
         first, second = (
@@ -330,14 +351,15 @@ def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figu
             centres = [np.arange(size) + 0.5 for size in ratio.shape]
             axis.contour(centres[1], centres[0], ratio, levels=[0], colors="black")
         for ticks, labels, rotation in ((axis.set_xticks, first.columns, 90), (axis.set_yticks, first.index, 0)):
-            ticks(np.arange(len(labels)) + 0.5, list(labels), size=7, rotation=rotation)
+            ticks(np.arange(len(labels)) + 0.5, list(labels), rotation=rotation)
     for axis, setup in zip(axes[0], setups, strict=True):
-        axis.set_title(setup, size=9)
+        axis.set_title(setup)
     for axis, model in zip(axes[:, 0], models, strict=True):
         axis.set_ylabel(f"{model_label(model)}\nbatch")
     bar = figure.colorbar(cells, ax=axes, label=f"{TOTAL}({changes[1]}) / {TOTAL}({changes[0]})", shrink=0.6)
     bar.set_ticks([-2, -1, 0, 1, 2], labels=["1/4", "1/2", "1", "2", "4"])
-    figure.supxlabel("context length", size=10)
+    words = [f"{setup}: neither gains 1% anywhere".replace("\n", ", ") for setup in none]
+    figure.supxlabel("\n".join(["context length", *words]), size=TEXT["label"])
     return finish(figure, title)
 
 
@@ -349,28 +371,30 @@ def narrow_lines(frame: pd.DataFrame, title: str) -> Figure:
     """
     sources = list(dict.fromkeys(zip(frame.source, frame.pes, strict=True)))
     palette = colours(frame.weights)
-    figure, axes = grid(2 * len(sources), (3.4, 3), len(sources), margin=1.6, sharex="col", sharey="row")
+    figure, axes = grid(2 * len(sources), 1.8, len(sources), sharex="col", sharey="row")
     values = {"partial_speedup": PARTIAL, "total_speedup": TOTAL}
     for row, (value, label) in zip(axes, values.items(), strict=True):
         for axis, (source, pes) in zip(row, sources, strict=True):
             panel = frame[(frame.source == source) & (frame.pes == pes)]
             for kind, colour in palette.items():
                 line = panel[panel.weights == kind].sort_values("bandwidth")
-                axis.plot(line.bandwidth, line[value], color=colour, linewidth=1.2, label=kind)
+                axis.plot(line.bandwidth, line[value], color=colour, linewidth=1, label=kind)
                 for regime, marker in REGIMES.items():
                     dots = line[line.regime == regime]
-                    axis.plot(dots.bandwidth, dots[value], marker, color=colour, markersize=5)
+                    axis.plot(dots.bandwidth, dots[value], marker, color=colour, markersize=3)
             axis.set_xscale("log")
             label_decades(axis.xaxis, "125")
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.3)
             if value == "partial_speedup":
-                axis.set_title(f"{source}\n{'INT8 PEs' if pes == 'same' else 'PEs of equal area'}", size=10)
+                axis.set_title(f"{source}\n{'INT8 PEs' if pes == 'same' else 'PEs of equal area'}")
         row[0].set_ylabel(label)
     for axis in axes[-1]:
-        axis.set_xlabel("GB/s")
-    marks = [Line2D([], [], color="black", linestyle="", marker=mark, label=name) for name, mark in REGIMES.items()]
+        axis.set_xlabel("DRAM, GB/s")
+    found = {name: mark for name, mark in REGIMES.items() if (frame.regime == name).any()}
+    style: dict[str, Any] = {"color": "black", "linestyle": "", "markersize": 4}
+    marks = [Line2D([], [], marker=mark, label=f"waits for: {name}", **style) for name, mark in found.items()]
     return finish(figure, title, [*handles_of(axes), *marks])
 
 
@@ -379,18 +403,19 @@ def split_lines(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` holds rows of `area.best_split`; dotted is the rule that takes speed in proportion to area.
     """
-    modes, palette = list(dict.fromkeys(frame["mode"])), colours(frame.model)
-    figure, axes = grid(2 * len(modes), (4.2, 3), len(modes), margin=2, sharex=True, sharey="row")
-    values = {"x": "share of the area for projections", "total_speedup": f"{TOTAL} over one INT8 array"}
+    modes, palette, marker = list(dict.fromkeys(frame["mode"])), colours(frame.model), markers(frame.model)
+    figure, axes = grid(2 * len(modes), 1.9, len(modes), sharex=True, sharey="row")
+    values = {"x": "share of the area\nfor projections", "total_speedup": f"{TOTAL} over\none INT8 array"}
     for row, (value, label) in zip(axes, values.items(), strict=True):
         for axis, mode in zip(row, modes, strict=True):
             for model, colour in palette.items():
                 line = frame[(frame["mode"] == mode) & (frame.model == model)].sort_values("batch")
-                axis.plot(line.batch, line[value], color=colour, marker="o", markersize=4, label=model_label(model))
+                style: dict[str, Any] = {"color": colour, "marker": marker[model], "markersize": 3.5, "linewidth": 1}
+                axis.plot(line.batch, line[value], label=model_label(model), **style)
                 rule = line["rule_x" if value == "x" else "rule_speedup"]
                 axis.plot(line.batch, rule, color=colour, linestyle=":", linewidth=1)
-            doubling(axis, frame.batch, size=8)
-            axis.set_title(mode if value == "x" else "", size=10)
+            doubling(axis, frame.batch)
+            axis.set_title(mode if value == "x" else "")
             if value == "x":
                 axis.set_ylim(0, 1)
             else:
@@ -398,7 +423,7 @@ def split_lines(frame: pd.DataFrame, title: str) -> Figure:
         row[0].set_ylabel(label)
     for axis in axes[-1]:
         axis.set_xlabel("batch")
-    rule = Line2D([], [], color="black", linestyle=":", label="speed in proportion to area")
+    rule = Line2D([], [], color="black", linestyle=":", label="rule: speed in proportion to area")
     return finish(figure, title, [*handles_of(axes), rule])
 
 
@@ -408,13 +433,13 @@ def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
     `frame` holds rows of a `sweep` with a precision, of one metric and device.
     """
     palette = colours(frame.model)
-    figure, axes = grid(1, (6.2, 3.4))
+    figure, axes = grid(1, 2.6, width=COLUMN)
     axis = axes.flat[0]
     for model, colour in palette.items():
         rows = frame[frame.model == model].sort_values("context_length")
         axis.plot(rows.context_length, rows.total_speedup, color=colour, label=model_label(model))
         axis.plot(rows.context_length, 1 / (1 - rows.fraction), "--", color=colour, linewidth=1)
-    doubling(axis, frame.context_length, size=8)
+    doubling(axis, frame.context_length)
     axis.set(yscale="log", xlabel="context length", ylabel="speedup of a decode step", ylim=(1, 100))
     label_decades(axis.yaxis, "25")
     axis.grid(alpha=0.3, which="both")

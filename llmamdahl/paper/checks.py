@@ -16,6 +16,7 @@ from llmamdahl.hardware import Dataflow, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, FAMILY, get_model, model_names, table2_printed, table2_true
 from llmamdahl.paper.published import COLUMNS, as_printed, errata, figure6, statements, table1, table3
 from llmamdahl.paper.readings import checked
+from llmamdahl.plots import Folded
 from llmamdahl.scalesim.store import read_matmuls
 from llmamdahl.systolic import Counting
 from llmamdahl.tables import Row
@@ -54,6 +55,12 @@ def accounted_for(table: pd.DataFrame) -> bool:
 def unaccounted(table: pd.DataFrame) -> pd.DataFrame:
     """Rows that disagree and are not known as errata, or that are known as errata and agree."""
     return table[table.agrees != (table.erratum == "")]
+
+
+def folded(table: pd.DataFrame) -> Folded:
+    """An agreement table for a notebook: how many rows agree, those that do not, and all rows folded."""
+    words = f"{table.agrees.sum()} of {len(table)} agree"
+    return Folded(table, table[~table.agrees], words if table.agrees.all() else f"{words}; these do not:")
 
 
 def figure6_assumptions() -> pd.DataFrame:
