@@ -429,6 +429,19 @@ def test_a_killed_worker_is_reported(uninterrupted, most):
     assert content(most) == content(uninterrupted[0])
 
 
+def test_processes_end_although_one_was_killed_with_the_lock_on_their_queue(tmp_path):
+    """Here nobody holds the lock, and nobody releases it."""
+    code = """
+from llmamdahl.scalesim.executors import processes
+with processes(2) as pool:
+    pool._call_queue._rlock.acquire()
+    pool.submit(os.getpid)
+"""
+    process = started(code, tmp_path)
+    process.join(30)
+    assert not killed(process) and process.exitcode == 0
+
+
 class Matching(str):
     """A regular expression that equals every string it matches."""
 

@@ -41,7 +41,7 @@ Workers = Callable[[], list[Worker]]
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Executor]:
-    """A pool of `jobs` processes of this machine, which exit at once if this process is killed or the block fails.
+    """A pool of `jobs` processes of this machine, which exit at once when the block ends or this process is killed.
 
     If its parent is killed, a process of a `ProcessPoolExecutor` waits for work indefinitely, and keeps its memory. So
     each one watches a pipe. Only this process holds the other end, which is closed when this process ends for any
@@ -51,12 +51,11 @@ def processes(jobs: int) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(jobs, initializer=_start_process, initargs=(watched, held))
     try:
         yield pool
-    except BaseException:
-        held.close()  # do not wait for the runs in flight
-        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Before `shutdown`, which waits for them: if the block failed, runs are in flight; and a process that waits for
+        # work would never end if another one was killed while it held the lock on the queue.
         held.close()
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_process(watched: Connection, held: Connection) -> None:
