@@ -256,7 +256,7 @@ def generation_cost(
     0.572
     """
     if "phase" in settings:
-        raise InputError(f"phase: {settings['phase']!r} is given, but a generation has both phases; leave it out")
+        raise InputError(f"phase: {shown(settings['phase'])} is given, but a generation has both phases; leave it out")
     case = Question.of(model, hardware, **settings)
     prompt, new = positive_int("prompt_tokens", prompt_tokens), positive_int("new_tokens", new_tokens)
     if new > LONGEST_GENERATION:
@@ -366,7 +366,7 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     Raises
     ------
     InputError
-        Not what these return, a table without the parts' costs, S_partial <= 0 or NaN.
+        Not what these return, a table without the parts' costs, shares of different wholes, S_partial <= 0 or NaN.
 
     >>> curves(share("opt-350m", 2048, "cloud"), [1, 100]).total_speedup.round(2).tolist()
     [1.0, 1.58, 1.0, 2.65]
@@ -384,6 +384,9 @@ def curves(shares: Share | Iterable[Share] | pd.DataFrame, partial_speedups: Arr
     keys = ["model", "context_length", "array", "dataflow", "metric"]
     if missing := [name for name in (*keys, "projection", "attention", "fraction") if name not in frame]:
         raise InputError(f"shares: column {', '.join(missing)} is missing; give what `share` or `sweep` returns")
+    for name in ("state", "unquantized"):
+        if name in frame and frame[name].isna().any():
+            raise InputError(f"shares: {name} is in the whole of only some of them; give those with it apart")
     speedups = pd.DataFrame({"partial_speedup": _vector("partial_speedups", partial_speedups)})
     rest = (frame.get("unquantized", 0) + frame.get("state", 0)) / (frame.projection / frame.fraction)
     of_part = {"projection": frame.fraction, "attention": 1 - frame.fraction - rest}
@@ -575,7 +578,7 @@ def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """A number or a list of them as a float vector."""
     try:
         vector = np.atleast_1d(np.asarray(values, dtype=float))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}: {shown(values)} is not a number, or a list of them") from None
     if vector.ndim > 1:
         raise InputError(f"{name}: an array of {vector.ndim} dimensions is not a list of numbers")

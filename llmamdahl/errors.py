@@ -130,10 +130,12 @@ def one_of(field: str, value: object, choices: tuple[str, ...]) -> str:
 
 def real_number(value: object) -> float | None:
     """A number (also NumPy's) as an int or float; None for a boolean, or for a `value` that a float cannot hold."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
         return None
-    number: float = value.item() if isinstance(value, np.generic) else value  # type: ignore[assignment]
+    number: float | Real = value.item() if isinstance(value, np.generic) else value
     try:
+        if not isinstance(number, int | float):  # a Fraction or a long double, which cannot always be printed as floats
+            number = float(number)
         return number if math.isfinite(number) else None
     except OverflowError:
         return None

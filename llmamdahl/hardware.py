@@ -279,7 +279,7 @@ class Device:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise InputError(f"name: {self.name!r} does not name a device; write a word or two")
+            raise InputError(f"name: {shown(self.name)} does not name a device; write a word or two")
         for item in fields(self)[1:]:
             given = getattr(self, item.name)
             if item.name == "bandwidth_gb_s" and given is None:
@@ -296,12 +296,17 @@ class Device:
 
 Hardware: TypeAlias = SystolicArray | Device
 
+RATES = 1e-12, 1e15
+"""The least and the greatest clock, bandwidth or peak: within them the seconds of any model fit into a float."""
+
 
 def _rate(name: str, given: object) -> float | None:
     """A clock, bandwidth, peak or size: a number above 0, or None if there is none."""
     value = None if given is None else real_number(given)
     if given is not None and (value is None or value <= 0):
         raise InputError(f"{name}: {shown(given)} is not a number above 0")
+    if value is not None and not RATES[0] <= value <= RATES[1]:
+        raise InputError(f"{name}: {shown(given)} is not between {RATES[0]:g} and {RATES[1]:g}; check its unit")
     return value
 
 

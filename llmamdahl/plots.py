@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas.api.types import is_numeric_dtype
 
 from llmamdahl.errors import InputError, instance, one_of, shown
 from llmamdahl.models import FAMILY, PRINTED, get_model, table2_true
@@ -111,6 +112,31 @@ class Folded:
         return f"<p>{escape(self.said)}</p>\n{above}\n<details>{summary}\n{table}\n</details>"
 
 
+def require(frame: pd.DataFrame, texts: str, numbers: str, other: str = "") -> None:
+    """Reject what is not a frame with rows, these columns (names between spaces) of text and of numbers, and `other`.
+
+    Raises
+    ------
+    InputError
+        The message names the column.
+    """
+    instance("frame", frame, pd.DataFrame)
+    names = [*texts.split(), *numbers.split()]
+    if missing := [name for name in (*names, *other.split()) if name not in frame]:
+        raise InputError(f"frame: column {', '.join(missing)} is missing; it has {', '.join(map(str, frame))}")
+    if frame.empty:
+        raise InputError("frame: it has no rows")
+    for name in names:
+        if name in texts.split():
+            good = all(isinstance(cell, str) for cell in frame[name])
+        else:
+            good = is_numeric_dtype(frame[name]) and bool(np.isfinite(frame[name].astype(float)).all())
+        if not good:
+            raise InputError(
+                f"frame: column {name} has cells that are not {'text' if name in texts.split() else 'numbers'}"
+            )
+
+
 def whole(frame: pd.DataFrame) -> str:
     """The whole that the frame's F is a share of, as text.
 
@@ -162,6 +188,7 @@ def heat_maps(frame: pd.DataFrame, title: str, text: Callable[[float], str] = "{
     text
         The text of a cell, from its F.
     """
+    require(frame, "model metric", "context_length fraction")
     return maps(frame, title, PANELS, text, bar=fraction_label(frame), **FRACTIONS)
 
 
@@ -173,6 +200,7 @@ def fraction_lines(frame: pd.DataFrame, title: str) -> Figure:
     frame
         Columns source (the array or device), model, context_length, fraction, and the whole as `whole` reads it.
     """
+    require(frame, "source model", "context_length fraction")
     models, palette = list(dict.fromkeys(frame.model)), colours(frame.source)
     figure, axes = grid(len(models), 1.9, 2 if len(models) in (2, 4) else min(3, len(models)), sharey=True)
     for axis, model in zip(axes.flat, models, strict=False):
@@ -194,6 +222,7 @@ def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_
     across
         `"context_length"` or `"batch"`.
     """
+    require(frame, "reading array model", f"{across} fraction")
     readings, arrays = (list(dict.fromkeys(frame[name])) for name in ("reading", "array"))
     palette, columns = colours(frame.model), min(3, len(readings))
     rows = -(-len(readings) // columns)  # of an array
@@ -255,6 +284,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         Not a table, or one that `curves` did not make: it has no column `whole` or `panels`, or a part other than
         projection and attention.
     """
+    require(frame, "model part", "partial_speedup total_speedup", panels)
     note = curves_whole("frame", frame)
     if panels not in frame:
         raise InputError(f"panels: {shown(panels)} is not a column of the frame; it has {', '.join(map(str, frame))}")
@@ -365,6 +395,8 @@ def maps(
     if len(setups) > 1:
         names = ", ".join(setups.columns)
         raise InputError(f"frame: it has {len(setups)} combinations of {names}; a map shows one, so select it first")
+    if frame.duplicated(["model", "context_length", by]).any():
+        raise InputError(f"frame: it has several rows of the same model, context_length and {by}; a cell shows one")
     panels = {name: panel for name, panel in panels.items() if name in set(frame[by])}
     models = list(dict.fromkeys(frame.model))
     wide = len(models) >= 9  # one map above the other, each with its own colour bar

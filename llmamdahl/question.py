@@ -401,6 +401,8 @@ def measured_share(
         raise InputError(f"hardware: {shown(where)} is not the name of what the parts were timed on")
     projection, *rest = (float(measured[name]) for name in names)
     fraction = projection / (projection + sum(rest))
+    if not fraction:
+        raise InputError(f"measured: {shown(dict(measured))}: F is 0 in a float, so nothing can be said")
     length, batch = positive_int("context_length", context_length), positive_int("batch", batch)
     return Share(
         find_model(model).name, length, batch, one_of("phase", phase, get_args(Phase)), "per_head",
@@ -505,4 +507,4 @@ def labels_of(place: Hardware) -> dict[str, str]:
 
 def reject_batch(settings: Settings) -> None:
     if "batch" in settings:
-        raise InputError(f"batch: {settings['batch']} is given, but the batch is what varies here; leave it out")
+        raise InputError(f"batch: {shown(settings['batch'])} is given, but the batch is what varies here; leave it out")

@@ -200,7 +200,8 @@ def device_seconds(matmul: MatMul, precision: Precision, phase: Phase, device: D
     """
     matmul = _with_floats(matmul)
     bits = max(precision.of_inputs(matmul.part), precision.of(matmul.part)) if matmul.part is Part.PROJECTION else WIDE
-    one = phase == "decode" and (matmul.m == 1 or matmul.part is Part.STATE)
+    single = matmul.m == 1 if isinstance(matmul.m, int) else bool(np.all(matmul.m == 1))  # experts differ in m
+    one = phase == "decode" and (single or matmul.part is Part.STATE)
     peak = _peak(device, bits, optional=one)
     memory = bytes_moved(matmul, precision) / 1e9 / device.bandwidth_gb_s
     try:

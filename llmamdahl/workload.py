@@ -543,6 +543,10 @@ def _experts(model: Decoder, experts: Experts, step: _Pass) -> Iterator[MatMul]:
         yield MatMul("shared gate", Part.UNQUANTIZED, step.tokens, n=1, k=d, count=step.layers)
 
 
+MOST_EXPECTED = 2**24
+"""Most tokens that are spread over experts at random: each number of tokens that an expert may get has its MatMuls."""
+
+
 def _even(experts: Experts, tokens: int) -> list[tuple[int, int]]:
     """Tokens of an expert, and the number of experts with so many, spread as evenly as possible."""
     each, more = divmod(tokens * experts.experts_per_token, experts.num_experts)
@@ -554,6 +558,8 @@ def _expected(experts: Experts, tokens: int) -> list[tuple[int, float]]:
     """Tokens of an expert, and the expected number of experts with so many, if each token chooses at random."""
     if experts.experts_per_token == experts.num_experts:
         return [(tokens, experts.num_experts)]
+    if tokens > MOST_EXPECTED:
+        raise InputError(f"experts: 'expected' is for at most {MOST_EXPECTED} tokens, not {tokens}; use 'even'")
     chance = experts.experts_per_token / experts.num_experts
     # Beyond 10 standard deviations, and 50 tokens for small means, a binomial probability is far below 10^-12.
     mean, width = tokens * chance, 10 * math.sqrt(tokens * chance * (1 - chance)) + 50

@@ -1,15 +1,18 @@
 """Inputs that `make fuzz` found: each gave a traceback, a hang or a wrong answer, and is now rejected by name."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from llmamdahl import amdahl
-from llmamdahl.analysis import share, sweep
+from llmamdahl import amdahl, plots
+from llmamdahl.analysis import curves, share, sweep
+from llmamdahl.design.area import accumulator_bits
+from llmamdahl.design.kinds import described
 from llmamdahl.errors import InputError
-from llmamdahl.hardware import EDGE_TPU, SystolicArray
+from llmamdahl.hardware import EDGE_TPU, Device, SystolicArray
 from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
@@ -119,3 +122,35 @@ def test_harmless_keys_may_hold_anything():
     assert from_hf_config({**LLAMA, "torch_dtype": np.dtype("float16"), "_private": PAIR}) == from_hf_config(LLAMA)
     assert from_hf_config({**LLAMA, "_name_or_path": PAIR}).name == "llama"
     assert from_hf_config({**LLAMA, "_name_or_path": "/"}).name == "config"
+
+
+def test_what_the_fuzz_tests_of_questions_found():
+    """Each gave a traceback, a hang, or an error that named something else."""
+    device = Device("mine", Fraction(20, 3))
+    assert type(device.bandwidth_gb_s) is float  # Fractions cannot be printed as floats
+    with pytest.raises(
+        InputError, match=r"^mine: bandwidth_gb_s: 1e-300 is not between 1e-12 and 1e\+15; check its unit"
+    ):
+        Device("mine", 1e-300)
+    with pytest.raises(InputError, match=r"^mine: bandwidth_gb_s: .*timedelta64.* is not a number above 0"):
+        Device("mine", np.timedelta64(5, "s"))
+    with pytest.raises(InputError, match=r"^name: \[?list.* does not name a device"):
+        Device([10**5000], 1)
+    with pytest.raises(InputError, match=r"^device: mine has no fp16_tflops"):  # experts differ in their tokens
+        share("deepseek-v3.2", 40, Device("mine", 1), batch=40, experts="expected")
+    with pytest.raises(
+        InputError, match=rf"^experts: 'expected' is for at most {2**24} tokens, not {2**53}; use 'even'"
+    ):
+        share("kimi-linear-48b-a3b", 40, "edge", batch=2**53, experts="expected")
+    with pytest.raises(InputError, match=r"^shares: unquantized is in the whole of only some of them"):
+        curves([share("gpt2", 9, "edge"), share("gpt2", 9, "edge", unquantized=True)], [2])
+    with pytest.raises(InputError, match=r"^partial_speedups: .* is not a number, or a list of them"):
+        curves(share("gpt2", 9, "edge"), -(10**400))
+    with pytest.raises(InputError, match=r"^longest: 1.5 is not a positive whole number"):
+        accumulator_bits("ternary", 1.5)
+    with pytest.raises(InputError, match=r"^model: 'opt-350' is unknown; did you mean opt-"):
+        described(pd.DataFrame({"model": ["opt-350"]}))
+    with pytest.raises(InputError, match=r"^frame: column model is missing; it has "):
+        plots.heat_maps(sweep(["gpt2"], [9], ["edge"]).drop(columns="model"), "F")
+    with pytest.raises(InputError, match=r"^measured: .* F is 0 in a float"):
+        share("gpt2", 9, None, measured={"projection": 1e308, "attention": 1e308, "other": 1e308})

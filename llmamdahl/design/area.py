@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmamdahl.analysis import share, sweep
-from llmamdahl.errors import InputError, listed, one_of, real_number, shown
+from llmamdahl.errors import InputError, listed, one_of, positive_int, real_number, shown
 from llmamdahl.hardware import Dataflow, SystolicArray, find_array
 from llmamdahl.models import Decoder, find_model
 from llmamdahl.question import Settings, reject_batch
@@ -41,12 +41,13 @@ def accumulator_bits(weights: str, longest: int) -> int:
     Raises
     ------
     InputError
-        More products than 32 bits hold.
+        Unknown weights, or more products than 32 bits hold.
 
     >>> accumulator_bits("int8", 4096), accumulator_bits("ternary", 4096), accumulator_bits("ternary", 256)
     (32, 24, 20)
     """
-    largest = {"int8": 128 * 128, "int4": 128 * 8}.get(weights, 128)
+    largest = {"int8": 128 * 128, "int4": 128 * 8}.get(one_of("weights", weights, WEIGHTS), 128)
+    longest = positive_int("longest", longest)
     for bits in (20, 24, 32):
         if longest * largest < 2 ** (bits - 1):
             return bits
@@ -143,7 +144,7 @@ def narrow_weights(
         if name in settings:
             given = settings[name]
             raise InputError(
-                f"{name}: {given!r} is given, but a decode step's seconds count, and the weights' bits change"
+                f"{name}: {shown(given)} is given, but a decode step's seconds count, and the weights' bits change"
             )
     design, decoder = find_array(array), find_model(model)
     longest = _longest(decoder, context_length)

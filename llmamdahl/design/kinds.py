@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from llmamdahl.errors import InputError, shown, unknown
 from llmamdahl.models import Decoder, find_model, hybrids, zoo
 from llmamdahl.workload import num_weights
 
@@ -49,10 +50,20 @@ def described(frame: pd.DataFrame) -> pd.DataFrame:
     The models are those of `zoo` and `hybrids`. Rows are in the order of `KINDS`, and in each kind from the smallest
     model to the largest.
 
+    Raises
+    ------
+    InputError
+        A frame without a column model, or with a model of no table with a release.
+
     >>> described(pd.DataFrame({"model": ["deepseek-v3", "opt-175b", "opt-125m"]})).model.tolist()
     ['opt-125m', 'opt-175b', 'deepseek-v3']
     """
     released = {row["name"]: row["released"] for row in (*zoo(), *hybrids())}
+    if not isinstance(frame, pd.DataFrame) or "model" not in frame:
+        raise InputError(f"frame: {shown(frame)} is not a frame with a column model")
+    for name in frame.model.unique():
+        if name not in released:
+            raise unknown("model", name, released)
     known = pd.DataFrame(
         {
             "model": name,
