@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-STORE ?= data/scalesim
+STORE ?= $(if $(MODELS),build/scalesim-$(MODELS),data/scalesim)
 # the package of this checkout comes first, also in kernels, which start in notebooks/
 export PYTHONPATH := $(CURDIR)
 # these would take the pictures out of notebooks, or put warnings into them
@@ -80,8 +80,8 @@ test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file o
 fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
-simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder uses another one; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
-	@$(PY) -m llmamdahl.scalesim.campaign $(STORE) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder uses another one, MODELS=zoo|zoo-sample other models; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
+	@$(PY) -m llmamdahl.scalesim.campaign $(STORE) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 witness: $(ENV) build/witness/.complete  ## compare SCALE-Sim 3.0.0 with 2.0.2 and the closed form on random MatMuls; MATMULS=2000
 	@$(PY) tests/witness.py $(or $(MATMULS),200)
@@ -105,8 +105,10 @@ measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, ME
 	@$(PY) -c 'import torch' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m llmamdahl.device $(if $(DEVICE),--device $(DEVICE)) $(MEASURE_ARGS)
 
-bench: $(ENV)  ## measure run times and memory into data/results/bench.csv
+bench: $(ENV)  ## measure run times and memory into data/results/bench.csv, growth.csv and zoo-campaign.csv
+	@$(PY) -c 'import distributed' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m compendium.bench
+	@$(PY) -m compendium.campaigns
 
 lint: $(ENV)  ## run ruff, mypy and import-linter
 	@$(PY) -m ruff check --no-cache .

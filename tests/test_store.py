@@ -114,7 +114,7 @@ def test_the_closed_form_is_compared_in_every_count(monkeypatch, name):
     frame = read_matmuls()
     whole = frame.index[frame.obtained == "whole"]
     frame.loc[whole[5], name] += 1
-    monkeypatch.setattr(against_store, "read_matmuls", lambda: frame)
+    monkeypatch.setattr(against_store, "read_matmuls", lambda folder: frame)
     assert against_store.closed_form_against_store().differ.tolist() == [1, 0, 0, 0, 0, 0]
 
 

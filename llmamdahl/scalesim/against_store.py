@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from llmamdahl.errors import InputError
 from llmamdahl.hardware import SystolicArray, find_array, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, Decoder
 from llmamdahl.scalesim.simulator import COUNTS, DRAM_COUNTS
-from llmamdahl.scalesim.store import read_matmuls
+from llmamdahl.scalesim.store import STORE, read_matmuls
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
 
@@ -18,8 +19,13 @@ COMPARED = [name for name in COUNTS + DRAM_COUNTS if name != "stall_cycles"]
 """The counts that the closed form has too. It has no stalls, like the mode in which the simulator runs."""
 
 
-def closed_form_against_store() -> pd.DataFrame:
-    """Compare the closed form with every row of the store, with no tolerance.
+def closed_form_against_store(folder: Path = STORE) -> pd.DataFrame:
+    """Compare the closed form with every row of a store, with no tolerance.
+
+    Parameters
+    ----------
+    folder
+        `STORE`, or `zoo_runs.SAMPLE`.
 
     Returns
     -------
@@ -27,7 +33,7 @@ def closed_form_against_store() -> pd.DataFrame:
         A row per array and dataflow: array, dataflow, rows (of the store), whole (those simulated whole), differ (those
         with a cycle, SRAM or DRAM count that differs; rows simulated by folds have no DRAM counts).
     """
-    store = read_matmuls()
+    store = read_matmuls(folder)
     differs = pd.Series(False, index=store.index)
     for (label, dataflow), rows in store.groupby(["array", "dataflow"]):
         array = get_array(str(label), str(dataflow))

@@ -7,7 +7,7 @@ import csv
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
@@ -32,14 +32,26 @@ from llmamdahl.scalesim.store import (
     read_runs,
     run_key,
 )
+from llmamdahl.scalesim.zoo_runs import zoo_matmuls, zoo_sample
 from llmamdahl.tables import Row, format_row, write_rows
+
+MODELS: dict[str, Callable[[], list[Run]]] = {
+    "paper": lambda: paper_matmuls(),  # looked up when it is called
+    "zoo": zoo_matmuls,
+    "zoo-sample": zoo_sample,
+}
+"""What `--models` takes."""
 
 LOST_SECONDS = 60
 """How long a campaign waits for a cluster that has lost all its workers to get one back."""
 
 
 def fill_store(
-    store: Path, executor: Executor | None = None, jobs: int | None = None, workers: Workers | None = None
+    store: Path,
+    executor: Executor | None = None,
+    jobs: int | None = None,
+    workers: Workers | None = None,
+    matmuls: Sequence[Run] | None = None,
 ) -> int:
     """Simulate the runs that the store lacks, then write `runs.csv` and `matmuls.csv`, sorted.
 
@@ -59,6 +71,8 @@ def fill_store(
     workers
         Returns the workers that the executor has now, and replaces `jobs` and `MEMORY`; `executors.dask` yields an
         executor and this.
+    matmuls
+        What the store is of, by default the MatMuls of the paper.
 
     Returns
     -------
@@ -68,8 +82,8 @@ def fill_store(
     Raises
     ------
     InputError
-        Another campaign has locked the store, `runs.csv` is damaged (`TableError`), or a run needs more memory than a
-        worker has.
+        Another campaign has locked the store, `runs.csv` is damaged (`TableError`) or has runs of other MatMuls, or a
+        run needs more memory than a worker has.
     OSError
         The store cannot be written: a full disk, a read-only folder.
     BrokenExecutor
@@ -83,8 +97,11 @@ def fill_store(
         for draft in store.glob(".*.csv.*"):  # left by `write_rows` in a campaign that was killed
             draft.unlink()
         runs = _finished_runs(store)
-        matmuls = paper_matmuls()
-        todo = [run for run in needed_runs(matmuls) if run_key(run) not in runs]
+        matmuls = paper_matmuls() if matmuls is None else matmuls
+        needed = needed_runs(matmuls)
+        if others := len(runs.keys() - {run_key(run) for run in needed}):
+            raise InputError(f"{path}: {others} runs of other MatMuls; give a folder of its own to each set of MatMuls")
+        todo = [run for run in needed if run_key(run) not in runs]
         if todo:
             # Rows can be appended only to whole lines with the columns in our order.
             write_rows(path, list(RUN_COLUMNS), runs.values())
@@ -207,20 +224,21 @@ def _fit(runs: list[Run], workers: list[Worker]) -> bool:
 
 def main() -> None:
     """Complete the store in a folder: `python -m llmamdahl.scalesim.campaign`, `make simulate`."""
-    parser = argparse.ArgumentParser(description="Simulate the paper's MatMuls with SCALE-Sim and store the results.")
+    parser = argparse.ArgumentParser(description="Simulate MatMuls with SCALE-Sim and store the results.")
     parser.add_argument("folder", type=Path, help="the store: data/scalesim of a checkout, or a new folder")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, help="number of processes on this machine; by default one per core")
     where.add_argument("--scheduler", help="address of the scheduler of a Dask cluster, such as tcp://host:8786")
+    parser.add_argument("--models", choices=MODELS, default="paper", help="whose MatMuls; by default the paper's")
     options = parser.parse_args()
-    store = options.folder
+    store, matmuls = options.folder, MODELS[options.models]()
     kept = "every finished run is kept, and the next campaign resumes from there"
     try:
         if options.scheduler is None:
-            made = fill_store(store, jobs=options.jobs)
+            made = fill_store(store, jobs=options.jobs, matmuls=matmuls)
         else:
             with dask(options.scheduler) as (executor, workers):
-                made = fill_store(store, executor, workers=workers)
+                made = fill_store(store, executor, workers=workers, matmuls=matmuls)
     except KeyboardInterrupt:
         sys.exit(f"stopped; {kept}")
     except BrokenProcessPool:
