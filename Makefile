@@ -108,6 +108,7 @@ measure: $(ENV)  ## complete data/measured/ on this machine; DEVICE=cuda|cpu, ME
 bench: $(ENV)  ## measure run times and memory into data/results/bench.csv, growth.csv and zoo-campaign.csv
 	@$(PY) -c 'import distributed' 2>/dev/null || $(MAKE) --no-print-directory extras
 	@$(PY) -m compendium.bench
+	@$(PY) -m compendium.growth
 	@$(PY) -m compendium.campaigns
 
 lint: $(ENV)  ## run ruff, mypy and import-linter

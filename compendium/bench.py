@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +25,7 @@ from tqdm import tqdm
 from compendium.command import BUILD, writing
 from compendium.notebooks import NOTEBOOKS, execute
 from llmamdahl.analysis import sweep
+from llmamdahl.errors import InputError, one_of
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, model_names, zoo_names
 from llmamdahl.scalesim.reports import write_reports
@@ -132,6 +136,21 @@ def reports_over_scalesim() -> Lines:
     return [("run time of SCALE-Sim / `llmamdahl scalesim`: its test.csv on its scale.cfg", ratio, "x", "measured")]
 
 
+def questions() -> Lines:
+    """Times of `tests/test_speed.py`, the shortest of each."""
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "benchmarks.json"
+        asked = ["tests/test_speed.py", "--benchmark-enable", "--benchmark-only", f"--benchmark-json={report}"]
+        quiet = ["-q", "-n0", "-p", "no:nbval", "-o", "addopts=--import-mode=importlib"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *quiet, *asked], cwd=ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise InputError(f"tests/test_speed.py: {done.stdout.strip()}")
+        found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
+    return [(each["extra_info"]["what"], each["stats"]["min"] * 1e3, "ms", "measured") for each in found]
+
+
 def notebook(path: Path) -> Lines:
     """Time of one notebook in `make reproduce`."""
     return [(f"`make reproduce`: {path.stem}", execute(path, BUILD / "bench"), "s", "measured")]
@@ -153,12 +172,16 @@ def two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):,.10g}"
 
 
-def measure() -> None:
-    """Print README's table of speeds, and write it to `data/results/bench.csv`."""
-    timed: list[Callable[[], Lines]] = [
-        paper_sweep, million_over_bare, design_space, simulator_over_closed_form, reports_over_scalesim
-    ]  # fmt: skip
-    timed += [partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+def measure(only: list[str]) -> None:
+    """Print README's table of speeds, and write it to `data/results/bench.csv`; rows of what is not measured stay.
+
+    `only` lists functions above or notebooks, by name; all if it is empty.
+    """
+    functions = [paper_sweep, million_over_bare, design_space, simulator_over_closed_form, reports_over_scalesim]
+    known: dict[str, Callable[[], Lines]] = {function.__name__: function for function in functions}
+    known |= {path.stem: partial(notebook, path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    known["questions"] = questions
+    timed = [known[one_of("only", name, tuple(known))] for name in only or known]
     rows = []
     # a new process for each: the peak memory of a process never goes down
     with get_context("spawn").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN), maxtasksperchild=1) as pool:
@@ -166,20 +189,28 @@ def measure() -> None:
             for place, (what, value, unit, how) in enumerate(lines):
                 shown = two_digits(value) + (unit if unit in ("", "x") else f" {unit}")
                 rows.append({"what": what, "value": shown, "how": how, "peak_mb": "" if place else two_digits(peak)})
-    table = pd.DataFrame(rows)
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}, pandas {pd.__version__}"
-    table["machine"] = f"{os.cpu_count()} cores of {platform.machine()}, {versions}"
+    machine = f"{os.cpu_count()} cores of {platform.machine()}, {versions}"
+    table = pd.DataFrame(rows).assign(machine=machine)
+    path = RESULTS / "bench.csv"
+    if only and path.exists():
+        table = pd.concat([pd.read_csv(path, keep_default_na=False, dtype=str), table])
+        heads = table.what.where(
+            ~table.what.str.startswith("…")
+        ).ffill()  # a row that begins so belongs to the last one
+        place = (heads + table.what).rename("place")
+        table = table.groupby(place, sort=False).last().reset_index(drop=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    table.to_csv(RESULTS / "bench.csv", index=False, lineterminator="\n")
+    table.to_csv(path, index=False, lineterminator="\n")
     print("| what | value | how | peak MB |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row.values()) + " |")
 
 
 def main() -> None:
-    """`python -m compendium.bench`."""
+    """`python -m compendium.bench [NAME ...]`."""
     with writing():
-        measure()
+        measure(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -153,7 +153,9 @@ def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
     found = sequence(field, values)
     if not found:
         raise InputError(f"{field}: nothing is listed; give at least one")
-    for value in found if distinct else ():
+    if not distinct or _all_differ(found):
+        return found
+    for value in found:
         try:
             number = found.count(value)
         except (ArithmeticError, TypeError, ValueError):  # arrays and others whose == is not True or False
@@ -161,6 +163,14 @@ def listed(field: str, values: object, distinct: bool = True) -> list[Any]:
         if number > 1:
             raise InputError(f"{field}: {shown(value)} is listed {number} times; list it once")
     return found
+
+
+def _all_differ(values: list[Any]) -> bool:
+    """Whether no two are equal, in a time that grows in proportion to their number; False if they have no hash."""
+    try:
+        return len({*values}) == len(values)
+    except TypeError:
+        return False
 
 
 def sequence(field: str, values: object) -> list[Any]:
