@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-STORE ?= $(if $(MODELS),build/scalesim-$(MODELS),data/scalesim)
+STORE ?= $(if $(filter zoo%,$(MODELS)),build/scalesim-$(MODELS),data/scalesim)
 # the package of this checkout comes first, also in kernels, which start in notebooks/
 export PYTHONPATH := $(CURDIR)
 # these would take the pictures out of notebooks, or put warnings into them
@@ -20,12 +20,13 @@ PY := $(BIN)python
 
 # what can be set, as in make NAME=value; a name or value that means nothing stops make before anything runs
 NUMBERS := FUZZ_EXAMPLES JOBS MATMULS PORT
-TEXTS := APP_ARGS DEVICE LAB_ARGS LLMAMDAHL_OUTPUT MEASURE_ARGS PYTHON REQUIRE_EXTRAS SCHEDULER STORE
+TEXTS := APP_ARGS DEVICE LAB_ARGS LLMAMDAHL_OUTPUT MEASURE_ARGS MODELS PYTHON REQUIRE_EXTRAS SCHEDULER STORE
 SET := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(NUMBERS) $(TEXTS),$(SET)),$(error \
 	there is no variable $(name); there are $(sort $(NUMBERS) $(TEXTS))))
 $(foreach name,$(filter $(NUMBERS),$(SET)),$(if \
 	$(shell [[ '$($(name))' =~ ^[1-9][0-9]{0,8}$$ ]] && echo yes),,$(error $(name): '$($(name))' is not a whole number above 0)))
+$(if $(filter MODELS,$(SET)),$(if $(filter paper zoo zoo-sample,$(MODELS)),,$(error MODELS: '$(MODELS)' is unknown; known: paper, zoo, zoo-sample)))
 $(if $(filter DEVICE,$(SET)),$(if $(filter cuda cpu,$(DEVICE)),,$(error DEVICE: '$(DEVICE)' is unknown; known: cuda, cpu)))
 
 # $(call install,PYTHON,WHAT): a line before and, if it fails, pip's last error in place of its page

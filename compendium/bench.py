@@ -195,11 +195,11 @@ def measure(only: list[str]) -> None:
     path = RESULTS / "bench.csv"
     if only and path.exists():
         table = pd.concat([pd.read_csv(path, keep_default_na=False, dtype=str), table])
-        heads = table.what.where(
-            ~table.what.str.startswith("…")
-        ).ffill()  # a row that begins so belongs to the last one
-        place = (heads + table.what).rename("place")
-        table = table.groupby(place, sort=False).last().reset_index(drop=True)
+        # a row that begins with … belongs to the last one that does not
+        owner = table.what.where(~table.what.str.startswith("…")).ffill()
+        table = (
+            table.groupby([owner.rename("owner"), table.what.rename("row")], sort=False).last().reset_index(drop=True)
+        )
     RESULTS.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, lineterminator="\n")
     print("| what | value | how | peak MB |\n|---|---|---|---|")
