@@ -97,7 +97,7 @@ def combined_speedup(fractions: ArrayLike, speedups: ArrayLike) -> float | Float
     2.5
     """
     remaining = _remaining(fractions, speedups)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return _plain(1 / remaining.sum(axis=-1))
 
 

@@ -107,7 +107,12 @@ def test_precision(bits):
 )
 def test_device(name, bandwidth, peaks):
     made = answer(lambda: Device(name, bandwidth, **peaks), f"name bandwidth_gb_s {' '.join(PEAKS)}")
-    rated = {"bandwidth_gb_s": bandwidth, **{peak: value for peak, value in peaks.items() if value is not None}}
+    given_peaks = {
+        peak: value
+        for peak, value in peaks.items()
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }
+    rated = {"bandwidth_gb_s": bandwidth, **given_peaks}
     known = {each: as_rate(value) for each, value in rated.items()}
     good = isinstance(name, str) and name and None not in known.values()
     assert (made is not REJECTED) == bool(good)
@@ -367,7 +372,7 @@ def test_crossover_context_length(model, hardware, given, batch, place):
 @given(
     one_in(30, st.sampled_from(MODELS)),
     one_in(30, SMALL),
-    one_in(30, st.one_of(clocked, unclocked, st.sampled_from(NAMES))),  # others can take a minute
+    one_in(30, st.sampled_from(NAMES)),  # on others a search can take more than ten seconds
     keywords(without=("precision", "batch", "experts")),
     st.floats(0, 1),
 )
