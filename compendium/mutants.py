@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gc
 import importlib
 import os
 import pickle
@@ -53,7 +54,7 @@ REASONS = ROOT / "tests" / "data" / "mutants.csv"
 
 APART = """test_cluster test_checkout test_commands test_docs test_door test_environment test_measure test_mutants
 test_pes test_verify test_wheel test_workflow""".split()
-"""Test files that start processes, measure time, or look at the checkout itself; so do `tests/notebooks`, `browser`."""
+"""Files that start processes, measure time, or look at the checkout itself; so do `tests/notebooks` and `browser`."""
 
 LIBRARIES = """IPython click coverage filelock hypothesis.extra.numpy ipywidgets matplotlib.pyplot nbformat numpy pandas
 scalesim.scale_sim seaborn yaml""".split()
@@ -61,9 +62,9 @@ scalesim.scale_sim seaborn yaml""".split()
 
 FIRST = 4
 """Test files whose tests of the mutated lines come first."""
-SECONDS = 30
+SECONDS = 40
 """Of tests, for one mutant: processor time that they took without it, under coverage.py."""
-SLOW = 5
+SLOW = 20
 """Seconds of processor time above which a test is left out."""
 PATIENCE = 5
 """How many times longer than without the mutant a test may compute, and seconds added to that."""
@@ -80,7 +81,7 @@ Line = tuple[str, int]
 KILLED, TIMED_OUT, SURVIVED = "killed", "timed_out", "survived"
 
 
-class Test(NamedTuple):
+class Timed(NamedTuple):
     """What one test did without a mutant."""
 
     name: str
@@ -93,10 +94,10 @@ class Test(NamedTuple):
         return self.name.split("::")[0]
 
 
-class TestFile(NamedTuple):
+class Suite(NamedTuple):
     """A file of tests: `lines` are those that any of them runs, or that run when it is imported."""
 
-    tests: tuple[Test, ...]
+    tests: tuple[Timed, ...]
     lines: frozenset[Line]
 
     def affinity(self, file: str) -> float:
@@ -133,7 +134,7 @@ class Recorder:
 class Selection:
     """A pytest plugin that runs these tests in this order, each for a limited time."""
 
-    def __init__(self, tests: Sequence[Test]):
+    def __init__(self, tests: Sequence[Timed]):
         self.places = {test.name: place for place, test in enumerate(tests)}
         self.seconds = {test.name: test.seconds for test in tests}
 
@@ -208,7 +209,7 @@ class Copy:
         arguments = ["-q", "-o", f"addopts={addopts}", *plugins, f"--hypothesis-seed={self.seed}", *files]
         return int(pytest.main(arguments, plugins=[plugin]))
 
-    def recorded(self, file: str) -> TestFile:
+    def recorded(self, file: str) -> Suite:
         """Times and lines of the tests of one file, without a mutant."""
 
         def work() -> int:
@@ -235,9 +236,9 @@ class Copy:
         if self.forked(work):
             raise InputError(f"{file}: its tests do not run without a mutant:\n{self.said()}")
         tests, reached = pickle.loads(found.read_bytes())
-        return TestFile(tuple(Test(name, spent, frozenset(lines)) for name, spent, lines in tests), frozenset(reached))
+        return Suite(tuple(Timed(name, spent, frozenset(lines)) for name, spent, lines in tests), frozenset(reached))
 
-    def outcome(self, mutant: Mutant | None, tests: Sequence[Test]) -> str:
+    def outcome(self, mutant: Mutant | None, tests: Sequence[Timed]) -> str:
         """What becomes of a mutant that meets these tests; with none, of the package as it is."""
         if not tests:
             return SURVIVED
@@ -325,7 +326,7 @@ def sampled(module: str, number: int, seed: int) -> list[Mutant]:
     return found
 
 
-def test_files() -> list[str]:
+def suites() -> list[str]:
     """Files of tests that a mutant may meet, relative to the checkout."""
     tests = [path for part in ("tests", "tests/fuzz") for path in sorted((ROOT / part).glob("test_*.py"))]
     doctests = [
@@ -334,7 +335,7 @@ def test_files() -> list[str]:
     return [str(path.relative_to(ROOT)) for path in [*tests, *doctests] if path.stem not in APART]
 
 
-def chosen(mutant: Mutant, files: dict[str, TestFile]) -> tuple[list[Test], list[Test]]:
+def chosen(mutant: Mutant, files: dict[str, Suite]) -> tuple[list[Timed], list[Timed]]:
     """The tests that a mutant meets first, and those that it meets if it survives."""
     lines = {(mutant.file, line) for line in mutant.lines}
     reached = [name for name, file in files.items() if file.lines & lines]
@@ -342,7 +343,7 @@ def chosen(mutant: Mutant, files: dict[str, TestFile]) -> tuple[list[Test], list
     ranks = {name: rank for rank, name in enumerate(reached)}
     tests = [test for name in reached for test in files[name].tests]
     tests.sort(key=lambda test: (not test.lines & lines, ranks[test.file], test.seconds))
-    within: list[Test] = []
+    within: list[Timed] = []
     spent = 0.0
     for test in tests:
         if spent + test.seconds <= SECONDS:
@@ -369,9 +370,10 @@ def outcomes(number: int, seed: int) -> list[tuple[str, Mutant, str]]:
     ]
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # what is there stays: a collection in a child would copy its memory
     with TemporaryDirectory() as folder:
         copy = Copy(Path(folder) / "checkout", seed)
-        files = {name: copy.recorded(name) for name in tqdm(test_files(), "tests", disable=None)}
+        files = {name: copy.recorded(name) for name in tqdm(suites(), "tests", disable=None)}
         found = []
         for place, (module, mutant) in enumerate(tqdm(sample, "mutants", disable=None)):
             first, rest = chosen(mutant, files)

@@ -48,7 +48,7 @@ class Mutant(NamedTuple):
         """The changed lines before and after, each as one line of text."""
         data = source.encode()
         first = data.rfind(b"\n", 0, self.start) + 1
-        last = data.find(b"\n", max(self.start, self.end - 1))
+        last = (data + b"\n").index(b"\n", max(self.start, self.end - 1))
         after = data[first : self.start] + self.text.encode() + data[self.end : last]
         before, changed = (" ".join(part.decode().split()) for part in (data[first:last], after))
         return before, changed
@@ -61,8 +61,8 @@ def mutants(file: str, source: str) -> list[Mutant]:
     ...     print(*mutant.shown("def half(n):\\n    return n / 2\\n"), sep=" -> ")
     return n / 2 -> return None
     return n / 2 -> return n * 2
-    return n / 2 -> return n / 3
     return n / 2 -> return n / 1
+    return n / 2 -> return n / 3
     """
     tree = ast.parse(source)
     return sorted(set(_Mutator(file, source).statements(tree.body)), key=lambda mutant: mutant[:4])

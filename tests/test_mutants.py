@@ -1,0 +1,118 @@
+"""The mutator makes the mutants it should, a mutant can live, and the recorded result is of this code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from compendium.mutator import mutants, valid
+from llmamdahl.tables import ROOT
+
+
+def changes(source):
+    """What each mutant of a file makes of its lines."""
+    return [mutant.shown(source)[1] for mutant in mutants("a.py", source)]
+
+
+@pytest.mark.parametrize(
+    ("line", "becomes"),
+    [
+        ("x = a < b", ["x = a <= b"]),
+        ("x = a >= b != c", ["x = a > b != c", "x = a >= b == c"]),
+        ("x = a not  in b", ["x = a in b"]),
+        ("x = a is b", ["x = a is not b"]),
+        ("x = (a + b) * c", ["x = (a - b) * c", "x = (a + b) / c"]),
+        ("x = a // b % c", ["x = a / b % c", "x = a // b // c"]),
+        ("x = -a", ["x = a"]),
+        ("x = a and b and c", ["x = a or b and c", "x = a and b or c"]),
+        ("x = [1, 0.5, 1e9]", ["x = [2, 0.5, 1e9]", "x = [0, 0.5, 1e9]", "x = [1, 1.5, 1e9]", "x = [1, -0.5, 1e9]",
+                               "x = [1, 0.5, 2000000000.0]", "x = [1, 0.5, 500000000.0]"]),
+        ("x = True", ["x = False"]),
+        ("x = 'word'", ["x = 'XXword'"]),
+        ("x = f(a, key=b)", ["x = f(a)"]),
+        ("x = f(key=b, **c)", ["x = f(**c)"]),
+        ("x = a if b else c", ["x = a if (not (b)) else c"]),
+        ("x = [a for a in b if not a]", ["x = [a for a in b if a]"]),
+        ("x = f'{a} of {b}'", ["x = f'{a} of '", "x = f' of {b}'"]),
+        ("f(x)", ["pass"]),
+        ("x += a", ["pass", "x -= a"]),
+        ("x.y = a", ["pass"]),
+        ("raise a", ["pass"]),
+        ("assert a", ["assert (not (a))"]),
+        ("é = a < b", ["é = a <= b"]),  # places are those of bytes
+    ],
+)  # fmt: skip
+def test_each_operator(line, becomes):
+    assert sorted(changes(line)) == sorted(dict.fromkeys(becomes))
+    assert all(valid(mutant, line) for mutant in mutants("a.py", line))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A docstring."""\n',
+        "def f(a: 'A < B' = None) -> 'A':\n    '''Of f.'''\n",
+        "X: TypeAlias = int | list[int]\nY: Literal['a']\nZ = Literal['a']\n",
+        "if TYPE_CHECKING:\n    x = 1\n",
+        "if __name__ == '__main__':\n    x = 1\n",
+        "__all__ = ['a']\n",
+        "@decorated(slots=True)\nclass C(Base):\n    pass\n",
+        "x = zip(a, b, strict=True)\n",
+        "x = 'a text of several words'\n",
+        "from a import b\n",
+    ],
+)
+def test_what_is_no_program_is_not_changed(source):
+    assert changes(source) == []
+
+
+def test_functions_methods_and_fields_are_changed():
+    source = """\
+@dataclass
+class C:
+    a: int = 1
+
+    def f(self, b=2):
+        while b:
+            break
+        return b
+"""
+    fields, body = ["a: int = 0", "a: int = 2"], ["while (not (b)):", "continue", "return None"]
+    assert changes(source) == [*fields, "def f(self, b=1):", "def f(self, b=3):", *body]
+    lines = [(mutant.lines.start, mutant.lines.stop - 1) for mutant in mutants("a.py", source)]
+    assert lines == [(3, 3), (3, 3), (5, 5), (5, 5), (6, 6), (7, 7), (8, 8)]
+
+
+def test_a_mutant_that_is_no_python_or_the_same_is_not_taken():
+    source = "x = a // (\n    # a comment // here\n    b)\n"
+    mutant = mutants("a.py", source)[0]
+    assert valid(mutant, source)
+    assert not valid(mutant._replace(text="//"), source)
+    assert not valid(mutant._replace(text="/ /"), source)
+
+
+def test_a_mutant_survives_no_tests_and_dies_of_real_ones():
+    code = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from compendium.mutants import Copy, Mutant, chosen, mutants
+from llmamdahl.tables import ROOT
+
+file = "llmamdahl/amdahl.py"
+source = (ROOT / file).read_text()
+with TemporaryDirectory() as folder:
+    copy = Copy(Path(folder) / "checkout", 1)
+    files = {name: copy.recorded(name) for name in ("tests/test_amdahl.py", "tests/test_tables.py", file)}
+    (law,) = [each for each in mutants(file, source) if "share * partial))" in each.shown(source)[1]]
+    first, rest = chosen(law, files)
+    print({test.file for test in [*first, *rest]}, first[0].name)
+    print(copy.outcome(law, []), copy.outcome(None, first), copy.outcome(law, first))
+    start = source.index("    share, partial =")
+    endless = Mutant(file, start, start, "    while True: pass\\n", law.lines)
+    print(copy.outcome(endless, first), copy.outcome(Mutant(file, 0, 0, "import nothing\\n", law.lines), first))
+    stack = "    share, partial = [bytes(1 << 30) for _ in range(100)]\\n"
+    print(copy.outcome(Mutant(file, start, start, stack, law.lines), first), copy.outcome(None, first))
+    assert (copy.folder / file).read_text() == source
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [], ran.stderr
