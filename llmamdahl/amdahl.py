@@ -74,7 +74,7 @@ def required_partial_speedup(fraction: ArrayLike, total_speedup: ArrayLike) -> f
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         # the share of the time that is left for the improved part
         budget = np.where(target == limit, 0, 1 / target - (1 - share))
-        partial = np.where(budget > 0, share / budget, np.inf)
+        partial = share / budget
     return _plain(np.where((target == 1) | (share == 1), target, partial))
 
 

@@ -1,5 +1,7 @@
 """Equation (5): its identities, and the input that it rejects."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,7 +68,8 @@ def test_a_bad_speedup_is_named(bad):
 
 @pytest.mark.parametrize(("fraction", "target"), [(0.5, 2.1), (0, 1.5), (0, 0.5), (0.9, 10.5)])
 def test_a_target_out_of_reach_is_rejected(fraction, target):
-    message = f"^total_speedup: {target:g} is out of reach for F = {fraction:g}; it can be "
+    most = f"at most the ceiling 1/(1-F) = {1 / (1 - fraction):g}" if fraction else "1, since no part is improved"
+    message = f"^{re.escape(f'total_speedup: {target:g} is out of reach for F = {fraction:g}; it can be {most}')}$"
     for call in ((fraction, target), ([0.99, fraction], [1, target])):
         with pytest.raises(InputError, match=message):
             amdahl.required_partial_speedup(*call)

@@ -1,13 +1,16 @@
 """Figures: the file and the numbers behind it, cells labelled as printed, panels for any number of context lengths."""
 
+import html
 import re
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from llmamdahl import analysis, plots
-from llmamdahl.analysis import crossovers, sweep
+from llmamdahl.analysis import crossovers, curves, sweep
 from llmamdahl.design import bits
 from llmamdahl.design.figures import (
     age_scatter,
@@ -547,3 +550,56 @@ def test_years_have_the_median_of_all_their_models():
     assert medians == pytest.approx([2, 4])
     assert [line.get_ydata()[0] for line in below.get_lines()] == [100, 400]
     assert above.collections[0].get_offsets()[1].tolist() == pytest.approx([2024 + 1.5 / 12, 2])
+
+
+def kernel_gains(frame, title):
+    return figures.kernel_gains(frame.assign(setup=frame.device + " " + frame.framework), title)
+
+
+def systems_on_curves(frame, title):
+    fractions = sweep(OPT, [2048], ["cloud", "edge"], metric="cycles")
+    return figures.systems_on_curves(curves(fractions, np.geomspace(1, 100, 61).round(4)), frame, title)
+
+
+def energy_fractions(frame, title):
+    models, lengths = list(dict.fromkeys(frame.model)), sorted(frame.context_length.unique().tolist())
+    places = list(dict.fromkeys(frame.array))
+    others = pd.concat([sweep(models, lengths, places, metric=metric) for metric in ("bytes", "cycles")])
+    return figures.energy_fractions(frame, others, title)
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (figures.dataflow_dots, "figure-08"),
+        (figures.shift_maps, "figure-04-corrected"),
+        (figures.statement_matrix, "figure-readings"),
+        (figures.conclusion_matrix, "figure-conclusions"),
+        (figures.context_strips, "figure-contexts"),
+        (figures.latency_maps, "figure-13"),
+        (figures.prediction_scatter, "figure-law"),
+        (figures.roofline_points, "figure-roofline"),
+        (figures.third_part_lines, "figure-third-part"),
+        (kernel_gains, "figure-kernel-gains"),
+        (energy_fractions, "figure-energy"),
+        (figures.speedup_scatter, "figure-published"),
+        (figures.limit_scatter, "figure-accelerators"),
+        (systems_on_curves, "figure-systems"),
+    ],
+)
+def test_the_recorded_numbers_give_the_recorded_figure(draw, name, tmp_path):
+    """Every line, mark and word, from the CSV beside it and the figure's own title, which moves the rest a little."""
+    frame, recorded = pd.read_csv(ROOT / "figures" / f"{name}.csv"), ROOT / "figures" / f"{name}.svg"
+
+    def texts_of(path):
+        return [html.unescape(text) for text in re.findall("<text [^>]*>(.*?)</text>", path.read_text("utf-8"))]
+
+    with plt.rc_context({"svg.fonttype": "none"}):
+        figure = draw(frame, "THE TITLE")
+        figure.savefig(tmp_path / "draft.svg")
+    plt.close(figure)
+    draft, theirs = texts_of(tmp_path / "draft.svg"), texts_of(recorded)
+    place = draft.index("THE TITLE")
+    title = "\n".join(theirs[place : place + 1 + len(theirs) - len(draft)])
+    plt.close(plots.save(draw(frame, title), frame, name, tmp_path))
+    assert (tmp_path / recorded.name).read_text("utf-8") == recorded.read_text("utf-8")

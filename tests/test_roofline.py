@@ -169,6 +169,8 @@ def test_amdahl_s_law_of_capacity():
     assert gain.fraction == pytest.approx(2 * projections / whole)
     assert gain.total_speedup == pytest.approx(whole / (projections / 8 + 2 * rest + 10**9))
     assert gain.partial_speedup == 16
+    less = saving(model, Precision(weights=1), unquantized=True).total_speedup
+    assert less > saving(model, Precision(weights=1), unquantized=True, other_bytes=0.5).total_speedup
 
 
 def test_what_fits_into_a_memory_is_the_footprint():
@@ -223,7 +225,7 @@ def test_bad_arguments_are_named():
             saving(SMALL, W2, batch=batch)
     with pytest.raises(InputError, match="other_bytes: True"):
         saving(SMALL, W2, other_bytes=True)
-    with pytest.raises(InputError, match=r"device: 7 is not a Device"):
+    with pytest.raises(InputError, match=r"^device: 7 is not a Device"):
         matmul_traffic(SMALL, 5, 7)
     with pytest.raises(InputError, match="name: 3 does not name a device"):
         Device(3, 100)

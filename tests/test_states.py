@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from llmamdahl import CLOUD_TPU, EDGE_TPU, InputError, Precision, SystolicArray, generation_cost, share, sweep
+from llmamdahl import (
+    CLOUD_TPU,
+    EDGE_TPU,
+    InputError,
+    Precision,
+    SystolicArray,
+    generation_cost,
+    get_device,
+    share,
+    sweep,
+)
 from llmamdahl.analysis import crossover_context_length, crossovers, curves, fraction_by_batch
 from llmamdahl.design.area import best_split
 from llmamdahl.design.bits import gains
@@ -13,8 +23,10 @@ from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_
 from llmamdahl.roofline import FP16, bytes_moved, footprint, matmul_traffic
 from llmamdahl.silicon.energy import joules
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.workload import Part, decode_step, prefill
+from llmamdahl.workload import Elementwise, Part, decode_layer, decode_step, elementwise, prefill
 from tests.hybrids import BATCH, DK, DV, GATED, HEADS, KEYS, config_of
+
+PLAIN = Decoder("plain", 48, 4, 6, 80, True, 101, 64, 48)
 
 
 def test_sparse_attention_reads_selected_tokens_and_keeps_all():
@@ -29,6 +41,64 @@ def test_sparse_attention_reads_selected_tokens_and_keeps_all():
     assert bytes_moved(step["index w·scores"], FP16) == 2 * BATCH * ours.num_layers * 5
     grouped = {mm.name: mm for mm in decode_step(ours, 1000, BATCH, heads="grouped")}
     assert (grouped["index Q·Kᵀ"].m, grouped["index Q·Kᵀ"].count) == (5, BATCH * ours.num_layers)
+
+
+def test_a_layer_that_is_not_there_is_named():
+    model = from_hf_config(config_of("qwen3_next"))
+    assert decode_layer(model, 3, 9)
+    with pytest.raises(InputError, match=r"^layer: 4 is not a layer of qwen3_next; they are 0 to 3$"):
+        decode_layer(model, 4, 9)
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "projections"),
+    [
+        (GATED, {"W_QKVZ": (2 * 10 + 2 * 42, 48), "W_BA": (12, 48)}),
+        (
+            replace(GATED, kind="gated_delta_split"),
+            {"W_QKV": (2 * 10 + 42, 48), "W_Z": (42, 48), "W_B": (6, 48), "W_A": (6, 48)},
+        ),
+        (
+            Recurrent("kimi_delta", 6, 6, 7, 7, conv_width=4),
+            {"W_Q": (42, 48), "W_K": (42, 48), "W_V": (42, 48), "W_B": (6, 48)}
+            | {"W_FA": (7, 48), "W_FB": (42, 7), "W_GA": (7, 48), "W_GB": (42, 7)},
+        ),
+        (Recurrent("mamba2", 6, 2, 7, 5, conv_width=4), {"W_I": (2 * 42 + 2 * 10 + 6, 48)}),
+        (
+            Recurrent("mamba", 1, 1, 42, 5, conv_width=4, rank=3),
+            {"W_I": (2 * 42, 48), "W_ΔBC": (3 + 2 * 5, 42), "W_Δ": (42, 3)},
+        ),
+        (Recurrent("lightning", 6, 6, 7, 7), {"W_QKV": (3 * 42, 48), "W_G": (42, 48)}),
+        (Recurrent("convolution", 1, 1, 42, conv_width=4), {"W_I": (3 * 42, 48)}),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_projections_of_each_kind_of_state(recurrent, projections):
+    """Name, n and k, by hand: q and k are key_heads * key_dim wide, v and the result heads * value_dim = 42."""
+    model = replace(PLAIN, mixers=("attention", "both", "state", "attention"), recurrent=recurrent)
+    found = {mm.name: mm for mm in decode_step(model, 9, 3) if mm.name.startswith("state W_")}
+    expected = {f"state {name}": sizes for name, sizes in (projections | {"W_X": (48, 42)}).items()}
+    assert {name: (mm.n, mm.k) for name, mm in found.items()} == expected
+    assert {(mm.part, mm.m, mm.count) for mm in found.values()} == {(Part.PROJECTION, 3, 2)}
+
+
+def test_what_is_computed_element_by_element():
+    """Of two layers, by hand: 6 heads of 5 x 7, and a convolution over 4 inputs of 2 * 10 + 42 channels."""
+    model = replace(PLAIN, mixers=("attention", "both", "state", "attention"), recurrent=GATED)
+    decay = Elementwise("decay", Part.STATE, 2 * 210 * 3, 0, 0)
+    convolution = Elementwise("convolution", Part.UNQUANTIZED, 2 * 62 * 4 * 3, 2 * 62 * 4, 2 * 2 * 62 * 3)
+    inputs = Elementwise("conv inputs", Part.STATE, 0, 2 * 62 * 4 * 3, 0)
+    assert elementwise(model, 3) == (decay, convolution, inputs)
+    mamba = Recurrent("mamba", 1, 1, 42, 5, conv_width=4, rank=3)
+    _, per_element, *_ = elementwise(replace(model, recurrent=mamba), 3)
+    assert per_element == Elementwise("Δ·A", Part.UNQUANTIZED, 2 * 210 * 3, 2 * 210, 2 * 42 * 3)
+    assert elementwise(PLAIN) == ()
+    traffic = matmul_traffic(model, 9, "A100 80GB").set_index("name").loc[["decay", "convolution", "conv inputs"]]
+    assert traffic.operations.tolist() == [2 * 420, 2 * 496, 0]
+    assert traffic.bytes.tolist() == [0, 2 * (496 + 2 * 2 * 62), 2 * 496]
+    assert traffic.seconds.tolist() == pytest.approx(
+        (traffic.bytes / get_device("A100 80GB").bandwidth_gb_s / 1e9).tolist()
+    )
 
 
 HYBRIDS = ("qwen3_next", "nemotron_h", "falcon_h1", "jamba", "mamba", "lfm2", "deepseek_v32")
@@ -205,7 +275,6 @@ def test_joules_of_a_state_are_rejected():
         joules(from_hf_config(config_of("qwen3_next")), 8, EDGE_TPU)
 
 
-PLAIN = Decoder("plain", 48, 4, 6, 80, True, 101, 64, 48)
 STATES = {"mixers": ("state", "attention", "both", "state"), "recurrent": GATED}
 LATENT = Latent(22, 20, 12, 4, 10)
 

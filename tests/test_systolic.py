@@ -153,9 +153,17 @@ def test_bad_dimension_is_named(field, bad):
         gemm_cost(**({"m": 1, "n": 2, "k": 3} | {field: bad}), array=EDGE_TPU)
 
 
-@pytest.mark.parametrize("bad", [np.array([1, 0]), np.array([3, -2]), np.array([1.0, 2.0]), np.array([np.nan])])
-def test_bad_array_is_named(bad):
-    with pytest.raises(InputError, match=r"n: .*whole number"):
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (np.array([1, 0]), r"0 \(element 1\) is not a positive whole number"),
+        (np.array([[3, 4], [-2, -7]]), r"-2 \(element 2\) is not a positive whole number"),
+        (np.array([1.0, 2.0]), "an array of float64 is not an array of whole numbers; use an integer dtype"),
+        (np.array([np.nan], np.float32), "an array of float32 is not an array of whole numbers; use an integer dtype"),
+    ],
+)
+def test_bad_array_is_named(bad, problem):
+    with pytest.raises(InputError, match=f"^n: {problem}$"):
         gemm_cost(1, bad, 3, EDGE_TPU)
 
 
