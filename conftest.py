@@ -32,6 +32,7 @@ hypothesis.settings.load_profile("this machine may be busy")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error::RuntimeWarning")  # of NumPy, about a division that nobody expects
     from compendium.command import output_locked
 
     if config.pluginmanager.hasplugin("nbval"):

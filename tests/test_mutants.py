@@ -3,10 +3,12 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from compendium.mutants import MODULES, REASONS, files_of, sampled, write
 from compendium.mutator import mutants, valid
-from llmamdahl.tables import ROOT
+from llmamdahl.tables import RESULTS, ROOT
 
 
 def changes(source):
@@ -105,7 +107,7 @@ with TemporaryDirectory() as folder:
     files = {name: copy.recorded(name) for name in ("tests/test_amdahl.py", "tests/test_tables.py", file)}
     (law,) = [each for each in mutants(file, source) if "share * partial))" in each.shown(source)[1]]
     first, rest = chosen(law, files)
-    print({test.file for test in [*first, *rest]}, first[0].name)
+    print(*sorted({test.file for test in [*first, *rest]}))
     print(copy.outcome(law, []), copy.outcome(None, first), copy.outcome(law, first))
     start = source.index("    share, partial =")
     endless = Mutant(file, start, start, "    while True: pass\\n", law.lines)
@@ -115,4 +117,56 @@ with TemporaryDirectory() as folder:
     assert (copy.folder / file).read_text() == source
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert ran.stdout.splitlines() == [], ran.stderr
+    assert ran.stdout.splitlines() == [
+        "llmamdahl/amdahl.py tests/test_amdahl.py",
+        "survived survived killed",
+        "timed_out killed",
+        "killed survived",
+    ], ran.stderr
+
+
+def test_the_recorded_result_is_of_these_modules_and_good_enough():
+    table = pd.read_csv(RESULTS / "mutants.csv", index_col="module")
+    assert [*table.index] == [*MODULES, "all"]
+    assert (table.loc[MODULES].sum()[["sampled", "killed", "timed_out", "survived"]] == table.loc["all"].iloc[:4]).all()
+    assert (table.killed + table.timed_out + table.survived == table.sampled).all()
+    assert ((table.killed + table.timed_out) / table.sampled).round(4).tolist() == table.share.tolist()
+    assert table.sampled["all"] >= 400 and table.share["all"] >= 0.97
+    assert len(pd.read_csv(RESULTS / "mutants-survivors.csv")) == table.survived["all"]
+
+
+@pytest.mark.parametrize("path", [RESULTS / "mutants-survivors.csv", REASONS], ids=lambda path: path.name)
+def test_survivors_have_reasons_and_are_mutants_of_lines_that_exist(path):
+    rows = pd.read_csv(path)
+    assert rows.reason.str.len().min() > 10
+    for file, those in rows.groupby("file"):
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert {*zip(those.before, those.after, strict=True)} <= {
+            mutant.shown(source) for mutant in mutants(file, source)
+        }
+
+
+def test_a_sample_is_that_of_its_seed_and_from_all_files():
+    assert sampled("dram", 20, 1) == sampled("dram", 20, 1) != sampled("dram", 20, 2)
+    assert len({*sampled("dram", 20, 1)}) == 20
+    assert len({mutant.file for mutant in sampled("paper", 200, 1)}) == sum(
+        1 for file in files_of("paper") if "__" not in file
+    )
+    assert len(sampled("dram", 10**6, 1)) < 1000
+
+
+def test_the_result_is_counted_by_module_and_survivors_get_their_reasons(tmp_path, monkeypatch, capsys):
+    first, second = sampled("dram", 2, 1)
+    source = (ROOT / first.file).read_text(encoding="utf-8")
+    monkeypatch.setattr("compendium.mutants.reasons", lambda: {(first.file, *first.shown(source)): "it is the same"})
+    found = [("dram", first, "survived"), ("dram", second, "timed_out"), ("dram", second, "killed")]
+    write([*found, ("paper", second, "survived")], tmp_path)
+    assert (tmp_path / "mutants.csv").read_text().splitlines() == [
+        "module,sampled,killed,timed_out,survived,share",
+        "dram,3,1,1,1,0.6667", "paper,1,0,0,1,0.0000", "all,4,1,1,2,0.5000",
+    ]  # fmt: skip
+    rows = pd.read_csv(tmp_path / "mutants-survivors.csv", keep_default_na=False)
+    assert {*zip(rows.before, rows.after, rows.reason, strict=True)} == {
+        (*first.shown(source), "it is the same"), (*second.shown(source), ""),
+    }  # fmt: skip
+    assert "dram  3  1  1  1  0.6667" in capsys.readouterr().out
