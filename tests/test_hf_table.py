@@ -10,6 +10,7 @@ from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
 from llmamdahl.models.huggingface import READERS, REQUIRED, formats
 from llmamdahl.tables import DATA, ROOT, boolean, read_rows
 from llmamdahl.workload import num_weights
+from tests.hf_cases import MODELS, rows
 from tests.hf_sizes import smallest
 
 DEFAULTS = read_rows(
@@ -161,3 +162,13 @@ def test_falcon_7b_is_tied_as_its_file_says():
     norms = 2 * 4544 * (32 + 1)
     assert num_weights(model) + norms == 6_921_720_704
     assert num_weights(replace(model, tied_embeddings=False)) + norms == 7_217_189_760
+
+
+def test_configs_are_read_as_they_were_when_transformers_agreed():
+    """`python tests/hf_cases.py` writes the table again; then `test_hf.py` and `test_hybrids.py` have to pass."""
+    recorded = read_rows(MODELS, {"case": str, "model": str}, key=["case"])
+    assert rows() == recorded
+    assert {row["case"].partition(",")[0] for row in recorded} >= formats().keys() - {"kimi_k2"} - NESTED
+
+
+NESTED = {name for name, form in formats().items() if form.text_types}
