@@ -49,6 +49,9 @@ from llmamdahl.tables import RESULTS, ROOT, read_rows
 MODULES = "amdahl systolic dram workload roofline hardware analysis models scalesim paper".split()
 """Files and folders of the package."""
 
+ELSEWHERE = ("llmamdahl/scalesim/executors.py",)
+"""Not mutated: it runs in processes of its own, or on Dask, which is an extra; `tests/test_cluster.py` starts both."""
+
 REASONS = ROOT / "tests" / "data" / "mutants.csv"
 """Why a mutant may live: `file`, the changed lines `before` and `after`, and the `reason`; by hand."""
 
@@ -302,14 +305,14 @@ def _git_files() -> list[str]:
 
 
 def files_of(module: str) -> list[str]:
-    """Python files of a module, relative to the checkout.
+    """Python files of a module that are mutated, relative to the checkout.
 
     >>> files_of("amdahl")
     ['llmamdahl/amdahl.py']
     """
     path = ROOT / "llmamdahl" / module
     paths = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return [str(each.relative_to(ROOT)) for each in paths]
+    return [name for each in paths if (name := str(each.relative_to(ROOT))) not in ELSEWHERE]
 
 
 def sampled(module: str, number: int, seed: int) -> list[Mutant]:

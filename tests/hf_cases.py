@@ -257,10 +257,9 @@ MODELS = FOLDER.parent / "hf_models.csv"
 
 def described(model):
     """What a model is, without the fields that have their default."""
-    given = [
-        field for field in fields(model) if getattr(model, field.name) != field.default or field.default is MISSING
-    ]
-    return ", ".join(f"{field.name}={getattr(model, field.name)!r}" for field in given)
+    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    usual = {field.name: field.default for field in fields(model) if field.default is not MISSING}
+    return ", ".join(f"{name}={value!r}" for name, value in values.items() if name not in usual or value != usual[name])
 
 
 def rows():

@@ -290,6 +290,11 @@ def test_where_no_name_is_near_the_message_says_how_to_list_them(name):
             look_up(name)
 
 
+def test_an_unknown_family_is_named():
+    with pytest.raises(InputError, match="family: 'qwen' is unknown; known: gpt, opt, llama"):
+        model_names("qwen")
+
+
 def test_names_are_matched_without_regard_to_case():
     for name in (*model_names(), *zoo_names(), "gpt2-xl-printed", "bitnet-7b-dummy"):
         assert get_model(name.upper()) == find_model(name.title()) == get_model(name)

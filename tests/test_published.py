@@ -20,7 +20,16 @@ from llmamdahl.paper.checks import (
     unaccounted,
 )
 from llmamdahl.paper.miscounts import correction_shift
-from llmamdahl.paper.published import as_printed, errata, figure6, paper_items, printed_rows, recorded, statements
+from llmamdahl.paper.published import (
+    as_printed,
+    errata,
+    figure6,
+    paper_items,
+    printed_rows,
+    record,
+    recorded,
+    statements,
+)
 from llmamdahl.scalesim.against_store import trace
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import ROOT
@@ -173,6 +182,15 @@ def test_the_files_on_the_map_exist():
 def test_recorded_agreement_is_up_to_date():
     now = pd.concat(agreement(item) for item in ITEMS).reset_index(drop=True)
     pd.testing.assert_frame_equal(recorded(), now, check_dtype=False)
+
+
+def test_each_item_is_recorded_in_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmamdahl.paper.published.RESULTS", tmp_path)
+    table = pd.concat(agreement(item) for item in ("Table 3", "Figure 6"))
+    assert record(table) is table
+    for item in ("table-03", "figure-06"):
+        recorded_now = (tmp_path / "agreement" / f"{item}.csv").read_bytes()
+        assert recorded_now == (ROOT / "data" / "results" / "agreement" / f"{item}.csv").read_bytes()
 
 
 def test_readme_has_the_map():

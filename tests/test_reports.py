@@ -303,6 +303,13 @@ def test_bad_arguments(tmp_path):
     assert write_reports([layer], SystolicArray(3, 4), tmp_path / "new").name == "3x4"
 
 
+def test_a_layer_may_come_twice():
+    layer, other = GemmLayer("x", 4, 5, 6), GemmLayer("y", 7, 8, 9)
+    first, _, again = report_rows([layer, other, replace(layer, name="z")], CLOUD_TPU)["COMPUTE_REPORT"]
+    assert report_rows([layer, layer], CLOUD_TPU)["COMPUTE_REPORT"][1]["Total Cycles"] == first["Total Cycles"]
+    assert {**first, "LayerID": 2} == again
+
+
 def test_reports_do_not_depend_on_the_size_of_chunks(monkeypatch):
     rng = random.Random(5)
     arrays = [drawn_array(rng) for _ in range(60)]

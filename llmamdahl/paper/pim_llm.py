@@ -147,7 +147,11 @@ def _interval(printed: str) -> tuple[float, float, float]:
 
 
 def _half_of_two_digits(number: float) -> float:
-    """Half a unit of the second digit: `1.6e6` can be 50,000 away."""
+    """Half a unit of the second digit.
+
+    >>> _half_of_two_digits(1.6e6)
+    50000.0
+    """
     return float(0.5 * 10 ** (math.floor(math.log10(number)) - 1))
 
 

@@ -68,7 +68,7 @@ def record(table: pd.DataFrame) -> pd.DataFrame:
     """Write an agreement table to `data/results/agreement/`, one file an item, and return it; notebook 00 reads it."""
     folder = RESULTS / "agreement"
     folder.mkdir(parents=True, exist_ok=True)
-    for item, rows in table.groupby("item", sort=False):
+    for item, rows in table.groupby("item"):
         rows.to_csv(folder / f"{slug(str(item))}.csv", index=False, lineterminator="\n")
     return table
 
