@@ -19,7 +19,7 @@ endif
 PY := $(BIN)python
 
 # what can be set, as in make NAME=value; a name or value that means nothing stops make before anything runs
-NUMBERS := FUZZ_EXAMPLES JOBS MATMULS PORT
+NUMBERS := FUZZ_EXAMPLES JOBS MATMULS PORT SAMPLE SEED
 TEXTS := APP_ARGS DEVICE LAB_ARGS LLMAMDAHL_OUTPUT MEASURE_ARGS MODELS PYTHON REQUIRE_EXTRAS SCHEDULER STORE
 SET := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(NUMBERS) $(TEXTS),$(SET)),$(error \
@@ -34,7 +34,7 @@ install = echo "installing $(lastword $2), once: a minute or more"; \
 	said=$$($1 -I -m pip install --quiet --disable-pip-version-check $2 2>&1) || { \
 	echo "$(lastword $2) cannot be installed: $$(grep ^ERROR <<< "$$said" | tail -1 | cut -c8-); is there a network?" >&2; exit 1; }
 
-.PHONY: help env extras lab app reproduce verify accept docs test fuzz simulate witness bandwidth synthesize kernels measure bench lint clean
+.PHONY: help env extras lab app reproduce verify accept docs test fuzz mutants simulate witness bandwidth synthesize kernels measure bench lint clean
 
 .DEFAULT:
 	@echo "make: there is no target '$@'; make help lists them" >&2; exit 2
@@ -80,6 +80,9 @@ test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file o
 
 fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
+
+mutants: $(ENV)  ## change the package a little in SAMPLE=500 ways, and see whether the tests notice (20 minutes); SEED=1
+	@$(PY) -m compendium.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder uses another one, MODELS=zoo|zoo-sample other models; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
 	@$(PY) -m llmamdahl.scalesim.campaign $(STORE) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))

@@ -1,4 +1,4 @@
-"""What only this repository needs: `make reproduce`, `verify`, `report`, `bench`."""
+"""What only this repository needs: `make reproduce`, `verify`, `docs`, `mutants`, `synthesize`, `bench`."""
 
 import sys
 from pathlib import Path

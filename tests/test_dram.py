@@ -191,6 +191,8 @@ def test_larger_matmuls_equal_a_replay():
         ("os", 8, 4, 125, (8 * 125, 2 * 125 * 4, 32)),  # filter of 500, for 2 passes
         # three blocks of 4 x 60 = 240 words: the third finds 480 words inside, and its 20th word fills the buffer
         ("os", 8, 12, 60, (8 * 60, 60 * 12 + 20, 96)),
+        # a block of 400 words, and a last one of 100 whose last word fills the buffer: the second pass finds it empty
+        ("os", 8, 5, 100, (2 * 8 * 100, 400 + 2 * 100, 40)),
         ("ws", 125, 9, 4, (3 * 125 * 4, 4 * 9, 125 * 9 + 3)),  # 1125 results: 3 null addresses in a line of 4
         ("ws", 57, 9, 4, (57 * 4, 4 * 9, 513)),  # 513 results: no drain before the last
         ("is", 9, 125, 4, (9 * 4, 3 * 125 * 4, 9 * 125 + 3)),
