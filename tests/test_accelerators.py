@@ -195,7 +195,7 @@ def test_summary_counts_what_is_predicted(table):
     summary = accelerators.summary(table).set_index("system")
     assert summary.points.sum() == 58 and summary.above.sum() == 0
     assert summary.points["LLMPi"] == 24
-    with pytest.raises(InputError, match="predicted: not a table of `predict`"):
+    with pytest.raises(InputError, match=r"^predicted: not a table of `predict`"):
         accelerators.summary(pd.DataFrame({"system": []}))
 
 

@@ -168,7 +168,7 @@ def test_ten_thousand_tokens_take_little_longer_than_one():
 def test_attention_of_an_unknown_kind_is_rejected(monkeypatch):
     strange = MatMul("Q·memory", Part.ATTENTION, 1, 5, 7, 1)
     monkeypatch.setattr(question, "matmuls", lambda *_, **__: (strange,))
-    with pytest.raises(InputError, match="model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
+    with pytest.raises(InputError, match=r"^model: 'Q·memory' is attention of an unknown kind; known: Q·Kᵀ, scores·V"):
         generation_cost("gpt2", 1, EDGE_TPU, new_tokens=1)
 
 
@@ -189,52 +189,52 @@ def test_fraction_by_array_size_is_share(dataflow):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(InputError, match="metric: edge has no 'latency'; it has cycles, memory_accesses, bytes"):
+    with pytest.raises(InputError, match=r"^metric: edge has no 'latency'; it has cycles, memory_accesses, bytes"):
         share("gpt2", 128, EDGE_TPU, metric="latency")
-    with pytest.raises(InputError, match="model: 'gpt5' is unknown; did you mean gpt2"):
+    with pytest.raises(InputError, match=r"^model: 'gpt5' is unknown; did you mean gpt2"):
         crossover_context_length("gpt5", EDGE_TPU)
     with pytest.raises(InputError, match=r"^model: None is unknown; "):
         crossover_context_length(None, EDGE_TPU)
-    with pytest.raises(InputError, match=r"hardware: 'edgy' is unknown; did you mean edge\?"):
+    with pytest.raises(InputError, match=r"^hardware: 'edgy' is unknown; did you mean edge\?"):
         crossover_batch("gpt2", 128, "edgy")
-    with pytest.raises(InputError, match=r"hardware: 256 is not a SystolicArray, a Device, or the name of one"):
+    with pytest.raises(InputError, match=r"^hardware: 256 is not a SystolicArray, a Device, or the name of one"):
         share("gpt2", 128, 256)
-    with pytest.raises(InputError, match="metric: edge has no 'seconds'; it has cycles, memory_accesses, bytes"):
+    with pytest.raises(InputError, match=r"^metric: edge has no 'seconds'; it has cycles, memory_accesses, bytes"):
         share("gpt2", 128, "edge", metric="seconds")
-    with pytest.raises(InputError, match="metric: H200 has no 'cycles'; it has seconds, bytes"):
+    with pytest.raises(InputError, match=r"^metric: H200 has no 'cycles'; it has seconds, bytes"):
         sweep(["gpt2"], [128], ["H200"], metric="cycles")
-    with pytest.raises(InputError, match="precision: 2 is not a Precision"):
+    with pytest.raises(InputError, match=r"^precision: 2 is not a Precision"):
         share("gpt2", 128, "H200", precision=2)
-    with pytest.raises(InputError, match="unquantized: 'yes' is not a bool"):
+    with pytest.raises(InputError, match=r"^unquantized: 'yes' is not a bool"):
         share("gpt2", 128, "H200", unquantized="yes")
-    with pytest.raises(InputError, match="batch: 3 is given, but the batch is what varies here"):
+    with pytest.raises(InputError, match=r"^batch: 3 is given, but the batch is what varies here"):
         crossover_batch("gpt2", 128, "edge", batch=3)
-    with pytest.raises(InputError, match="phase: 'prefill' is given, but a context length is found for decode only"):
+    with pytest.raises(InputError, match=r"^phase: 'prefill' is given, but a context length is found for decode only"):
         crossover_context_length("gpt2", "edge", phase="prefill")
-    with pytest.raises(InputError, match="batch: 8 is given, but the batch is what varies here"):
+    with pytest.raises(InputError, match=r"^batch: 8 is given, but the batch is what varies here"):
         fraction_by_batch(["gpt2"], 128, "edge", batches=[1], batch=8)
-    with pytest.raises(InputError, match="precision: a crossover has one set of bit widths; give it as baseline"):
+    with pytest.raises(InputError, match=r"^precision: a crossover has one set of bit widths; give it as baseline"):
         crossover_context_length("gpt2", "H200", precision=Precision(2))
-    with pytest.raises(InputError, match="ifmap: 'weights' is given, but seconds of H200 do not depend on it"):
+    with pytest.raises(InputError, match=r"^ifmap: 'weights' is given, but seconds of H200 do not depend on it"):
         sweep(["gpt2"], [128], ["H200"], ifmap="weights")
-    with pytest.raises(InputError, match="counting: 'corrected' is given, but H200 is not an array"):
+    with pytest.raises(InputError, match=r"^counting: 'corrected' is given, but H200 is not an array"):
         share("gpt2", 128, "H200", counting="corrected")
     with pytest.raises(
         TypeError, match="unexpected keyword precison; known: batch, phase, heads, experts, metric, counting"
     ):
         crossover_batch("gpt2", 128, "edge", precison=2)
-    with pytest.raises(InputError, match="new_tokens: 100000000 is too many; at most 16777216"):
+    with pytest.raises(InputError, match=r"^new_tokens: 100000000 is too many; at most 16777216"):
         generation_cost("gpt2", 1, "edge", new_tokens=10**8)
     for wrong in ("gpt2", 3, None):
-        with pytest.raises(InputError, match=rf"shares: {wrong!r} is not what `share` or `sweep` returns; ask one"):
+        with pytest.raises(InputError, match=rf"^shares: {wrong!r} is not what `share` or `sweep` returns; ask one"):
             curves(wrong, [1])
-    with pytest.raises(InputError, match="shares: 'gpt2' is not a Share"):
+    with pytest.raises(InputError, match=r"^shares: 'gpt2' is not a Share"):
         curves(["gpt2"], [1])
-    with pytest.raises(InputError, match=r"partial_speedups: \['a'\] is not a number, or a list of them"):
+    with pytest.raises(InputError, match=r"^partial_speedups: \['a'\] is not a number, or a list of them"):
         curves(share("gpt2", 1, "edge"), ["a"])
-    with pytest.raises(CountOverflowError, match="W_I: its bytes or operations are too large for a float"):
+    with pytest.raises(CountOverflowError, match=r"^W_I: its bytes or operations are too large for a float"):
         share("gpt2", 128, "H200", batch=2**999)
-    with pytest.raises(InputError, match="context_length: 0 "):
+    with pytest.raises(InputError, match=r"^context_length: 0 "):
         crossover_batch("gpt2", 0, EDGE_TPU)
     with pytest.raises(InputError, match=r"^batch: 0 is not a positive whole number"):
         crossover_context_length("gpt2", EDGE_TPU, batch=0)
@@ -245,15 +245,15 @@ def test_bad_arguments_are_named():
             generation_cost("gpt2", prompt, EDGE_TPU, new_tokens=new)
     with pytest.raises(InputError, match=r"^sizes: 0 is not a positive whole number"):
         fraction_by_array_size("gpt2", 128, [8, 0])
-    with pytest.raises(InputError, match="sizes: 8 is listed 2 times"):
+    with pytest.raises(InputError, match=r"^sizes: 8 is listed 2 times"):
         fraction_by_array_size("gpt2", 128, [8, 8])
     with pytest.raises(InputError, match=r"^arrays: SystolicArray\(.* is not a list; write \["):
         crossovers(["gpt2"], EDGE_TPU)
-    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times"):
+    with pytest.raises(InputError, match=r"^arrays: '4x4, os' is listed 2 times"):
         crossovers(["gpt2"], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
-    with pytest.raises(InputError, match="models: 'gpt2' is listed 2 times"):
+    with pytest.raises(InputError, match=r"^models: 'gpt2' is listed 2 times"):
         crossovers(["gpt2", get_model("gpt2")], [EDGE_TPU])
-    with pytest.raises(InputError, match="model: None is unknown"):
+    with pytest.raises(InputError, match=r"^model: None is unknown"):
         crossovers([None], [EDGE_TPU])
 
 
@@ -327,5 +327,5 @@ def test_heads_reach_every_question():
     for metric in ("bytes", "seconds"):  # which read a shared K and V once either way
         per_head, grouped = (share(model, 500, "H200", metric=metric, heads=heads) for heads in ("per_head", "grouped"))
         assert replace(grouped, heads="per_head") == per_head
-    with pytest.raises(InputError, match="heads: 'all' is unknown; known: per_head, grouped"):
+    with pytest.raises(InputError, match=r"^heads: 'all' is unknown; known: per_head, grouped"):
         share(model, 500, "edge", heads="all")

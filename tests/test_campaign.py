@@ -249,14 +249,14 @@ def test_any_worker_of_a_cluster_can_hold_the_largest_runs_in_flight(in_flight, 
 @pytest.mark.parametrize(("memory", "shown"), [(0, "0.0"), (3_900_000_000, "3.9")])
 def test_a_worker_too_small_for_a_run_is_rejected_before_the_first_run(in_flight, tmp_path, memory, shown):
     workers = [Worker(1, 9_000_000_000), Worker(1, memory)]
-    with pytest.raises(InputError, match=rf"memory: a run needs 3\.\d+ GB, and every worker .* one has {shown}"):
+    with pytest.raises(InputError, match=rf"^memory: a run needs 3\.\d+ GB, and every worker .* one has {shown}"):
         in_flight(tmp_path, workers=lambda: workers)
     assert read_runs(tmp_path) == {}
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
 def test_a_bad_number_of_jobs_is_named(tmp_path, bad):
-    with pytest.raises(InputError, match=f"jobs: {bad} is not a positive whole number"):
+    with pytest.raises(InputError, match=rf"^jobs: {bad} is not a positive whole number"):
         fill_store(tmp_path, jobs=bad)
 
 

@@ -90,7 +90,7 @@ def test_without_a_full_layer_attention_may_never_overtake():
     ],
 )
 def test_bad_chunks_are_rejected(fields, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}"):
         replace(MODEL, **fields)
 
 

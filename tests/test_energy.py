@@ -209,7 +209,7 @@ def test_a_sweep_has_the_rows_of_energy():
     last = joules("gpt2", 256, "cloud", node=7, precision=TERNARY)
     assert frame.iloc[-1].to_dict() == last.row()
     assert last.row()["total_speedup_high"] == last.total_speedup.high
-    with pytest.raises(InputError, match="arrays: nothing is listed"):
+    with pytest.raises(InputError, match=r"^arrays: nothing is listed"):
         energy_sweep(["gpt2"], [128], [])
 
 

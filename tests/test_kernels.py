@@ -73,7 +73,7 @@ def test_lines_pass_near_the_points_that_are_left_out():
 def test_a_size_beyond_the_grid_is_not_extrapolated(monkeypatch):
     gemm, attention = prefills.read_prefills()
     monkeypatch.setattr(prefills, "read_prefills", lambda: (gemm[gemm.n != 65536], attention))
-    with pytest.raises(InputError, match=r"n: 20480 is not within the sizes timed: .*16384"):
+    with pytest.raises(InputError, match=r"^n: 20480 is not within the sizes timed: .*16384"):
         prefills.prefill_times()
 
 

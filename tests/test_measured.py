@@ -113,7 +113,7 @@ def test_f_of_three_wholes_by_hand():
         assert table.predicted.tolist() == pytest.approx([1 / (1 - fraction + fraction / 4)] * 2)
         assert table.surplus.tolist() == pytest.approx([0.2] * 2)
         assert WHOLES[whole] == table.whole[0]
-    with pytest.raises(InputError, match="whole: 'model'"):
+    with pytest.raises(InputError, match=r"^whole: 'model'"):
         predictions(timings, "model")
 
 

@@ -94,9 +94,9 @@ def test_readings_do_not_go_with_measured_parts(other):
     ],
 )
 def test_the_case_is_checked_too(arguments, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}"):
         share(*arguments, measured=TWO)
-    with pytest.raises(InputError, match="batch: 0"):
+    with pytest.raises(InputError, match=r"^batch: 0"):
         share("opt-350m", 1, None, measured=TWO, batch=0)
-    with pytest.raises(InputError, match="phase"):
+    with pytest.raises(InputError, match=r"^phase"):
         share("opt-350m", 1, None, measured=TWO, phase="both")

@@ -166,9 +166,9 @@ def test_trace_adds_up_to_the_fraction():
 
 
 def test_trace_rejects_what_is_not_in_the_store():
-    with pytest.raises(InputError, match="context_length: 100 is not in the store"):
+    with pytest.raises(InputError, match=r"^context_length: 100 is not in the store"):
         trace("opt-350m", 100, CLOUD_TPU)
-    with pytest.raises(InputError, match=r"array: SystolicArray\(rows=8, .* is not in the store"):
+    with pytest.raises(InputError, match=r"^array: SystolicArray\(rows=8, .* is not in the store"):
         trace("opt-350m", 128, SystolicArray(8, 8, name="cloud"))
 
 

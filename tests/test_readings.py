@@ -182,9 +182,9 @@ def test_expected_experts_add_up_to_all_pairs():
     ],
 )
 def test_a_reading_that_means_nothing_is_named(asked, hardware, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}"):
         share("opt-350m", 128, hardware, **asked)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}"):
         sweep(["opt-350m"], [128], [hardware], **asked)
 
 

@@ -291,13 +291,13 @@ def test_an_ifmap_too_large_to_replay_is_rejected():
 
 def test_bad_arguments(tmp_path):
     layer = GemmLayer("x", 1, 2, 3)
-    with pytest.raises(InputError, match="layers: nothing is listed"):
+    with pytest.raises(InputError, match=r"^layers: nothing is listed"):
         report_rows([], CLOUD_TPU)
-    with pytest.raises(InputError, match=r"layers: .* is not a ConvLayer or a GemmLayer"):
+    with pytest.raises(InputError, match=r"^layers: .* is not a ConvLayer or a GemmLayer"):
         report_rows([(1, 2, 3)], CLOUD_TPU)
-    with pytest.raises(InputError, match=r"array: .* is not a SystolicArray"):
+    with pytest.raises(InputError, match=r"^array: .* is not a SystolicArray"):
         report_rows([layer], "cloud")
-    with pytest.raises(InputError, match="name: 'a/b' cannot name SCALE-Sim's folder"):
+    with pytest.raises(InputError, match=r"^name: 'a/b' cannot name SCALE-Sim's folder"):
         write_reports([layer], replace(CLOUD_TPU, name="a/b"), tmp_path)
     assert not [*tmp_path.iterdir()]
     assert write_reports([layer], SystolicArray(3, 4), tmp_path / "new").name == "3x4"

@@ -196,42 +196,46 @@ def test_bad_bits_are_rejected(bits):
 
 @pytest.mark.parametrize("bandwidth", [None, 0, -1, math.nan, math.inf, "fast"])
 def test_a_device_without_bandwidth_is_rejected(bandwidth):
-    with pytest.raises(InputError, match=f"mine: bandwidth_gb_s: {bandwidth!r} is not a number above 0"):
+    with pytest.raises(InputError, match=rf"^mine: bandwidth_gb_s: {bandwidth!r} is not a number above 0"):
         Device("mine", bandwidth)
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(InputError, match=r"device: 'A200' is unknown; did you mean H200, B200, GB200\?"):
+    with pytest.raises(InputError, match=r"^device: 'A200' is unknown; did you mean H200, B200, GB200\?"):
         get_device("A200")
-    with pytest.raises(InputError, match="phase: 'train' is unknown; known: decode, prefill"):
+    with pytest.raises(InputError, match=r"^phase: 'train' is unknown; known: decode, prefill"):
         matmul_traffic(SMALL, 5, phase="train")
-    with pytest.raises(InputError, match="device: Core i7-13700H has no fp16_tflops, which a batch or a prefill needs"):
+    with pytest.raises(
+        InputError, match=r"^device: Core i7-13700H has no fp16_tflops, which a batch or a prefill needs"
+    ):
         matmul_traffic(SMALL, 5, device=get_device("Core i7-13700H"), phase="prefill")
-    with pytest.raises(InputError, match="device: Tesla V100 SXM2 has no int8_tops or fp8_tflops, which a batch or"):
+    with pytest.raises(InputError, match=r"^device: Tesla V100 SXM2 has no int8_tops or fp8_tflops, which a batch or"):
         speedup(SMALL, 5, W2, batch=64, device=get_device("Tesla V100 SXM2"))
     one = speedup(SMALL, 5, W2, device=get_device("Tesla V100 SXM2"))
     assert one.total_speedup == pytest.approx(speedup(SMALL, 5, W2).total_speedup)
     for wrong in ({"precision": 2}, {"precision": W2, "baseline": 4}):
-        with pytest.raises(InputError, match=f"{[*wrong][-1]}: . is not a Precision"):
+        with pytest.raises(InputError, match=rf"^{[*wrong][-1]}: . is not a Precision"):
             share(SMALL, 5, None, **wrong)
-        with pytest.raises(InputError, match=f"{[*wrong][-1]}: . is not a Precision"):
+        with pytest.raises(InputError, match=rf"^{[*wrong][-1]}: . is not a Precision"):
             saving(SMALL, **wrong)
     for batch, problem in (
         (0, "is not a positive"),
         (-3.5, "is not a positive"),
         (8, "without a cache is the same as 1"),
     ):
-        with pytest.raises(InputError, match=f"batch: {batch} {problem}"):
+        with pytest.raises(InputError, match=rf"^batch: {batch} {problem}"):
             saving(SMALL, W2, batch=batch)
-    with pytest.raises(InputError, match="other_bytes: True"):
+    with pytest.raises(InputError, match=r"^other_bytes: True"):
         saving(SMALL, W2, other_bytes=True)
     with pytest.raises(InputError, match=r"^device: 7 is not a Device"):
         matmul_traffic(SMALL, 5, 7)
-    with pytest.raises(InputError, match="name: 3 does not name a device"):
+    with pytest.raises(InputError, match=r"^name: 3 does not name a device"):
         Device(3, 100)
-    with pytest.raises(InputError, match="precision: 2 is not a Precision"):
+    with pytest.raises(InputError, match=r"^precision: 2 is not a Precision"):
         matmul_traffic(SMALL, 5, precision=2)
-    with pytest.raises(InputError, match="other_bytes: -5 is not a number of bytes"):
+    with pytest.raises(InputError, match=r"^precision: 2 is not a Precision"):
+        footprint(SMALL, precision=2)
+    with pytest.raises(InputError, match=r"^other_bytes: -5 is not a number of bytes"):
         saving(SMALL, W2, other_bytes=-5)
 
 
@@ -299,5 +303,5 @@ def test_generation_on_a_device_is_the_sum_over_its_steps():
     ],
 )
 def test_traffic_of_something_else_is_rejected(given, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}"):
         matmul_traffic("opt-350m", 128, **given)

@@ -111,14 +111,14 @@ def test_several_devices_share_the_bytes(predicted):
 
 def test_other_tables_are_rejected(table, predicted):
     for question in (speedups.capacity, speedups.bandwidth, speedups.transfer):
-        with pytest.raises(InputError, match="predicted: not a table of `predict`; it has no column needed"):
+        with pytest.raises(InputError, match=r"^predicted: not a table of `predict`; it has no column needed"):
             question(table)
-    with pytest.raises(InputError, match="predicted: not a table of `predict`; it has no column nonsense"):
+    with pytest.raises(InputError, match=r"^predicted: not a table of `predict`; it has no column nonsense"):
         speedups.summary(predicted, "nonsense")
     for question in (speedups.predict, speedups.realised, speedups.energy):
-        with pytest.raises(InputError, match="table: not a table of `read_speedups`"):
+        with pytest.raises(InputError, match=r"^table: not a table of `read_speedups`"):
             question(16)
-    with pytest.raises(TableError, match=r"absent\.csv, line 1: no such file"):
+    with pytest.raises(TableError, match=r"^absent\.csv, line 1: no such file"):
         speedups.read_speedups("absent.csv")
 
 

@@ -204,18 +204,18 @@ def test_damage_is_named_by_file_and_line(copy, edit, line, problem, good):
 def test_a_missing_store_is_reported_with_advice(tmp_path, read, file):
     """An installed package comes without `data/scalesim`."""
     advice = "no such file; SCALE-Sim's results are read from a checkout of the repository: clone it and run `pip inst"
-    with pytest.raises(TableError, match=rf"{tmp_path}/{file}\.csv, line 1: {advice}"):
+    with pytest.raises(TableError, match=rf"^{tmp_path}/{file}\.csv, line 1: {advice}"):
         read(tmp_path)
 
 
 def test_a_matmul_without_its_run_is_rejected():
-    with pytest.raises(InputError, match=r"the store has no run of Run\(m=1, n=9, k=20, .*; run `make simulate`"):
+    with pytest.raises(InputError, match=r"^the store has no run of Run\(m=1, n=9, k=20, .*; run `make simulate`"):
         matmul_row(Run(1, 9, 20, EDGE_TPU), {})
 
 
 def test_another_simulator_version_is_rejected(monkeypatch):
     monkeypatch.setattr("llmamdahl.scalesim.simulator.version", lambda package: "3.0.0")
-    with pytest.raises(InputError, match=r"scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
+    with pytest.raises(InputError, match=r"^scalesim: version 3\.0\.0 is installed; the store is made with 2\.0\.2"):
         simulate(Run(1, 9, 20, EDGE_TPU))
 
 
@@ -224,7 +224,7 @@ def test_a_missing_simulator_is_reported(monkeypatch):
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("llmamdahl.scalesim.simulator.version", not_found)
-    with pytest.raises(InputError, match=r"scalesim: not installed; pip install scalesim==2\.0\.2"):
+    with pytest.raises(InputError, match=r"^scalesim: not installed; pip install scalesim==2\.0\.2"):
         simulate(Run(1, 9, 20, EDGE_TPU))
 
 

@@ -89,18 +89,18 @@ def test_curves_follow_equation_5():
 @pytest.mark.parametrize("field", ["models", "context_lengths", "arrays"])
 def test_an_empty_list_is_named(field):
     arguments = {"models": ["gpt2"], "context_lengths": [128], "arrays": [EDGE_TPU]} | {field: []}
-    with pytest.raises(InputError, match=f"{field}: nothing is listed"):
+    with pytest.raises(InputError, match=rf"^{field}: nothing is listed"):
         sweep(**arguments)
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(InputError, match="ifmap: 'both' is unknown; known: activations, weights"):
+    with pytest.raises(InputError, match=r"^ifmap: 'both' is unknown; known: activations, weights"):
         sweep(["gpt2"], [128], [EDGE_TPU], ifmap="both")
-    with pytest.raises(InputError, match="models: 'gpt2' is not a list"):
+    with pytest.raises(InputError, match=r"^models: 'gpt2' is not a list"):
         sweep("gpt2", [128], [EDGE_TPU])
     with pytest.raises(InputError, match=r"^context_length: 0 is not a positive whole number"):
         sweep(["gpt2"], [128, 0], [EDGE_TPU])
-    with pytest.raises(InputError, match="arrays: '4x4, os' is listed 2 times; give each its own `name`"):
+    with pytest.raises(InputError, match=r"^arrays: '4x4, os' is listed 2 times; give each its own `name`"):
         sweep(["gpt2"], [128], [SystolicArray(4, 4), SystolicArray(4, 4, ifmap_sram_kb=1)])
 
 
@@ -129,7 +129,7 @@ def test_fraction_is_a_plain_number():
     ],
 )
 def test_a_list_of_the_wrong_things_is_named(models, lengths, arrays, match):
-    with pytest.raises(InputError, match=match):
+    with pytest.raises(InputError, match=f"^{match}"):
         sweep(models, lengths, arrays)
 
 
@@ -155,7 +155,7 @@ def test_the_lm_head_is_never_drawn_as_attention():
     for part in ("projection", "attention"):
         share_of_part = getattr(found, part) / whole
         assert drawn.total_speedup[part] == pytest.approx(amdahl.total_speedup(share_of_part, 10))
-    with pytest.raises(InputError, match="shares: column projection, attention is missing; give what `share`"):
+    with pytest.raises(InputError, match=r"^shares: column projection, attention is missing; give what `share`"):
         curves(sweep(["gpt2"], [128], [EDGE_TPU]).drop(columns=["projection", "attention"]), [10])
 
 

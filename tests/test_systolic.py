@@ -149,7 +149,7 @@ def test_what_cycles_of_attention_are_spent_on(model, array, shares, projection)
 @pytest.mark.parametrize("bad", [0, -1, 2.0, 1.5, float("nan"), "3", None, True, np.float64(4)])
 @pytest.mark.parametrize("field", ["m", "n", "k"])
 def test_bad_dimension_is_named(field, bad):
-    with pytest.raises(InputError, match=f"{field}: .*whole number"):
+    with pytest.raises(InputError, match=rf"^{field}: .*whole number"):
         gemm_cost(**({"m": 1, "n": 2, "k": 3} | {field: bad}), array=EDGE_TPU)
 
 
@@ -168,7 +168,7 @@ def test_bad_array_is_named(bad, problem):
 
 
 def test_an_unknown_counting_is_named():
-    with pytest.raises(InputError, match="counting: 'true' is unknown; known: reported, corrected"):
+    with pytest.raises(InputError, match=r"^counting: 'true' is unknown; known: reported, corrected"):
         gemm_cost(1, 1, 1, EDGE_TPU, counting="true")
 
 
@@ -187,7 +187,7 @@ def test_large_counts_that_fit_are_exact():
     assert isinstance(cost, GemmCost)
     for i in range(3):
         assert cost.cycles[i] == gemm_cost(int(m[i]), int(n[i]), int(k[i]), CLOUD_TPU).cycles
-    with pytest.raises(CountOverflowError, match=f"m: {2**63} does not fit into a signed 64-bit integer"):
+    with pytest.raises(CountOverflowError, match=rf"^m: {2**63} does not fit into a signed 64-bit integer"):
         gemm_cost(np.array([2**63], dtype=np.uint64), 1, 1, CLOUD_TPU)
 
 
@@ -210,7 +210,7 @@ def test_one_array_among_ints_broadcasts(dataflow, counting, field):
 
 @pytest.mark.parametrize("size", [2**62, np.array([2**62])])
 def test_the_sum_of_accesses_must_fit_too(size):
-    with pytest.raises(CountOverflowError, match="memory_accesses"):
+    with pytest.raises(CountOverflowError, match=r"^memory_accesses"):
         gemm_cost(size, 1, 1, SystolicArray(1, 1, "ws"))
 
 
