@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -252,6 +253,67 @@ def test_a_worker_too_small_for_a_run_is_rejected_before_the_first_run(in_flight
     with pytest.raises(InputError, match=rf"^memory: a run needs 3\.\d+ GB, and every worker .* one has {shown}"):
         in_flight(tmp_path, workers=lambda: workers)
     assert read_runs(tmp_path) == {}
+
+
+def test_memory_may_be_used_to_the_last_byte():
+    small, large = sorted(TINY, key=lambda run: run.memory)[::2]
+    campaign._check_memory([small, large], [Worker(1, large.memory)])
+    for workers in ([Worker(1, large.memory - 1)], []):
+        with pytest.raises(InputError, match=r"^memory: a run needs "):
+            campaign._check_memory([small, large], workers)
+    assert campaign._fit([small, large], [Worker(2, small.memory + large.memory)])
+    assert not campaign._fit([small, large], [Worker(2, small.memory + large.memory - 1)])
+    assert not campaign._fit([small, large], [Worker(1, small.memory + large.memory)])
+
+
+def test_a_cluster_that_lost_its_workers_is_given_up_and_one_that_has_some_is_waited_for(monkeypatch, tmp_path):
+    class Stuck(Executor):
+        def submit(self, function, /, run):
+            return Future()
+
+    monkeypatch.setattr(campaign, "LOST_SECONDS", 0.01)
+    answers = iter([[Worker(9, MEMORY)]] * 8)
+    with pytest.raises(BrokenExecutor, match=r"no worker is left after 0\.01 seconds; see the workers' logs"):
+        fill_store(tmp_path, Stuck(), workers=lambda: next(answers, []))
+    assert next(answers, None) is None
+
+
+def test_progress_counts_runs_and_their_weights(tiny, tmp_path, monkeypatch):
+    shown = []
+
+    class Bar:
+        def __init__(self, **settings):
+            shown.append(settings["total"])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        update = set_postfix_str = lambda self, value: shown.append(value)
+
+    monkeypatch.setattr(campaign, "tqdm", Bar)
+    number = fill_store(tmp_path, Here())
+    weights = [run.weight for run in needed_runs(TINY)]
+    assert (shown[0], sorted(shown[1::2])) == (sum(weights), sorted(weights))
+    assert shown[2::2] == [f"{done}/{number} runs" for done in range(1, number + 1)]
+
+
+def test_there_are_as_many_jobs_as_cores(tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(campaign, "processes", lambda jobs: asked.append(jobs) or nullcontext(Here()))
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    fill_store(tmp_path)
+    assert asked == [5]
+
+
+def test_a_failed_run_is_one_that_was_cancelled_or_has_an_error():
+    good, bad, cancelled = Future(), Future(), Future()
+    good.set_result({})
+    bad.set_exception(OSError())
+    assert cancelled.cancel()
+    assert [campaign._failed(future) for future in (good, bad, cancelled)] == [False, True, True]
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5])

@@ -551,6 +551,13 @@ def test_bad_experts_are_rejected(changes, message):
         replace(LATENT, q_rank=0)
 
 
+def test_matrices_of_experts_are_named_so():
+    for fused, names in ((True, ["W_GI", "W_O"]), (False, ["W_G", "W_I", "W_O"])):
+        model = replace(PLAIN, experts=replace(EXPERTS, fused_gate_up=fused))
+        found = [mm.name for mm in decode_layer(model, 0, 9)]
+        assert [name for name in found if name.startswith("expert ")] == [f"expert {name}" for name in names]
+
+
 @pytest.mark.parametrize("bad", [0, -5, 1.5, float("nan"), None])
 def test_bad_tokens_or_batch_are_named(bad):
     with pytest.raises(InputError, match=r"^tokens: .* is not a positive whole number"):

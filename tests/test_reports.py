@@ -303,6 +303,19 @@ def test_bad_arguments(tmp_path):
     assert write_reports([layer], SystolicArray(3, 4), tmp_path / "new").name == "3x4"
 
 
+def test_windows_overlap_along_either_side():
+    """Two windows of 3 x 3, one word apart, below or beside each other; and at a distance."""
+    for height, width in ((4, 3), (3, 4)):
+        assert not windows.requested_once(ConvLayer("x", height, width, 3, 3, 1, 1, 1, 1))
+    assert windows.requested_once(ConvLayer("x", 6, 6, 3, 3, 1, 1, 3, 3))
+    assert windows.requested_once(ConvLayer("x", 3, 3, 3, 3, 1, 1, 1, 1))
+
+
+def test_more_folds_than_can_be_added_up_are_rejected():
+    with pytest.raises(InputError, match=r"^layer 0 \(x\): 67108865 folds; .*, for at most 67108864$"):
+        report_rows([GemmLayer("x", 5, 13421773, 2)], SystolicArray(1, 1))
+
+
 def test_a_layer_may_come_twice():
     layer, other = GemmLayer("x", 4, 5, 6), GemmLayer("y", 7, 8, 9)
     first, _, again = report_rows([layer, other, replace(layer, name="z")], CLOUD_TPU)["COMPUTE_REPORT"]

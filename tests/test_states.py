@@ -103,6 +103,7 @@ def test_what_is_computed_element_by_element():
 
 HYBRIDS = ("qwen3_next", "nemotron_h", "falcon_h1", "jamba", "mamba", "lfm2", "deepseek_v32")
 SLOW = SystolicArray(8, 8, clock_mhz=700, dram_gb_s=5)
+FAST = SystolicArray(16, 16, clock_mhz=900, dram_gb_s=70)
 
 
 @pytest.mark.parametrize("unquantized", [False, True])
@@ -111,7 +112,7 @@ def test_a_sweep_is_share_for_each(heads, unquantized):
     """With a model without a state, whose state is 0; the columns are the parts of the whole."""
     models = [from_hf_config(config_of(name)) for name in HYBRIDS]
     models = [replace(models[1], name="first"), get_model("opt-350m"), *models]
-    places = [EDGE_TPU, SLOW, "A100 80GB"]
+    places = [EDGE_TPU, SLOW, FAST, "A100 80GB"]
     for metric in (None, "bytes"):
         asked = {
             "heads": heads,
@@ -125,7 +126,7 @@ def test_a_sweep_is_share_for_each(heads, unquantized):
         ]  # fmt: skip
         for row in frame.itertuples():
             model = next(each for each in models if each.name == row.model)
-            place = next(p for p in (EDGE_TPU, SLOW, "A100 80GB") if getattr(p, "label", p) == row.array)
+            place = next(p for p in places if getattr(p, "label", p) == row.array)
             found = share(model, row.context_length, place, **{**asked, "metric": row.metric})
             for name in frame.columns[5:]:
                 assert getattr(row, name) == pytest.approx(getattr(found, name), rel=1e-12), (row, name)
@@ -352,6 +353,11 @@ def test_a_record_that_cannot_be_is_rejected(make, problem):
         (
             "kimi_linear",
             {"layer_types": None, "linear_attn_config": {"full_attn_layers": [1, 2], "kda_layers": [2, 3, 4]}},
+            "linear_attn_config: .* does not list each layer once; layers are 1 to 4",
+        ),
+        (
+            "kimi_linear",
+            {"layer_types": None, "linear_attn_config": {"full_attn_layers": [1, "2"], "kda_layers": [3, 4]}},
             "linear_attn_config: .* does not list each layer once; layers are 1 to 4",
         ),
         ("lfm2", {"conv_dim": 40}, "conv_dim: 40 is not supported; only 48 is"),

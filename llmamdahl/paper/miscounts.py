@@ -39,7 +39,8 @@ def dataflow_cycles(
     settings.setdefault("metric", "cycles")
     frame = sweep(models, context_lengths, arrays, ifmap=ifmap, **settings)
     by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
-    totals = by_dataflow[names[0]][["model", "context_length", "array"]].assign(
+    one, *_ = by_dataflow.values()
+    totals = one[["model", "context_length", "array"]].assign(
         ifmap=ifmap, counting=settings.get("counting", "reported")
     )
     for name in names:
