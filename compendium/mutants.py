@@ -425,7 +425,7 @@ def _table(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 def main() -> None:
     """`python -m compendium.mutants`."""
     parser = argparse.ArgumentParser(description="How many mutants of the package the tests kill.")
-    parser.add_argument("--sample", type=int, default=500, help="mutants, the same number from each module")
+    parser.add_argument("--sample", type=int, default=400, help="mutants, the same number from each module")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with writing():
