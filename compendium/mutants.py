@@ -65,7 +65,7 @@ scalesim.scale_sim seaborn yaml""".split()
 
 FIRST = 4
 """Test files whose tests of the mutated lines come first."""
-SECONDS = 40
+SECONDS = 30
 """Of tests, for one mutant: processor time that they took without it, under coverage.py."""
 SLOW = 20
 """Seconds of processor time above which a test is left out."""
@@ -75,7 +75,7 @@ STUCK = 180
 """Seconds after which a process that neither computes nor ends is killed."""
 MEMORY = 8 << 30
 """Bytes of address space of a process that runs tests."""
-CONTROLS = 5
+CONTROLS = 4
 """Times that tests run without a mutant: if one fails, a death means nothing."""
 
 Line = tuple[str, int]

@@ -231,6 +231,7 @@ def in_flight(monkeypatch):
 
 def test_longest_first_within_the_memory_of_this_machine(in_flight, tmp_path):
     paper = needed_runs(paper_matmuls())
+    assert [run.weight for run in paper] == sorted((run.weight for run in paper), reverse=True)
     seen = in_flight(tmp_path, jobs=40)
     assert seen[0] == paper[:1]
     assert {run for runs in seen for run in runs} == set(paper) and len(seen) == len(paper)

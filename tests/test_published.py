@@ -27,12 +27,13 @@ from llmamdahl.paper.published import (
     paper_items,
     printed_rows,
     record,
+    record_items,
     recorded,
     statements,
 )
 from llmamdahl.scalesim.against_store import trace
 from llmamdahl.systolic import gemm_cost
-from llmamdahl.tables import ROOT
+from llmamdahl.tables import DATA, ROOT
 from llmamdahl.workload import Part, decode_step
 
 MAP = [row["item"] for row in printed_rows("items", "item notebook figure about", ["item"])]
@@ -191,6 +192,13 @@ def test_each_item_is_recorded_in_a_file_of_its_own(tmp_path, monkeypatch):
     for item in ("table-03", "figure-06"):
         recorded_now = (tmp_path / "agreement" / f"{item}.csv").read_bytes()
         assert recorded_now == (ROOT / "data" / "results" / "agreement" / f"{item}.csv").read_bytes()
+
+
+def test_the_map_is_written_into_any_folder(tmp_path, monkeypatch):
+    for folder in (tmp_path / "new" / "one", tmp_path):
+        monkeypatch.setattr("llmamdahl.paper.published.RESULTS", folder)
+        record_items()
+        assert (folder / "paper-items.csv").read_bytes() == (DATA / "results" / "paper-items.csv").read_bytes()
 
 
 def test_readme_has_the_map():

@@ -61,7 +61,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         (lambda: sweep(["gpt2"], b"ab", [EDGE_TPU]), "context_lengths: b'ab' is not a list"),  # it gave l = 97 and 98
         (lambda: sweep(["gpt2"], [1], [EDGE_TPU], ifmap=PAIR), "ifmap: array"),
         (
-            lambda: sweep([ONES], [1], [SystolicArray(1, 1)]),
+            lambda: sweep([ONES], [1], [EDGE_TPU, SystolicArray(1, 1), SystolicArray(1, 1, name="another")]),
             "arrays: SCALE-Sim reports 0 cycles on '1x1' with dataflow os",
         ),
         (lambda: share(ONES, 1, SystolicArray(1, 1)), "hardware: SCALE-Sim reports 0 cycles"),

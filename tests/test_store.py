@@ -137,8 +137,9 @@ def test_recheck_notices_a_change_in_a_run_too_long_to_be_drawn(copy):
     longest = max(rows, key=lambda row: row["m"] * row["n"] * row["k"])
     longest["cycles"] += 100
     write_rows(copy / "runs.csv", list(RUN_COLUMNS), rows)
-    with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not the sum of its runs"):
+    with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not the sum of its runs") as caught:
         recheck(rows=1, store=copy)
+    assert len(caught.value.rows) == caught.value.line - 2
 
 
 def damage(path, edit):

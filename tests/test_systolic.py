@@ -219,6 +219,8 @@ def test_shapes_must_broadcast():
         gemm_cost(np.array([1, 2]), np.array([1, 2, 3]), 1, EDGE_TPU)
     with pytest.raises(InputError, match="array: 'H200' is unknown; known: cloud, edge; a size is ROWSxCOLS, such as"):
         gemm_cost(1, 1, 1, "H200")
+    with pytest.raises(InputError, match=r"^array: nothing is listed; give at least one"):
+        gemm_cost(1, 1, 1, [])
     assert gemm_cost(1, 5, 7, "cloud") == gemm_cost(1, 5, 7, CLOUD_TPU)
 
 

@@ -151,16 +151,14 @@ def access_patterns(run: Run) -> tuple[Pattern, Pattern, Pattern]:
 def cycle_of(access: int, pattern: Pattern, grid: FoldGrid) -> int:
     """Cycle of access number `access` to one memory, over all folds."""
     r, c, before_last = grid.array.rows, grid.array.cols, grid.down - 1
-    # Find the column of folds. All columns but the last make the same number of accesses.
+    # Find the column of folds. All columns but the last, which makes no more, make the same number of accesses.
     column = before_last * pattern(r, c).words + pattern(grid.last_rows, c).words
-    col = min(access // column, grid.across - 1)
-    access -= col * column
-    # Find the fold in this column. All folds but the last make the same number of accesses.
+    col, access = divmod(access, column)
+    # Find the fold in this column, in the same way.
     cols = grid.used_cols(col)
-    full = pattern(r, cols).words
-    row = min(access // full, before_last)
+    row, access = divmod(access, pattern(r, cols).words)
     # Find the cycle in this fold.
-    return grid.start(row, col) + pattern(grid.used_rows(row), cols).cycle(access - row * full)
+    return grid.start(row, col) + pattern(grid.used_rows(row), cols).cycle(access)
 
 
 def last_fill(requests: BlockRequests, buffer: int) -> int:
