@@ -284,10 +284,10 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         Not a table, or one that `curves` did not make: it has no column `whole` or `panels`, or a part other than
         projection and attention.
     """
-    require(frame, "model part", "partial_speedup total_speedup", panels)
     note = curves_whole("frame", frame)
     if panels not in frame:
         raise InputError(f"panels: {shown(panels)} is not a column of the frame; it has {', '.join(map(str, frame))}")
+    require(frame, "model part", "partial_speedup total_speedup")
     palette = ramp(frame.model)
     if panels == "context_length":
         names = {length: f"l = {length}" for length in sorted(frame.context_length.unique())}
