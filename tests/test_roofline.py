@@ -192,6 +192,7 @@ def test_bad_bits_are_rejected(bits):
         InputError, match=f"weights: {bits!r} is not a number of bits; it must be above 0 and at most 64"
     ):
         Precision(weights=bits)
+    assert Precision(weights=64, cache=1e-9).weights == 64
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0, -1, math.nan, math.inf, "fast"])

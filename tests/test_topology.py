@@ -133,20 +133,20 @@ def test_an_error_names_the_line_and_column_of_a_convolution(tmp_path, line, pro
     ],
 )
 def test_an_error_names_the_line_and_column_of_a_gemm(tmp_path, line, problem):
-    with pytest.raises(TableError, match=rf"^net\.csv, line 3: {problem}"):
+    with pytest.raises(TableError, match=rf"net\.csv, line 3: {problem}"):
         read_topology(topology(tmp_path, "q, 1, 2, 3,", line), "gemm")
 
 
 def test_a_file_that_is_not_a_topology_is_rejected(tmp_path):
-    with pytest.raises(InputError, match=r"^none\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read \(No such file"):
         read_topology(tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"^cannot be read \(Is a directory"):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
         read_topology(tmp_path)
-    with pytest.raises(InputError, match=r"^net\.csv: no layer after line 1"):
+    with pytest.raises(InputError, match=r"net\.csv: no layer after line 1"):
         read_topology(topology(tmp_path, "", "  ", header=GOOD))
-    with pytest.raises(TableError, match=r"^net\.csv, line 3: a byte that is not UTF-8"):
+    with pytest.raises(TableError, match=r"net\.csv, line 3: a byte that is not UTF-8"):
         read_topology(topology(tmp_path, GOOD, "\xe9" + GOOD, encoding="latin-1"))
-    with pytest.raises(InputError, match=r"^kind: 'mnk' is unknown; known: conv, gemm"):
+    with pytest.raises(InputError, match="kind: 'mnk' is unknown; known: conv, gemm"):
         read_topology(topology(tmp_path, GOOD), "mnk")
 
 
