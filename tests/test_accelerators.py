@@ -7,6 +7,7 @@ from llmamdahl import get_model
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.paper import accelerators, figures
 from llmamdahl.paper.published import PUBLISHED
+from llmamdahl.tables import DATA
 from llmamdahl.workload import Part, decode_step
 
 
@@ -77,6 +78,12 @@ def test_what_is_not_trusted_stays_with_its_reason(table):
     ):
         assert ((distrusted.system == system) & (distrusted.point == point)).any(), (system, point)
     assert distrusted.predicted.isna().all()
+
+
+def test_the_table_is_the_recorded_one(table, tmp_path):
+    table.to_csv(tmp_path / "now.csv", index=False)
+    now, recorded = (pd.read_csv(path) for path in (tmp_path / "now.csv", DATA / "results" / "accelerators.csv"))
+    pd.testing.assert_frame_equal(now, recorded, check_exact=False, rtol=1e-12)
 
 
 def test_numbers_without_a_prediction_are_kept(facts, table):

@@ -7,7 +7,7 @@ import pytest
 
 from llmamdahl.analysis import share
 from llmamdahl.hardware import CLOUD_TPU, get_array
-from llmamdahl.models import CONTEXT_LENGTHS
+from llmamdahl.models import CONTEXT_LENGTHS, zoo_names
 from llmamdahl.paper.published import errata, statements
 from llmamdahl.paper.readings import (
     PAPER,
@@ -21,6 +21,7 @@ from llmamdahl.paper.readings import (
     smallest_changes,
     under_readings,
 )
+from llmamdahl.tables import ROOT
 
 BY_ID = {row["id"]: row for row in statements().to_dict("records")}
 
@@ -28,6 +29,18 @@ BY_ID = {row["id"]: row for row in statements().to_dict("records")}
 @pytest.fixture(scope="module")
 def matrix() -> pd.DataFrame:
     return under_readings()
+
+
+def recorded_as(frame, path, tmp_path):
+    """Whether a table is the recorded one, both as pandas writes and reads it."""
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), pd.read_csv(path), check_exact=False, rtol=1e-12)
+
+
+def test_the_tables_of_notebook_11_are_those_recorded(matrix, tmp_path):
+    recorded_as(matrix, ROOT / "figures" / "figure-readings.csv", tmp_path)
+    recorded_as(conclusions_under(), ROOT / "figures" / "figure-conclusions.csv", tmp_path)
+    recorded_as(contexts_under(zoo_names(), "cloud"), ROOT / "figures" / "figure-contexts.csv", tmp_path)
 
 
 def test_how_many_statements_hold_under_each_reading(matrix):

@@ -9,6 +9,7 @@ from llmamdahl import amdahl
 from llmamdahl.errors import InputError, TableError
 from llmamdahl.paper import accelerators, speedups
 from llmamdahl.paper.published import PUBLISHED
+from llmamdahl.tables import DATA
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,12 @@ def rounded(value):
     """The interval of values that round to the printed one; .5 itself rounds either way."""
     half = 0.5 * 10 ** -decimals(value)
     return value - half, value + half
+
+
+def test_the_predictions_are_those_recorded(predicted, tmp_path):
+    predicted.round(6).to_csv(tmp_path / "now.csv", index=False)
+    now, recorded = (pd.read_csv(path) for path in (tmp_path / "now.csv", DATA / "results" / "speedups.csv"))
+    pd.testing.assert_frame_equal(now, recorded, check_exact=False, atol=1.1e-6, rtol=1e-9)
 
 
 def test_every_row_is_plausible_and_has_a_source(table):

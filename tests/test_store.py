@@ -109,6 +109,15 @@ def test_utilisations_of_every_stored_run():
         assert expected == {name: row[name] for name in UTILISATIONS}
 
 
+def test_the_closed_form_equals_each_row_of_the_store():
+    frame = read_matmuls()
+    found = against_store.closed_form_against_store()
+    assert found.differ.sum() == 0 and found.rows.sum() == len(frame)
+    for row in found.itertuples():
+        those = frame[(frame.array == row.array) & (frame.dataflow == row.dataflow)]
+        assert (row.rows, row.whole) == (len(those), (those.obtained == "whole").sum())
+
+
 @pytest.mark.parametrize("name", against_store.COMPARED)
 def test_the_closed_form_is_compared_in_every_count(monkeypatch, name):
     frame = read_matmuls()

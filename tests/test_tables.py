@@ -7,7 +7,7 @@ import pytest
 
 from llmamdahl.device.recorded import read_rows_of
 from llmamdahl.errors import CutOffError, TableError
-from llmamdahl.paper.accelerators import read_facts
+from llmamdahl.paper.accelerators import read_facts, read_points
 from llmamdahl.paper.breakdowns import read_breakdowns
 from llmamdahl.paper.energies import published_energy
 from llmamdahl.paper.speedups import read_speedups
@@ -117,7 +117,7 @@ def test_a_link_that_leads_nowhere_is_not_an_empty_store(tmp_path, target):
     assert os.readlink(tmp_path / "runs.csv") == target
 
 
-@pytest.mark.parametrize("reader", [read_speedups, read_facts, published_energy, read_breakdowns])
+@pytest.mark.parametrize("reader", [read_speedups, read_facts, read_points, published_energy, read_breakdowns])
 def test_a_table_without_rows_is_named(tmp_path, reader):
     source = reader.__defaults__[0]
     header = source.read_text(encoding="utf-8").split("\n")[0]
