@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmamdahl.errors import InputError
+from llmamdahl.errors import MAX_BITS, InputError
 from llmamdahl.hardware import (
     CFG,
     CFG_KEYS,
@@ -446,6 +446,7 @@ def test_keys_are_not_put_into_other_values(tmp_path):
     ("value", "problem"),
     [
         ("9" * 5000, "ArrayHeight: a number of 5000 digits is too large"),
+        ("1" * MAX_BITS, r"ArrayHeight: a number of \d+ bits is too large"),
         ("٣٢", "ArrayHeight: '٣٢' is not a positive whole number"),
         ("3_2", "ArrayHeight: '3_2' is not a positive whole number"),
         ("3\0", r"not a SCALE-Sim \.cfg: a NUL character \(line 5\)"),

@@ -82,6 +82,9 @@ def test_a_list_of_arrays_pairs_with_the_last_axis():
         gemm_cost(1, 1, k[:2], designs)
     with pytest.raises(InputError, match="array: nothing is listed"):
         gemm_cost(1, 1, 1, [])
+    for bad in (7, CLOUD_TPU.rows, [7]):
+        with pytest.raises(InputError, match=r"^array: \d+ is not a SystolicArray, or the name of one$"):
+            gemm_cost(1, 1, 1, bad)
 
 
 def test_a_list_of_arrays_never_wraps():
