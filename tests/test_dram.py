@@ -231,6 +231,17 @@ def test_arrays_are_the_ints_elementwise(counting):
                 assert all(type(count) is int for count in one)
 
 
+def test_a_list_of_arrays_is_the_last_axis():
+    arrays = [SystolicArray(4, 4, flow, *srams) for flow, srams in zip(Dataflow, [(1, 1, 1), (2, 1, 3), (1, 5, 2)], strict=False)]
+    m, n = np.array([[3], [80]]), np.array([[[9]], [[200]], [[31]], [[70]]])
+    cost = gemm_cost(m, n, 60, arrays)
+    for name in DRAM_COUNTS:
+        found = getattr(cost, name)
+        assert found.shape == (4, 2, 3)
+        for i, j, k in np.ndindex(found.shape):
+            assert found[i, j, k] == getattr(gemm_cost(m[j, 0], n[i, 0, 0], 60, arrays[k]), name)
+
+
 def test_dram_counts_do_not_change_with_the_caller_s_arrays():
     m = np.array([3, 5])
     cost = gemm_cost(m, 7, 11, EDGE_TPU)
