@@ -232,7 +232,8 @@ def test_arrays_are_the_ints_elementwise(counting):
 
 
 def test_a_list_of_arrays_is_the_last_axis():
-    arrays = [SystolicArray(4, 4, flow, *srams) for flow, srams in zip(Dataflow, [(1, 1, 1), (2, 1, 3), (1, 5, 2)], strict=False)]
+    srams = (1, 1, 1), (2, 1, 3), (1, 5, 2)
+    arrays = [SystolicArray(4, 4, flow, *sizes) for flow, sizes in zip(Dataflow, srams, strict=True)]
     m, n = np.array([[3], [80]]), np.array([[[9]], [[200]], [[31]], [[70]]])
     cost = gemm_cost(m, n, 60, arrays)
     for name in DRAM_COUNTS:
