@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from llmamdahl.dram import dram_counts
 from llmamdahl.errors import CountOverflowError, InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
@@ -275,6 +276,13 @@ def test_overflow_is_rejected():
     assert dram(Run(side, side, 1, array), "corrected")[2] == side**2
     with pytest.raises(CountOverflowError, match=r"^ofmap_dram_writes"):
         dram(Run(side, side, 1, array))
+
+
+def test_the_most_words_written_there_can_be():
+    array = SystolicArray(8, 8)  # a drain counts the 7 nulls of a line
+    assert dram_counts((1, 2**63 - 8, 1), array, null_addresses=True)[2] == 2**63 - 1
+    with pytest.raises(CountOverflowError, match=r"^ofmap_dram_writes: above 2\*\*63 - 1"):
+        dram_counts((1, 2**63 - 7, 1), array, null_addresses=True)
 
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))

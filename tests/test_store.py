@@ -1,6 +1,7 @@
 """The store: its rows follow from its runs, and damaged files are rejected."""
 
 import csv
+import os
 import random
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -130,6 +131,11 @@ def test_the_closed_form_is_compared_in_every_count(monkeypatch, name):
 def test_recheck_against_live_scale_sim(capsys):
     assert recheck(rows=3)
     assert capsys.readouterr().out.count("True") == 3
+
+
+def test_recheck_where_the_number_of_cores_is_not_known(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert recheck(rows=1)
 
 
 def test_recheck_notices_a_changed_count(copy):
