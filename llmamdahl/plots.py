@@ -285,9 +285,9 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         projection and attention.
     """
     note = curves_whole("frame", frame)
-    if panels not in frame:
+    if panels not in frame and panels != "context_length":
         raise InputError(f"panels: {shown(panels)} is not a column of the frame; it has {', '.join(map(str, frame))}")
-    require(frame, "model part", "partial_speedup total_speedup")
+    require(frame, "model part", "partial_speedup total_speedup", panels)
     palette = ramp(frame.model)
     if panels == "context_length":
         names = {length: f"l = {length}" for length in sorted(frame.context_length.unique())}

@@ -295,7 +295,7 @@ def test_the_figure_has_a_band_a_model_and_a_line_a_metric():
     bands = energy_sweep(models, [128, 4096], arrays, node=7)
     lines = pd.concat([sweep(models, [128, 4096], arrays, metric=metric) for metric in ("bytes", "cycles")])
     figure = energy_fractions(bands, lines, "F of energy")
-    assert [axis.get_title() for axis in figure.axes] == arrays
+    assert [axis.get_title() for axis in figure.axes] == [f"{array} array" for array in arrays]
     assert [(len(axis.collections), len(axis.lines)) for axis in figure.axes] == [(2, 4), (2, 4)]
-    assert "of energy, 7 nm, HBM2" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "F of energy, 7 nm, HBM2: lowest to highest" in [text.get_text() for text in figure.legends[0].get_texts()]
     plt.close(figure)

@@ -8,7 +8,7 @@ import pytest
 
 from compendium.mutants import MODULES, REASONS, files_of, sampled, write
 from compendium.mutator import mutants, valid
-from llmamdahl.tables import RESULTS, ROOT
+from llmamdahl.tables import DATA, ROOT
 
 
 def changes(source):
@@ -126,16 +126,16 @@ with TemporaryDirectory() as folder:
 
 
 def test_the_recorded_result_is_of_these_modules_and_good_enough():
-    table = pd.read_csv(RESULTS / "mutants.csv", index_col="module")
+    table = pd.read_csv(DATA / "results" / "mutants.csv", index_col="module")
     assert [*table.index] == [*MODULES, "all"]
     assert (table.loc[MODULES].sum()[["sampled", "killed", "timed_out", "survived"]] == table.loc["all"].iloc[:4]).all()
     assert (table.killed + table.timed_out + table.survived == table.sampled).all()
     assert ((table.killed + table.timed_out) / table.sampled).round(4).tolist() == table.share.tolist()
     assert table.sampled["all"] >= 400 and table.share["all"] >= 0.97
-    assert len(pd.read_csv(RESULTS / "mutants-survivors.csv")) == table.survived["all"]
+    assert len(pd.read_csv(DATA / "results" / "mutants-survivors.csv")) == table.survived["all"]
 
 
-@pytest.mark.parametrize("path", [RESULTS / "mutants-survivors.csv", REASONS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DATA / "results" / "mutants-survivors.csv", REASONS], ids=lambda path: path.name)
 def test_survivors_have_reasons_and_are_mutants_of_lines_that_exist(path):
     rows = pd.read_csv(path)
     assert rows.reason.str.len().min() > 10

@@ -601,5 +601,7 @@ def test_the_recorded_numbers_give_the_recorded_figure(draw, name, tmp_path):
     draft, theirs = texts_of(tmp_path / "draft.svg"), texts_of(recorded)
     place = draft.index("THE TITLE")
     title = "\n".join(theirs[place : place + 1 + len(theirs) - len(draft)])
-    plt.close(plots.save(draw(frame, title), frame, name, tmp_path))
+    figure = draw(frame, title)
+    plots.save(figure, frame, name, tmp_path)
+    plt.close(figure)
     assert (tmp_path / recorded.name).read_text("utf-8") == recorded.read_text("utf-8")

@@ -27,7 +27,7 @@ from llmamdahl.scalesim.store import (
     run_key,
 )
 from llmamdahl.scalesim.zoo_runs import SAMPLE, SAMPLE_SIZE, SAMPLE_WEIGHT, zoo_matmuls, zoo_sample
-from llmamdahl.tables import RESULTS, format_row
+from llmamdahl.tables import DATA, format_row
 from llmamdahl.workload import decode_step
 
 DESIGNS = [replace(array, dataflow=flow) for array in (CLOUD_TPU, EDGE_TPU) for flow in Dataflow]
@@ -169,7 +169,7 @@ def test_hours_follow_from_the_part_that_was_timed(every):
 
 
 def test_the_table_says_what_was_measured_and_what_extrapolated():
-    with (RESULTS / "zoo-campaign.csv").open(encoding="utf-8", newline="") as handle:
+    with (DATA / "results" / "zoo-campaign.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     measured = [(row["executor"], int(row["workers"])) for row in rows if row["how"] == "measured on a part"]
     assert measured == [*TRIED]
