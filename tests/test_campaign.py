@@ -239,6 +239,13 @@ def test_longest_first_within_the_memory_of_this_machine(in_flight, tmp_path):
     assert max(sum(run.memory for run in runs) for runs in seen) <= MEMORY
 
 
+def test_weight_and_memory_of_a_run_by_hand():
+    """Four folds of 20 + 2 * 4 + 8 cycles, each of which steps 4 + 2 * 8 ports."""
+    run = Run(5, 9, 20, SystolicArray(4, 8, "os"))
+    assert run.weight == 5 * 9 * 20 + 4 * 36 * 20 // 32
+    assert run.memory == 400 * 5 * 9 * 20 + 150_000_000
+
+
 def test_any_worker_of_a_cluster_can_hold_the_largest_runs_in_flight(in_flight, tmp_path):
     seen = in_flight(tmp_path, workers=lambda: [Worker(2, 5_000_000_000), Worker(1, 4_000_000_000)])
     assert max(len(runs) for runs in seen) == 3

@@ -363,6 +363,11 @@ def test_a_record_that_cannot_be_is_rejected(make, problem):
             {"layer_types": None, "linear_attn_config": {"full_attn_layers": [1, "2"], "kda_layers": [3, 4]}},
             "linear_attn_config: .* does not list each layer once; layers are 1 to 4",
         ),
+        (
+            "lfm2",
+            {"layer_types": None, "full_attn_idxs": [9]},
+            r"full_attn_idxs: \[9\] is not a list of layers; layers are 0 to 3",
+        ),
         ("lfm2", {"conv_dim": 40}, "conv_dim: 40 is not supported; only 48 is"),
         ("lfm2", {"block_ffn_dim_multiplier": "1"}, "block_ffn_dim_multiplier: '1' is not a number above 0"),
         ("deepseek_v32", {"q_lora_rank": None}, "deepseek_v32: q_lora_rank: is null; the indexer needs it"),
