@@ -280,9 +280,9 @@ def test_overflow_is_rejected():
 
 def test_the_most_words_written_there_can_be():
     array = SystolicArray(8, 8)  # a drain counts the 7 nulls of a line
-    assert dram_counts((1, 2**63 - 8, 1), array, null_addresses=True)[2] == 2**63 - 1
+    assert dram_counts((2**63 - 8, 1, 1), array, null_addresses=True)[2] == 2**63 - 1
     with pytest.raises(CountOverflowError, match=r"^ofmap_dram_writes: above 2\*\*63 - 1"):
-        dram_counts((1, 2**63 - 7, 1), array, null_addresses=True)
+        dram_counts((2**63 - 7, 1, 1), array, null_addresses=True)
 
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
