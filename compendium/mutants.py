@@ -115,7 +115,8 @@ class Recorder:
     def __init__(self, coverage: Any):
         self.coverage = coverage
         self.seconds: dict[str, float] = {}
-        self.failed: set[str] = set()
+        self.skipped: set[str] = set()
+        self.failed: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
@@ -129,9 +130,11 @@ class Recorder:
             self.coverage.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Skipped counts as failed: such a test notices nothing."""
-        if not report.passed:
-            self.failed.add(report.nodeid)
+        """Remember the tests that notice nothing, and those that fail although nothing is wrong."""
+        if report.skipped:
+            self.skipped.add(report.nodeid)
+        if report.failed:
+            self.failed.append(report.nodeid)
 
 
 class Selection:
@@ -230,14 +233,16 @@ class Copy:
                 for line, contexts in data.contexts_by_lineno(path).items():
                     for context in contexts:
                         lines[context].add((where, line))
-            kept = [name for name, spent in recorder.seconds.items() if name not in recorder.failed and spent <= SLOW]
+            if recorder.failed:
+                return 1
+            kept = [name for name, spent in recorder.seconds.items() if name not in recorder.skipped and spent <= SLOW]
             tests = [(name, recorder.seconds[name], lines[name]) for name in kept]
             found.write_bytes(pickle.dumps((tests, set[Line]().union(*lines.values()))))
             return 0
 
         found = self.folder.parent / "recorded"
         if self.forked(work):
-            raise InputError(f"{file}: its tests do not run without a mutant:\n{self.said()}")
+            raise InputError(f"{file}: its tests do not pass without a mutant:\n{self.said()}")
         tests, reached = pickle.loads(found.read_bytes())
         return Suite(tuple(Timed(name, spent, frozenset(lines)) for name, spent, lines in tests), frozenset(reached))
 

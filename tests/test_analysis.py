@@ -207,6 +207,8 @@ def test_bad_arguments_are_named():
         share("gpt2", 128, "H200", precision=2)
     with pytest.raises(InputError, match=r"^unquantized: 'yes' is not a bool"):
         share("gpt2", 128, "H200", unquantized="yes")
+    with pytest.raises(InputError, match=r"^partial_speedups: an array of 2 dimensions is not a list of numbers"):
+        curves(share("gpt2", 128, "H200"), [[1, 2]])
     with pytest.raises(InputError, match=r"^batch: 3 is given, but the batch is what varies here"):
         crossover_batch("gpt2", 128, "edge", batch=3)
     with pytest.raises(InputError, match=r"^phase: 'prefill' is given, but a context length is found for decode only"):

@@ -308,6 +308,31 @@ def test_progress_counts_runs_and_their_weights(tiny, tmp_path, monkeypatch):
     assert shown[2::2] == [f"{done}/{number} runs" for done in range(1, number + 1)]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "stopped; every finished run is kept, and the next campaign resumes from there"),
+        (BrokenProcessPool(), "a worker was killed (out of memory?); every finished run is kept, and the next"),
+        (BrokenExecutor("the cluster is gone"), "STORE: the cluster is gone; every finished run is kept, and the"),
+        (OSError("no space left"), "STORE: no space left; every finished run is kept, and the next campaign resumes"),
+        (InputError("jobs: 0"), "jobs: 0"),
+    ],
+)
+def test_the_command_says_what_stopped_it(error, said, monkeypatch, tmp_path):
+    asked = []
+
+    def fails(store, **settings):
+        asked.append((store, settings))
+        raise error
+
+    monkeypatch.setattr(campaign, "fill_store", fails)
+    monkeypatch.setitem(campaign.MODELS, "paper", lambda: TINY)
+    monkeypatch.setattr(sys, "argv", ["campaign", str(tmp_path), "--jobs", "3"])
+    with pytest.raises(SystemExit, match="^" + re.escape(said.replace("STORE", str(tmp_path)))):
+        campaign.main()
+    assert asked == [(tmp_path, {"jobs": 3, "matmuls": TINY})]
+
+
 def test_there_are_as_many_jobs_as_cores(tiny, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(campaign, "processes", lambda jobs: asked.append(jobs) or nullcontext(Here()))

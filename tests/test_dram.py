@@ -207,6 +207,14 @@ def test_counts_by_hand(dataflow, m, n, k, counts):
     assert tuple(reported[name] for name in DRAM_COUNTS) == counts
 
 
+def test_a_last_block_as_large_as_the_buffer_is_fetched_in_every_pass():
+    """Three passes over a block of 750 words and one of 500, which find 250 words of the first inside."""
+    run = Run(9, 5, 250, SystolicArray(4, 3, "os", 1, 1, 1))
+    assert dram(run) == (2 * 9 * 250, 3 * 750 + 3 * 500, 45)
+    reported = simulate(run)
+    assert tuple(reported[name] for name in DRAM_COUNTS) == dram(run)
+
+
 @pytest.mark.parametrize("cols, nulls", [(1, 0), (7, 0), (8, 7), (256, 255), (512, 0), (1024, 0)])
 def test_corrected_leaves_out_the_null_addresses(cols, nulls):
     # 2000 results of 1 x 2000, drained by 512 words: nulls where a line divides 512, two lines or more

@@ -235,7 +235,7 @@ def test_the_line_of_a_key_is_named(tmp_path, old, new, problem):
         SystolicArray.from_scalesim_cfg(tmp_path / "bad.cfg")
 
 
-@pytest.mark.parametrize("name", ["a/b", "a\nb", " a", "..\\a"])
+@pytest.mark.parametrize("name", ["a/b", "a\nb", " a", "..\\a", ".", ".."])
 def test_a_label_that_cannot_name_a_folder_is_rejected(tmp_path, name):
     with pytest.raises(InputError, match=r"^name: .* cannot name SCALE-Sim's folder"):
         replace(CLOUD_TPU, name=name).to_scalesim_cfg(tmp_path / "a.cfg")

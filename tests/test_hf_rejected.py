@@ -280,6 +280,10 @@ def test_a_bad_size_is_named(key, bad):
         ({**MPT, "attn_config": "multihead"}, "mpt: attn_config: 'multihead' is not an object"),
         ({**MPT, "model_type": "dbrx", "tie_word_embeddings": True}, "tie_word_embeddings: True is not supported"),
         (
+            {**MPT, "model_type": "dbrx", "attn_config": {"kv_n_heads": 2}, "num_key_value_heads": 3},
+            "num_key_value_heads: 3 is not supported; only 2 is",
+        ),
+        (
             {**MPT, "model_type": "dbrx", "ffn_config": {"moe_top_k": 9}},
             "experts: experts_per_token: 9 is above num_experts 4",
         ),
@@ -361,6 +365,16 @@ def test_a_model_is_named_after_its_folder_file_or_repository(tmp_path):
     assert set(formats()) >= {"gpt2", "llama", "deepseek_v3"}
 
 
+def test_dense_layers_at_the_beginning_have_a_pattern_of_their_own():
+    """Every third of the first four attends to all tokens, and then every second."""
+    config = {
+        **LLAMA, "model_type": "cohere2_moe", "head_dim": 16, "sliding_window": 9, "num_hidden_layers": 7,
+        "num_experts": 4, "first_k_dense_replace": 4, "prefix_dense_sliding_window_pattern": 3,
+        "sliding_window_pattern": 2,
+    }  # fmt: skip
+    assert from_hf_config(config).windows == (9, 9, None, 9, 9, None, 9)
+
+
 def test_a_model_in_the_cache_of_huggingface_hub_is_named_after_its_repository(tmp_path, monkeypatch):
     cache = tmp_path / "models--meta-llama--Llama-3.1-8B"
     snapshot = cache / "snapshots" / "0e9e39f249a16976918f6564b8830bc894c89659"
@@ -369,6 +383,10 @@ def test_a_model_in_the_cache_of_huggingface_hub_is_named_after_its_repository(t
     (cache / "blobs" / "0bb6fd75").write_text(json.dumps(LLAMA))
     (snapshot / "config.json").symlink_to("../../blobs/0bb6fd75")
     assert from_hf_config(snapshot).name == from_hf_config(snapshot / "config.json").name == "Llama-3.1-8B"
+    elsewhere = cache / "another" / "my-model"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "config.json").write_text(json.dumps(LLAMA))
+    assert from_hf_config(elsewhere).name == "my-model"
     monkeypatch.chdir(snapshot)
     assert from_hf_config("config.json").name == from_hf_config(".").name == "Llama-3.1-8B"
 

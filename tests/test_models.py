@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from llmamdahl.analysis import sweep
-from llmamdahl.errors import InputError, one_of, unknown
+from llmamdahl.errors import InputError, TableError, one_of, unknown
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray, get_array
 from llmamdahl.models import (
     PRINTED,
@@ -22,11 +22,13 @@ from llmamdahl.models import (
     get_model,
     hybrids,
     model_names,
+    named,
     table2_printed,
     table2_true,
     zoo_names,
 )
 from llmamdahl.models import zoo as zoo_rows
+from llmamdahl.tables import DATA
 from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, num_weights, prefill
 
 # Sizes as released: GPT-2's repository gives 124, 355, 774 and 1558 M; LLaMA's paper (Table 2) 6.7 and 13.0 B; OPT's
@@ -627,6 +629,31 @@ def test_grouping_moves_no_work_and_changes_no_multi_head_model(name):
         ]
         if model.num_kv_heads == model.num_heads and not model.latent:
             assert per_head == grouped
+
+
+def test_rare_loads_of_experts_are_left_out():
+    model = replace(PLAIN, num_layers=1, experts=replace(EXPERTS, num_experts=64, experts_per_token=1))
+    step = decode_step(model, 1, batch=10_000, experts="expected")
+    counts = {mm.m: mm.count for mm in step if mm.name == "expert W_O"}
+    assert min(counts.values()) >= 1e-12 and 100 < len(counts) < 300
+    assert sum(counts.values()) == pytest.approx(64, rel=1e-9)
+    assert sum(m * count for m, count in counts.items()) == pytest.approx(10_000, rel=1e-9)
+
+
+def test_tokens_at_random_have_a_limit():
+    model = replace(PLAIN, experts=EXPERTS)
+    with pytest.raises(InputError, match=r"^experts: 'expected' is for at most 16777216 tokens, not 16777217; use"):
+        decode_step(model, 1, batch=2**24 + 1, experts="expected")
+
+
+def test_a_name_may_not_be_in_a_table_twice(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    for name in ("zoo", "benchmarked", "hybrids"):
+        lines = (DATA / "models" / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / "models" / f"{name}.csv").write_text("".join([*lines, lines[1]]), encoding="utf-8")
+        monkeypatch.setattr(named, "DATA", tmp_path)
+        with pytest.raises(TableError, match=rf"{name}\.csv, line {len(lines) + 1}: duplicate of line 2"):
+            named._current(name)
 
 
 @pytest.mark.parametrize("routing", ["even", "expected"])

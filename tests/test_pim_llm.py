@@ -123,6 +123,7 @@ def test_no_s_partial_of_energy_gives_the_published_gains(checks):
     assert opt.predicted < 0.1249 < opt.published  # it must fall as the context grows; it is published to rise
     assert gpt.predicted < 0 < gpt.published  # and it cannot change its sign
     assert not opt.agrees and not gpt.agrees
+    assert "l = 128 needs" in opt.how and "l = 1024 needs" in gpt.how
 
 
 def test_every_published_result_is_in_one_of_the_two_tables(readings, checks):
