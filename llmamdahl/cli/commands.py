@@ -374,13 +374,13 @@ def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], setting
         return
     change = settings["precision"]
     for length in sorted(lengths):
-        held = {
-            bits: sum(footprint(model, bits, length, batch=settings["batch"]).values()) / 2**30
+        before, now = (
+            sum(footprint(model, bits, length, batch=settings["batch"]).values()) / 2**30
             for bits in (FP16, FP16 if change is None else change.over(FP16))
-        }
-        if held[FP16] > place.memory_gb:
-            after = "" if change is None else f", {[*held.values()][-1]:.0f} GB after the change"
-            needs = f"{held[FP16]:.0f} GB of weights, K and V at 16 bits{after}; it has {place.memory_gb:g} GB"
+        )
+        if before > place.memory_gb:
+            after = "" if change is None else f", {now:.0f} GB after the change"
+            needs = f"{before:.0f} GB of weights, K and V at 16 bits{after}; it has {place.memory_gb:g} GB"
             name = find_model(model).name
             click.echo(f"{name} does not fit into {place.label}: at l = {length} {needs}", err=True)
             return

@@ -108,7 +108,7 @@ def gains(
         )
         whole = before.sum(axis=2)
         columns = {
-            "fraction": before[:, :, case.parts.index(Part.PROJECTION)] / whole,
+            "fraction": before[:, :, 0] / whole,
             "projection_speedup": projection,
             "attention_speedup": attention,
             "total_speedup": whole / after.sum(axis=2),
