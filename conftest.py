@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -32,6 +33,8 @@ hypothesis.settings.load_profile("this machine may be busy")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    # a job that a shell starts in the background ignores Ctrl-C, as do all processes that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "error::RuntimeWarning")  # of NumPy, about a division that nobody expects
     from compendium.command import output_locked
 

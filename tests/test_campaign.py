@@ -528,13 +528,33 @@ def test_processes_end_although_one_was_killed_with_the_lock_on_their_queue(tmp_
     """Here nobody holds the lock, and nobody releases it."""
     code = """
 from llmamdahl.scalesim.executors import processes
+reader, writer = os.pipe()
 with processes(2) as pool:
-    pool._call_queue._rlock.acquire()
-    pool.submit(os.getpid)
+    for _ in range(2):
+        pool.submit(os.read, reader, 1)
+    pool._call_queue._rlock.acquire()  # a process that waits for work has it, one that reads has not
+    os.write(writer, b"..")
 """
     process = started(code, tmp_path)
     process.join(30)
     assert not killed(process) and process.exitcode == 0
+
+
+def test_ctrl_c_while_processes_start_is_one_line(tmp_path):
+    late = """
+import signal, time
+from llmamdahl.scalesim import executors
+start, once = executors._start_process, multiprocessing.Lock()
+
+def late(*pipe):  # Ctrl-C comes here first
+    if once.acquire(block=False):
+        os.killpg(0, signal.SIGINT)
+    time.sleep(0.1)
+    start(*pipe)
+
+executors._start_process = late
+"""
+    assert command(tmp_path / "store", late) == (1, Matching(f"stopped{KEPT}"))
 
 
 class Matching(str):

@@ -50,6 +50,12 @@ def processes(jobs: int) -> Iterator[Executor]:
     watched, held = multiprocessing.Pipe(duplex=False)
     pool = ProcessPoolExecutor(jobs, initializer=_start_process, initargs=(watched, held))
     try:
+        # The first task forks all processes, and until `_start_process` each would print a traceback at Ctrl-C.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pool.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield pool
     finally:
         # Before `shutdown`, which waits for them: if the block failed, runs are in flight; and a process that waits for
@@ -59,7 +65,7 @@ def processes(jobs: int) -> Iterator[Executor]:
 
 
 def _start_process(watched: Connection, held: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # exit silently on Ctrl-C; the campaign reports it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the parent reports it and closes the pipe
     held.close()  # the copy that the fork made
     threading.Thread(target=_exit_when_closed, args=(watched,), daemon=True).start()
 

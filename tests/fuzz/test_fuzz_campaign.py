@@ -144,8 +144,7 @@ class Campaigns(RuleBasedStateMachine):
 
     @rule()
     def interrupt(self):
-        # a process that has not yet begun to wait for work would say that it was interrupted; all have begun a run
-        if self.at_work() and self.to_do >= self.jobs:
+        if self.at_work():
             os.killpg(self.running.process.pid, signal.SIGINT)  # as Ctrl-C does
             assert self.ended(self.over(), 1) == f"stopped; {KEPT}"
             HAPPENED["interrupted"] += 1
