@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -71,10 +72,16 @@ def mutants(file: str, source: str) -> list[Mutant]:
 def valid(mutant: Mutant, source: str) -> bool:
     """Whether the mutant is Python, and another program than the file."""
     try:
-        changed = ast.parse(mutant.applied(source))
+        return _dumped(mutant.applied(source)) != _dumped_once(source)
     except SyntaxError:
         return False
-    return ast.dump(changed) != ast.dump(ast.parse(source))
+
+
+def _dumped(source: str) -> str:
+    return ast.dump(ast.parse(source))
+
+
+_dumped_once = cache(_dumped)  # the file is that of many mutants
 
 
 class _Mutator:
