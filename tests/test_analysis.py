@@ -162,7 +162,7 @@ def test_ten_thousand_tokens_take_little_longer_than_one():
         return time.process_time() - start
 
     one, many = (min(cpu_seconds(tokens) for _ in range(5)) for tokens in (1, 10_000))
-    assert many < 10 * one  # it is about 2; a loop over tokens would take thousands
+    assert many < 10 * one + 0.1  # it is about 2, a loop over tokens would take thousands; a clock can tick every 10 ms
 
 
 def test_attention_of_an_unknown_kind_is_rejected(monkeypatch):
