@@ -5,7 +5,7 @@ import pytest
 
 from llmamdahl import get_model
 from llmamdahl.errors import InputError, TableError
-from llmamdahl.paper import accelerators, figures
+from llmamdahl.paper import accelerators, figures, speedups
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.tables import DATA
 from llmamdahl.workload import Part, decode_step
@@ -207,10 +207,26 @@ def test_a_speedup_of_bits_by_hand():
     assert row.partial_speedup == pytest.approx(16 / 8.5, rel=2e-3)  # activations stay as wide as they are
 
 
+def test_a_ceiling_with_a_narrower_lm_head_by_hand():
+    """FP16 over what is left with infinitely fast projections: the LM head in Q6_K, and attention as it is."""
+    row = accelerators.speedups_of_bits().query("after == 'decode speed, Llama-3.2-1B, Q2_K'").squeeze()
+    head, blocks = weights("llama-3.2-1b", Part.UNQUANTIZED), weights("llama-3.2-1b")
+    assert 0.99 < row.ceiling / ((blocks + head) * 16 / (head * 6.5625)) < 1  # K, V and activations take the rest
+    of_seconds = speedups.predict(speedups.read_speedups()).query("format == 'Q2_K' and model == 'llama-3.2-1b'")
+    assert row.ceiling == pytest.approx(of_seconds.ceiling.item(), rel=1e-4)  # as in notebook 16
+
+
+def test_without_a_narrower_lm_head_the_ceiling_is_that_of_f():
+    row = accelerators.speedups_of_bits().query("after == 'decode speed, Llama-3 8B, Q4_0'").squeeze()
+    assert row.before.endswith("Q6_K") and row.ceiling == pytest.approx(1 / (1 - row.fraction))
+
+
 def test_summary_counts_what_is_predicted(table):
     summary = accelerators.summary(table).set_index("system")
     assert summary.points.sum() == 58 and summary.above.sum() == 0
     assert summary.points["LLMPi"] == 24
+    flight = summary.loc["FlightLLM"]
+    assert flight["lowest"] < flight["median"] < flight["highest"] == pytest.approx(0.43, abs=5e-3)
     with pytest.raises(InputError, match=r"^predicted: not a table of `predict`"):
         accelerators.summary(pd.DataFrame({"system": []}))
 

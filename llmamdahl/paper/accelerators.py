@@ -238,6 +238,14 @@ def rounding(printed: str) -> float:
     return 0.5 * 10.0 ** -len(printed.partition(".")[2])
 
 
+def ceiling_of_change(found: Share) -> float:
+    """What is left of S_total of a change of bits with an infinite S_partial.
+
+    It is 1 / (1 - F), or more if the LM head gets narrower too.
+    """
+    return 1 / (1 / found.total_speedup - found.fraction / found.partial_speedup)
+
+
 def speedups_of_bits(facts: pd.DataFrame | None = None) -> pd.DataFrame:
     """S_total of narrower weights, wherever one board ran one model at several widths: the widest is the baseline.
 
@@ -245,7 +253,7 @@ def speedups_of_bits(facts: pd.DataFrame | None = None) -> pd.DataFrame:
     -------
     DataFrame
         system, device, model, before, after (the quantities), whole, fraction (F of seconds), partial_speedup
-        (S_partial), ceiling, predicted (S_total), published, error.
+        (S_partial), ceiling (`ceiling_of_change`), predicted (S_total), published, error.
     """
     facts = read_facts() if facts is None else facts
     speeds = facts[facts.unit.isin(UNITS)]
@@ -265,8 +273,8 @@ def speedups_of_bits(facts: pd.DataFrame | None = None) -> pd.DataFrame:
                 {
                     **{"system": system, "device": device, "model": model},
                     **{"before": before["quantity"], "after": after["quantity"], "whole": found.whole},
-                    **{name: getattr(found, name) for name in ("fraction", "partial_speedup", "ceiling")},
-                    **{"predicted": found.total_speedup, "published": published},
+                    **{name: getattr(found, name) for name in ("fraction", "partial_speedup")},
+                    **{"ceiling": ceiling_of_change(found), "predicted": found.total_speedup, "published": published},
                     "error": found.total_speedup / published - 1,
                 }
             )
@@ -274,21 +282,20 @@ def speedups_of_bits(facts: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def summary(predicted: pd.DataFrame) -> pd.DataFrame:
-    """How close the predictions of each system come.
+    """The part of its limit that each system reaches.
 
     Returns
     -------
     DataFrame
-        system, points, median_error (of predicted / published - 1, with its sign), least, most, above (points above the
-        limit).
+        system, points, lowest, median and highest (of published / predicted), above (points above the limit).
     """
     if not isinstance(predicted, pd.DataFrame) or "error" not in predicted:
         raise InputError("predicted: not a table of `predict`; it has no column error")
-    groups = predicted.dropna(subset="error").groupby("system", sort=False)
+    groups = predicted.assign(reached=1 / (1 + predicted.error)).dropna(subset="error").groupby("system", sort=False)
     return groups.agg(
-        points=("error", "size"),
-        median_error=("error", "median"),
-        least=("error", "min"),
-        most=("error", "max"),
+        points=("reached", "size"),
+        lowest=("reached", "min"),
+        median=("reached", "median"),
+        highest=("reached", "max"),
         above=("above", "sum"),
     ).reset_index()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from llmamdahl.analysis import share
 from llmamdahl.errors import InputError, TableError
+from llmamdahl.paper.accelerators import ceiling_of_change
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.roofline import Precision
 from llmamdahl.silicon.energy import COMPONENTS, SEEN, joules
@@ -44,8 +45,9 @@ def published_energy(path: str | Path = ENERGIES) -> pd.DataFrame:
     DataFrame
         The columns of the file, and joules (published, a token); low and high (predicted, a token) of each component
         and of their sum; explained_low and explained_high (predicted / published); gain (published tokens a joule over
-        `before`), fraction (F of bytes, with the LM head in the whole), ceiling and predicted_gain; constants (the
-        weakest mark of an energy that was used, as in `silicon.energy.SEEN`). Missing where there is no prediction.
+        `before`), fraction (F of bytes, with the LM head in the whole), ceiling (`accelerators.ceiling_of_change`) and
+        predicted_gain; constants (the weakest mark of an energy that was used, as in `silicon.energy.SEEN`). Missing
+        where there is no prediction.
 
     Raises
     ------
@@ -111,6 +113,6 @@ def _gains(row: Row) -> Row:
     return {
         "gain": row["tokens_per_joule"] / row["before"],
         "fraction": found.fraction,
-        "ceiling": found.ceiling,
+        "ceiling": ceiling_of_change(found),
         "predicted_gain": found.total_speedup,
     }

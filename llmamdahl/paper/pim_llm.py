@@ -108,7 +108,8 @@ def further_checks() -> pd.DataFrame:
     -------
     DataFrame
         quantity, published, unit, predicted, error (predicted / published - 1), agrees (whether predicted is printed
-        so, given the rounding of what it is predicted from), how (from what, or why it is not predicted).
+        so, given the rounding of what it is predicted from), how (from what, or why it is not predicted). Missing where
+        there is no prediction.
     """
     published = _published()
     rows = []
@@ -120,10 +121,10 @@ def further_checks() -> pd.DataFrame:
             {
                 **{"quantity": check.quantity, "published": row["number"], "unit": row["unit"]},
                 **{"predicted": check.predicted, "error": check.predicted / row["number"] - 1},
-                **{"agrees": away <= half + check.spread, "how": check.how},
+                **{"agrees": None if math.isnan(away) else away <= half + check.spread, "how": check.how},
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"agrees": "boolean"})
 
 
 def _published() -> dict[str, Row]:
