@@ -481,9 +481,12 @@ def test_a_cell_drops_the_zero_before_the_point_and_no_other():
     values = {10.5: "10.5", 0.5933: ".5933", -0.00057: "-.0006", 100.0: "100", 0.0: "0", 1.306: "1.306"}
     rows = [
         {"conclusion": "(i)", "checked": "F", "array": "cloud", "reading": str(at), "value": at, "holds": True}
+        | {"models": "opt-30b opt-66b", "context_lengths": "128 256 512"}
         for at in values
     ]
-    assert texts(figures.conclusion_matrix(pd.DataFrame(rows), "title").axes[0]) == [*values.values()]
+    axis = figures.conclusion_matrix(pd.DataFrame(rows), "title").axes[0]
+    assert texts(axis) == [*values.values()]
+    assert axis.get_xticklabels()[0].get_text() == "(i)\nOPT 30B,\n66B\nl = 128\nto 512\nF\ncloud"
 
 
 def test_no_two_systems_look_alike():

@@ -139,11 +139,12 @@ def conclusion_matrix(frame: pd.DataFrame, title: str) -> Figure:
 
     `frame` comes from `readings.conclusions_under`.
     """
-    frame = frame.assign(
-        column=frame.conclusion.str.replace(", ", ",\n") + "\n" + frame.checked + "\n" + frame["array"]
-    )
+    models = frame.models.str.upper().str.replace("OPT-", "").str.replace(" ", ",\n")
+    lengths = frame.context_lengths.str.replace(" .* ", " to ", regex=True).str.replace(" ", "\n", n=1)
+    about = [frame.conclusion.str.replace(", ", ",\n"), "OPT " + models, "l = " + lengths, frame.checked, frame.array]
+    frame = frame.assign(column=["\n".join(lines) for lines in zip(*about, strict=True)])
     readings, columns = (list(dict.fromkeys(frame[name])) for name in ("reading", "column"))
-    figure, axes = grid(1, 0.6 + 0.19 * len(readings))
+    figure, axes = grid(1, 1.0 + 0.19 * len(readings))
     _cells(axes[0, 0], frame, "reading", "column", readings, columns, size=6.5)
     return finish(figure, title, _holds_or_not())
 

@@ -180,7 +180,8 @@ def conclusions_under(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        conclusion, array, checked (what must hold), reading, value, holds.
+        conclusion, models and context_lengths (that it is checked on), array, checked (what must hold), reading, value,
+        holds.
     """
     by_id = {str(row["id"]): {str(name): cell for name, cell in row.items()} for row in statements().to_dict("records")}
     most = by_id["conclusion"] | {"statistic": "smallest", "printed": "0.5", "models": "opt-30b opt-66b"}
@@ -193,7 +194,8 @@ def conclusions_under(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
     rows = []
     for reading, (conclusion, text, statement), array in product(readings, cases, ("cloud", "edge")):
         found = checked(statement | {"array": array}, reading)
-        about = {"conclusion": conclusion, "array": array, "checked": text, "reading": reading.name}
+        about = {"conclusion": conclusion, **{name: statement[name] for name in ("models", "context_lengths")}}
+        about |= {"array": array, "checked": text, "reading": reading.name}
         rows.append({**about, "value": found["value"], "holds": found["holds"]})
     return pd.DataFrame(rows)
 
