@@ -516,10 +516,12 @@ def test_systems_are_drawn_on_the_curves():
     curves, ranges = analysis.curves(fractions, [1, 10, 100]), speedups.realised(speedups.read_speedups())
     figure = figures.systems_on_curves(curves, ranges, "title")
     cloud, edge, strip = figure.axes
-    assert figure.legends[0].get_title().get_text() == f"whole: {BOTH}"
     with pytest.raises(InputError, match="curves: it has no column `whole`"):
         figures.systems_on_curves(curves.drop(columns="whole"), ranges, "title")
-    assert [axis.get_title() for axis in (cloud, edge)] == ["cloud, l = 2048", "edge, l = 2048"]
+    assert [axis.get_title() for axis in (cloud, edge)] == [
+        f"{name}, l = 2048, whole: {BOTH}" for name in ("cloud", "edge")
+    ]
+    assert strip.get_title().endswith(f"whole: {BOTH} + unquantized")
     assert len(cloud.lines) == len(OPT)
     assert strip.get_yticklabels()[0].get_text() == "BitNet GPU W2A8 kernel, A100 40GB"
     dots = [line.get_xdata()[0] for line in strip.lines if line.get_marker() == "o"]

@@ -438,7 +438,7 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
         From `speedups.realised`: a bar from the lowest to the highest S_partial, a dot at the median; thin and hollow
         for a single kernel.
     """
-    note = curves_whole("curves", curves)
+    of_curves = curves_whole("curves", curves)
     arrays, palette = list(dict.fromkeys(curves.array)), ramp(curves.model)
     heights = [1.7] * len(arrays) + [0.3 + 0.13 * len(ranges)]
     figure, axes = grid(len(heights), sum(heights) / len(heights), sharex=True, height_ratios=heights)
@@ -454,16 +454,17 @@ def systems_on_curves(curves: pd.DataFrame, ranges: pd.DataFrame, title: str) ->
                 label=model_label(model),
             )
         axis.set(xscale="log", yscale="log", ylabel=f"{TOTAL}, speedup of\nthe model")
-        axis.set_title(f"{array}, l = {curves.context_length.iloc[0]}")
+        axis.set_title(f"{array}, l = {curves.context_length.iloc[0]}, {of_curves}")
         _mark_1_2_5(axis.yaxis)
         axis.grid(alpha=0.3)
     _ranges(strip, ranges)
     strip.set(xlabel=f"{PARTIAL}, speedup of the projections", xlim=(1, curves.partial_speedup.max()))
+    strip.set_title(f"{PARTIAL} reached; of decode steps, whole: projection + attention + unquantized")
     handles = handles_of(axes)
     for face, label in (("black", "median, whole decode step"), ("white", "median, kernel alone")):
         handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label))
     handles.append(Line2D([], [], color="black", marker="|", linewidth=2, alpha=0.5, label="lowest to highest"))
-    return finish(figure, title, handles, note=note)
+    return finish(figure, title, handles)
 
 
 def _ranges(axis: Axes, ranges: pd.DataFrame) -> None:
