@@ -356,7 +356,9 @@ def gain_maps(frame: pd.DataFrame, title: str, changes: tuple[str, str]) -> Figu
         axis.set_title(setup)
     for axis, model in zip(axes[:, 0], models, strict=True):
         axis.set_ylabel(f"{model_label(model)}\nbatch")
-    bar = figure.colorbar(cells, ax=axes, label=f"{TOTAL}({changes[1]}) / {TOTAL}({changes[0]})", shrink=0.6)
+    label = f"{TOTAL}({changes[1]}) / {TOTAL}({changes[0]}); black line: both gain the same"
+    bar = figure.colorbar(cells, ax=axes, label=label, shrink=0.6)
+    bar.ax.axhline(0, color="black")
     bar.set_ticks([-2, -1, 0, 1, 2], labels=["1/4", "1/2", "1", "2", "4"])
     words = [f"{setup}: neither gains 1% anywhere".replace("\n", ", ") for setup in none]
     figure.supxlabel("\n".join(["context length", *words]), size=TEXT["label"])
