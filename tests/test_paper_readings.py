@@ -68,13 +68,13 @@ def test_what_the_text_of_notebook_11_says(matrix):
 
 
 def test_conclusions_on_both_arrays():
-    found = conclusions_under().set_index(["conclusion", "array", "reading"])
+    found = conclusions_under().set_index(["conclusion", "array", "reading"]).sort_index()
     assert found.holds["(iii) large, most"].all() and found.holds["(iii) large, 99%", "edge"].all()
     of_cloud = found.holds["(iii) large, 99%", "cloud"]
     slow = ["34 GB/s", "34 GB/s, two bytes", "pipelined, 34 GB/s"]
     assert of_cloud.index[of_cloud].tolist() == slow
-    about = found[["models", "context_lengths"]].groupby("conclusion", sort=False).first()
-    assert about.models.tolist() == ["opt-350m", "opt-1.3b opt-2.7b", "opt-30b opt-66b", "opt-66b"]
+    about = found[["models", "context_lengths"]].groupby("conclusion").first()
+    assert about.models.tolist() == ["opt-350m", "opt-1.3b opt-2.7b", "opt-66b", "opt-30b opt-66b"]
     assert about.context_lengths.tolist() == ["4096", "2048", *["128 256 512 1024 2048 4096"] * 2]
     for conclusion in ("(i) small", "(ii) medium"):
         assert found.holds[conclusion, "cloud", "paper"]
