@@ -54,11 +54,11 @@ def figure_6() -> str:
 def sentences() -> str:
     """The sentences that print a share, with our share to four digits; as printed, it rounds to the printed digits."""
     rows = [row for name in ("figure-04", "figure-06") for row in agreement(name)]
-    shares = [row for row in rows if row["printed"].startswith("rounds to ")]
+    shares = [row for row in rows if row["criterion"].startswith("rounds to ")]
     lines = []
     for words, group in groupby(shares, key=itemgetter("words")):
         checks = list(group)
-        printed = [row["printed"].removeprefix("rounds to ") for row in checks]
+        printed = [row["printed"] for row in checks]
         ours = [float(share) + float(row["difference"]) for share, row in zip(printed, checks, strict=True)]
         lines.append(
             (
@@ -87,7 +87,7 @@ def disagreeing() -> str:
 def agreement(name: str) -> list[Row]:
     """The rows of one file of `data/results/agreement/`."""
     columns = dict.fromkeys(
-        ("item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"), str
+        ("item", "kind", "cell", "words", "printed", "criterion", "ours", "difference", "agrees", "erratum"), str
     )
     return read_rows(RESULTS / "agreement" / f"{name}.csv", columns, key=["kind", "cell"])
 

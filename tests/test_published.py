@@ -57,6 +57,15 @@ def test_every_statement_holds():
     assert [row["cell"] for row in checked if not row["agrees"]] == []
 
 
+def test_a_threshold_of_this_project_is_not_called_printed():
+    checked = pd.concat(agreement(item) for item in ITEMS).set_index("cell")
+    for row in statements().to_dict("records"):
+        printed, criterion = checked.loc[row["id"], ["printed", "criterion"]]
+        assert criterion == f"{row['relation']} {row['printed']}"
+        assert printed == (row["printed"] if row["asserts"] == "magnitude" else "")
+    assert (checked.query("kind == 'cell'").criterion == "").all()
+
+
 @pytest.mark.parametrize("item", ITEMS)
 def test_every_disagreement_is_an_erratum(item):
     table = agreement(item)

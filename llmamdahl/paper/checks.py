@@ -29,9 +29,10 @@ def agreement(item: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        item, kind (`cell` of a table or figure, or `statement` of the text), cell, words (of the statement), printed,
-        ours, difference (empty if the values are not numbers), agrees, erratum (id of the row of `errata()` that
-        explains a disagreement, otherwise empty). No row is left out.
+        item, kind (`cell` of a table or figure, or `statement` of the text), cell, words (of the statement), printed
+        (empty if the statement has no number), criterion (of the statement, such as `less than 0.5`; empty for a cell,
+        which must be the printed text), ours, difference (empty if the values are not numbers), agrees, erratum (id of
+        the row of `errata()` that explains a disagreement, otherwise empty). No row is left out.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def _compared(cell: str, printed: object, ours: object) -> Row:
     except ValueError:  # texts such as "(1x64)*(64x1)" have no difference
         difference = ""
     agrees = texts["printed"] == texts["ours"]
-    return {"cell": cell, "words": "", **texts, "difference": difference, "agrees": agrees}
+    return {"cell": cell, "words": "", "criterion": "", **texts, "difference": difference, "agrees": agrees}
 
 
 def _table1_cells() -> list[Row]:
@@ -205,7 +206,8 @@ def _check(statement: Row) -> Row:
     return {
         "cell": statement["id"],
         "words": statement["words"],
-        "printed": f"{statement['relation']} {printed}",
+        "printed": printed if statement["asserts"] == "magnitude" else "",
+        "criterion": f"{statement['relation']} {printed}",
         "ours": found["ours"],
         "difference": f"{found['value'] - float(printed):.4g}",
         "agrees": found["holds"],

@@ -10,8 +10,11 @@ from llmamdahl.tables import DATA, RESULTS, Row, read_rows
 
 PUBLISHED = DATA / "published"
 RECORDED = DATA / "results" / "agreement"
-COLUMNS = ["item", "kind", "cell", "words", "printed", "ours", "difference", "agrees", "erratum"]
-"""Columns of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, in `words`)."""
+COLUMNS = ["item", "kind", "cell", "words", "printed", "criterion", "ours", "difference", "agrees", "erratum"]
+"""Columns of an agreement table: `kind` is `cell` (of a table or figure) or `statement` (of the text, in `words`).
+
+`printed` is empty where the paper prints no number; then the number in `criterion` is this project's.
+"""
 
 
 def as_printed(fraction: float) -> str:
