@@ -276,7 +276,8 @@ HALF = Line2D([], [], color="black", linestyle=":", linewidth=0.8, label="F = 1/
 def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length") -> Figure:
     """S_total against S_partial: projections dashed, attention solid, one panel for each value of column `panels`.
 
-    Figures 5, 7, 11, 12, 14 and 15. `frame` comes from `curves`.
+    Figures 5, 7, 11, 12, 14 and 15. `frame` comes from `curves`. Of two to four families of models all but the largest
+    have a marker.
 
     Raises
     ------
@@ -289,6 +290,8 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         raise InputError(f"panels: {shown(panels)} is not a column of the frame; it has {', '.join(map(str, frame))}")
     require(frame, "model part", "partial_speedup total_speedup", panels)
     palette = ramp(frame.model)
+    families = zip(_families(palette), ("", *"osD"), strict=False)
+    marker = {model: mark for family, mark in families for model in family}
     if panels == "context_length":
         names = {length: f"l = {length}" for length in sorted(frame.context_length.unique())}
     else:
@@ -300,7 +303,10 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
     for axis, (value, panel) in zip(axes.flat, names.items(), strict=False):
         for (model, part), curve in frame[frame[panels] == value].groupby(["model", "part"], sort=False):
             dashes, _ = CURVES[one_of("frame: part", part, tuple(CURVES))]
-            axis.plot(curve.partial_speedup, curve.total_speedup, dashes, color=palette[model], linewidth=1.2)
+            mark = marker.get(str(model), "")
+            style: dict[str, Any] = {"color": palette[model], "marker": mark, "markersize": 2.5, "markevery": 10}
+            # thinner with a marker, so that a line below one that has none is seen
+            axis.plot(curve.partial_speedup, curve.total_speedup, dashes, linewidth=0.8 if mark else 1.2, **style)
         axis.set(title=panel if several else "", xscale="log", yscale="log")
         axis.set_xlim(1, frame.partial_speedup.max())
         label_decades(axis.xaxis, "25")
@@ -310,7 +316,10 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         axis.set_xlabel(f"{PARTIAL}, speedup of the part")
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
-    handles = [Line2D([], [], color=colour, label=model_label(model)) for model, colour in palette.items()]
+    handles = [
+        Line2D([], [], color=colour, marker=marker.get(model, ""), markersize=2.5, label=model_label(model))
+        for model, colour in palette.items()
+    ]
     handles += [Line2D([], [], color="black", linestyle=dashes, label=label) for dashes, label in CURVES.values()]
     return finish(figure, title if several else f"{title}, {panel}", handles, note=note)
 
@@ -433,22 +442,31 @@ def colours(values: Iterable[Any], palette: str | None = None) -> dict[Any, tupl
 
 
 def ramp(models: Iterable[str]) -> dict[str, Any]:
-    """A colour for each model, from one end of a scale to the other; with two to four families, each has its own hue.
+    """A colour for each model, from one end of a scale to the other; with two to four families, each has its own.
 
-    A family is the name up to its first hyphen.
+    The scale of the largest family is that of a single one.
     """
-    names = list(dict.fromkeys(models))
-    families = {name: name.split("-")[0] for name in names}
-    distinct = list(dict.fromkeys(families.values()))
-    if not 1 < len(distinct) <= len(HUES):
-        return dict(zip(names, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(names))), strict=True))
-    palette: dict[str, Any] = {}
-    for family, hue in zip(distinct, HUES, strict=False):
-        own = [name for name in names if families[name] == family]
-        palette |= dict(
-            zip(own, plt.get_cmap(hue)(np.linspace(0.4, 1, len(own)) if len(own) > 1 else [0.7]), strict=True)
-        )
+    names, palette = list(dict.fromkeys(models)), dict[str, Any]()
+    families = _families(names)
+    if len(families) > len(HUES):
+        families = [names]
+    for hue, family in zip(HUES, families, strict=False):
+        if len(family) == 1 < len(families):
+            shades = plt.get_cmap(hue)([0.7])
+        elif family is families[0]:
+            shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(family)))
+        else:
+            shades = plt.get_cmap(hue)(np.linspace(0.55, 0.95, len(family)))
+        palette |= zip(family, shades, strict=True)
     return {name: palette[name] for name in names}
+
+
+def _families(names: Iterable[str]) -> list[list[str]]:
+    """The models of each family, the largest family first; a family is the name up to its first hyphen."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(name.split("-")[0], []).append(name)
+    return sorted(families.values(), key=len, reverse=True)
 
 
 def markers(values: Iterable[Any]) -> dict[Any, str]:

@@ -1,6 +1,6 @@
 """Recorded timings: complete, plausible, and compared with the law."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pandas as pd
 import pytest
@@ -27,7 +27,9 @@ from llmamdahl.device.recorded import (
     sums,
 )
 from llmamdahl.errors import InputError, TableError
+from llmamdahl.hardware import CLOUD_TPU
 from llmamdahl.models import CONTEXT_LENGTHS, PRINTED, model_names
+from llmamdahl.systolic import gemm_cost
 from llmamdahl.tables import write_rows
 
 TIMINGS = read()
@@ -225,6 +227,32 @@ def test_kernels_predict_recorded_blocks_better_than_bytes():
     assert round(from_bytes(table).error.abs().median(), 2) == 0.35
     missed = kernels_and_bytes(table).query("median_error > 0.1")
     assert (missed.prediction == "bytes").all() and len(missed) == 11
+
+
+def test_how_f_lies_on_the_cpu():
+    # the sentences of notebook 04
+    timed = fractions(TIMINGS[(TIMINGS.device == "AMD EPYC AVX512") & (TIMINGS.batch == 1)])
+    table = timed.pivot(index=["context_length", "model"], columns=["dtype", "attention"], values="fraction")
+    table = table[~table.index.get_level_values("model").str.endswith(PRINTED)]
+    bf16, float32 = table["bfloat16"], table["float32"]
+    assert (table.groupby("model").diff().dropna() < 0).all(axis=None)
+    lower = [
+        (form, length, larger)
+        for form, family in product(("matmul", "fused"), ("gpt", "opt", "llama"))
+        for length, (smaller, larger) in product(CONTEXT_LENGTHS, pairwise(model_names(family)))
+        if bf16[form][length, larger] <= bf16[form][length, smaller]
+    ]
+    assert lower == [("matmul", length, "opt-2.7b") for length in (512, 1024, 2048, 4096)]
+    between = float32.ge(bf16.fused, axis=0) & float32.le(bf16.matmul, axis=0)
+    assert between.loc[1024:].all(axis=None)
+
+
+def test_where_the_cycles_of_attention_go_on_the_cloud_array():
+    # the sentences of notebook 04: a head of OPT 350M at l = 2048 has eight folds of Q·Kᵀ and one of scores·V
+    cycles = sum(gemm_cost(1, n, k, CLOUD_TPU).cycles for n, k in ((2048, 64), (64, 2048)))
+    products, filling = 2048 * 64 // 256, 256 + 256 - 2
+    shares = [part / cycles for part in (2 * products, 2048 - products, 9 * filling)]
+    assert [round(share, 2) for share in shares] == [0.14, 0.21, 0.64]
 
 
 def test_how_the_errors_of_the_law_lie():

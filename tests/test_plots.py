@@ -161,9 +161,18 @@ def test_amdahl_curves_with_a_panel_for_each_array():
 def test_no_model_or_device_is_left_without_a_colour_and_a_marker():
     names = [f"a-{size}" for size in range(30)]
     assert list(plots.markers(names)) == list(plots.ramp(names)) == names
-    two = plots.ramp(["opt-1", "llama-1", "opt-2", "opt-1"])
-    assert list(two) == ["opt-1", "llama-1", "opt-2"]
+    two = plots.ramp(["llama-1", "opt-1", "opt-2", "opt-1"])
+    assert list(two) == ["llama-1", "opt-1", "opt-2"]
     assert len({tuple(colour) for colour in two.values()}) == 3
+
+
+def test_the_largest_family_has_the_colours_of_a_single_one_and_the_others_markers():
+    names = ["llama-7b", "llama-13b", *OPT]
+    alone, beside = plots.ramp(OPT), plots.ramp(names)
+    assert all(tuple(alone[name]) == tuple(beside[name]) for name in OPT)
+    curves = analysis.curves(sweep(names, [2048], [EDGE_TPU]).query("metric == 'cycles'"), range(1, 101))
+    marks = [line.get_marker() for line in plots.amdahl_curves(curves, "").axes[0].get_lines()]
+    assert marks == ["o"] * 4 + [""] * 2 * len(OPT)
 
 
 def test_kernel_gains_show_every_case_and_what_bits_promise():
