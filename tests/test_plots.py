@@ -455,6 +455,17 @@ def test_where_attention_overtakes_in_many_models():
     marks = [(line.get_marker(), line.get_xdata()[0]) for axis in figure.axes[1::2] for line in axis.get_lines()]
     assert sorted(at for mark, at in marks if mark == "|") == [2048, 2048, 4096, 32768, 163840]
     assert [at for mark, at in marks if mark == ">"] == [never]
+    assert not [at for mark, at in marks if mark == "<"]
+
+
+def test_a_context_length_that_is_too_short_to_draw_has_an_arrow():
+    settings = {"metric": "cycles", "folds": "pipelined"}  # the state alone is as large as the projections
+    frame = crossovers(["granite-4.0-h-350m", "opt-125m"], [CLOUD_TPU], **settings).assign(reading="pipelined")
+    assert frame.context_length.min() == 1
+    figure = overtaken_lines(described(frame), "overtaken")
+    marks = [(line.get_marker(), line.get_xdata()[0]) for axis in figure.axes for line in axis.get_lines()]
+    assert [at for mark, at in marks if mark == "<"] == [128]
+    assert "at most 128 tokens" in named(figure)
 
 
 def test_ages_of_models_and_how_far_beyond_the_crossover_they_are_trained():

@@ -109,22 +109,24 @@ def zoo_dots(frame: pd.DataFrame, title: str) -> Figure:
 def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
     """Where attention overtakes in many models, a row each, laid out as in `zoo_dots`; a panel for each array.
 
-    A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first;
-    an arrow at the right end says that attention never overtakes in some reading; what is below 256 tokens is cut off.
-    The tick is the longest context that the model was trained for. `frame` holds rows of `crossovers` of one dataflow
-    with a column reading, in the order and with the columns of `kinds.described`.
+    A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first.
+    An arrow at the left end says that a length is at most 128 tokens, one at the right end that attention never
+    overtakes in some reading. The tick is the longest context that the model was trained for. `frame` holds rows of
+    `crossovers` of one dataflow with a column reading, in the order and with the columns of `kinds.described`.
     """
     arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
     figure, panels = _zoo_grid(frame, len(arrays))
     lengths = frame.context_length.astype(float)
-    shortest, end = max(256.0, lengths.min() / 1.5), 4 * float(max(lengths.max(), frame.max_position.max()))
-    for (model, array), rows in frame.assign(length=lengths.fillna(end)).groupby(["model", "array"], sort=False):
+    shortest, end = max(128.0, lengths.min() / 1.5), 4 * float(max(lengths.max(), frame.max_position.max()))
+    frame = frame.assign(length=lengths.fillna(end).clip(lower=shortest))
+    for (model, array), rows in frame.groupby(["model", "array"], sort=False):
         axis, height, colour = panels[str(model)][arrays.index(array)]
         axis.hlines(height, rows.length.min(), rows.length.max(), colour, linewidth=1.2)
         axis.plot(rows.length[rows.reading == first], [height], "o", color=colour, markersize=2.8, markeredgewidth=0)
         axis.plot(rows.max_position.iloc[0], height, "|", color="black", markersize=5, markeredgewidth=1)
-        if rows.length.max() == end:
-            axis.plot(end, height, ">", color=colour, markersize=3, markeredgewidth=0, clip_on=False)
+        for at, arrow in ((shortest, "<"), (end, ">")):
+            if (rows.length == at).any():
+                axis.plot(at, height, arrow, color=colour, markersize=3, markeredgewidth=0, clip_on=False)
     for at, axis in enumerate(figure.axes):
         axis.set(xscale="log", xlim=(shortest, end))
         axis.set_xticks([16**power for power in range(3, 8) if 16**power <= end])
@@ -140,6 +142,8 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
         Line2D([], [], color="black", marker="|", markersize=6, linewidth=0, label="longest context trained for"),
         Line2D([], [], color="black", marker=">", markersize=3, linewidth=0, label="never"),
     ]
+    if (lengths <= shortest).any():
+        handles.append(Line2D([], [], color="black", marker="<", markersize=3, linewidth=0, label="at most 128 tokens"))
     return finish(figure, title, handles)
 
 
