@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import compress, cycle
 from pathlib import Path
+from statistics import fmean
 from textwrap import fill, wrap
 from typing import Any
 
@@ -277,7 +278,7 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
     """S_total against S_partial: projections dashed, attention solid, one panel for each value of column `panels`.
 
     Figures 5, 7, 11, 12, 14 and 15. `frame` comes from `curves`. Of two to four families of models all but the largest
-    have a marker.
+    have a marker. With a single panel, several models stand at the ends of their curves, otherwise in the legend.
 
     Raises
     ------
@@ -320,8 +321,43 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
         Line2D([], [], color=colour, marker=marker.get(model, ""), markersize=2.5, label=model_label(model))
         for model, colour in palette.items()
     ]
+    if len(palette) > 1 and not several:
+        handles = []
+        ends = frame.groupby(["model", "part"], sort=False).last().reset_index()
+        _label_ends(figure, axes[0, 0], ends, palette)
     handles += [Line2D([], [], color="black", linestyle=dashes, label=label) for dashes, label in CURVES.values()]
     return finish(figure, title if several else f"{title}, {panel}", handles, note=note)
+
+
+def _label_ends(figure: Figure, axis: Axes, ends: pd.DataFrame, palette: Mapping[str, Any]) -> None:
+    """Write each model to the right of the end of its curve, as near as the labels leave room."""
+    points = ends[["partial_speedup", "total_speedup"]].to_numpy()
+    heights = (axis.transScale + axis.transLimits).transform(points)[:, 1].tolist()
+    size = TEXT["tick"]
+    gap = 1.2 * size / 72 * figure.dpi / axis.get_window_extent().height
+    line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+    place: dict[str, Any] = {"textcoords": "axes fraction", "va": "center", "annotation_clip": False, "size": size}
+    for point, height, model in zip(points, apart(heights, gap), ends.model, strict=True):
+        style = {"color": palette[model], **line}
+        axis.annotate(model_label(model), tuple(point), (1.07, height), arrowprops=style, **place)
+
+
+def apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places in the order of those that are wanted, at least `gap` apart, with the least sum of squared moves.
+
+    >>> apart([5, 0, 0.5], 1)
+    [5.0, -0.25, 0.75]
+    """
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    # without the gaps below it, each place only must not be lower than the one before: so neighbours share a mean
+    blocks: list[list[float]] = []
+    for rank, number in enumerate(order):
+        blocks.append([wanted[number] - rank * gap])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    means = [fmean(block) for block in blocks for _ in block]
+    places = (mean + rank * gap for rank, mean in enumerate(means))
+    return [place for _, place in sorted(zip(order, places, strict=True))]
 
 
 def curves_whole(argument: str, frame: pd.DataFrame) -> str:

@@ -3,11 +3,15 @@
 import html
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from llmamdahl import analysis, plots
 from llmamdahl.analysis import crossovers, curves, sweep
@@ -150,6 +154,33 @@ def test_amdahl_curves_dashed_projections_solid_attention(lengths):
         assert lines[1].get_ydata().tolist() == drawn.total_speedup.tolist()
 
 
+def test_a_single_panel_has_the_models_at_the_ends_of_their_curves():
+    curves = analysis.curves(sweep(OPT, [2048], [CLOUD_TPU]).query("metric == 'cycles'"), range(1, 101))
+    figure = plots.amdahl_curves(curves, "")
+    ends = curves[curves.partial_speedup == 100].sort_values("total_speedup")
+    labels = sorted(figure.axes[0].texts, key=lambda label: label.xyann[1])
+    assert [label.get_text() for label in labels] == [plots.model_label(model) for model in ends.model]
+    assert [label.xy[1] for label in labels] == ends.total_speedup.tolist()
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(label) for label in labels]  # without its line
+    assert all(above.y0 > below.y0 + 0.8 * below.height for below, above in pairwise(boxes))
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["projections improved", "attention improved"]
+    one = plots.amdahl_curves(curves[curves.model == "opt-350m"], "")
+    assert not one.axes[0].texts and one.legends[0].get_texts()[0].get_text() == "OPT 350M"
+
+
+@given(st.lists(st.floats(0, 1), max_size=9), st.floats(0, 0.3))
+def test_labels_are_moved_apart_and_no_further_than_needed(wanted, gap):
+    places = plots.apart(wanted, gap)
+    assert all(above - below >= gap - 1e-9 for below, above in pairwise(sorted(places)))
+    assert sorted(range(len(wanted)), key=places.__getitem__) == sorted(range(len(wanted)), key=wanted.__getitem__)
+    if all(above - below >= gap for below, above in pairwise(sorted(wanted))):
+        assert places == pytest.approx(wanted)
+    assert sum(places) == pytest.approx(sum(wanted))
+
+
 def test_amdahl_curves_with_a_panel_for_each_array():
     curves = analysis.curves(sweep(OPT, [2048], [EDGE_TPU, CLOUD_TPU]).query("metric == 'cycles'"), range(1, 101))
     panels = [axis for axis in plots.amdahl_curves(curves, "", panels="array").axes if axis.get_visible()]
@@ -211,9 +242,9 @@ def test_amdahl_curves_needs_the_columns_of_curves():
 
 def test_curves_of_something_else_are_rejected():
     curves = analysis.curves(sweep(["gpt2"], [128], [EDGE_TPU], metric="cycles"), [1, 10])
-    for given in (3, "gpt2", None, [1]):
+    for other in (3, "gpt2", None, [1]):
         with pytest.raises(InputError, match=r"frame: .* is not a table; make the curves with `curves`"):
-            plots.amdahl_curves(given, "")
+            plots.amdahl_curves(other, "")
     with pytest.raises(InputError, match="panels: 'device' is not a column of the frame; it has model, context_length"):
         plots.amdahl_curves(curves, "", panels="device")
     with pytest.raises(InputError, match="frame: 3 is not a DataFrame"):
