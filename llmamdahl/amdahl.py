@@ -133,7 +133,8 @@ def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Floats:
     shares, factors = _broadcast(np.atleast_1d(_fraction(fractions, "fractions")), "speedups", speedups)
     whole = shares.sum(axis=-1)
     _checked("fractions: their sum", whole, abs(whole - 1) <= 1e-9, "1; list every part, improved or not")
-    return shares / factors
+    with np.errstate(over="ignore"):  # a part that takes forever
+        return shares / factors
 
 
 def _fraction(value: ArrayLike, field: str = "fraction") -> Floats:

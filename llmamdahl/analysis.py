@@ -32,6 +32,7 @@ from llmamdahl.question import (
     labels_of,
     measured_share,
     metrics_asked,
+    metrics_of,
     places_of,
     reject_batch,
     sized,
@@ -325,8 +326,10 @@ def sweep(
     lengths = [positive_int("context_length", length) for length in listed("context_lengths", context_lengths)]
     workloads: list[Workload] = []
     tables = []
-    for (_, metrics), those in groupby(places, key=lambda place: (type(place), metrics_asked(place, settings))):
+    # arrays with a clock and those without one are asked apart, so that a metric that some lack is rejected
+    for _, those in groupby(places, key=lambda place: (type(place), metrics_of(place))):
         hardware = list(those)
+        metrics = metrics_asked(hardware[0], settings)
         cases = [Question.of(decoders[0], hardware[0], **with_metric(settings, metric)) for metric in metrics]
         designs = [place for place in hardware if isinstance(place, SystolicArray)]
         parts = whole(cases[0].unquantized, any(model.recurrent for model in decoders))

@@ -209,6 +209,7 @@ def test_a_bad_size_is_named(key, bad):
         (without(DEEPSEEK, "num_experts_per_tok"), "num_experts_per_tok: is missing or null"),
         ({**DEEPSEEK, "num_key_value_heads": 2}, "num_key_value_heads: 2 is not supported; only 6 is"),
         ({**DEEPSEEK, "moe_layer_freq": 2}, "moe_layer_freq: 2 is not supported; only 1 is"),
+        ({**DEEPSEEK, "moe_layer_freq": []}, r"moe_layer_freq: \[\] is not supported; only 1 is"),
         ({**DEEPSEEK, "first_k_dense_replace": -1}, "first_k_dense_replace: -1 is not a whole number >= 0"),
         ({**DEEPSEEK, "q_lora_rank": 0}, "q_lora_rank: 0 is not a positive whole number"),
         ({**LLAMA, "model_type": "starcoder2", "mlp_type": "gated"}, "mlp_type: 'gated' is not supported"),

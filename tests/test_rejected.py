@@ -14,6 +14,7 @@ from llmamdahl.design.kinds import described
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import EDGE_TPU, Device, SystolicArray
 from llmamdahl.models import Decoder, Experts, from_hf_config, get_model
+from llmamdahl.scalesim.reports import report_rows
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Part, decode_step
 
@@ -80,6 +81,11 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
         (lambda: from_hf_config({**LLAMA, 7: 1}), "config: 7 is not a key of a config.json"),
         (lambda: from_hf_config({**LLAMA, "hidden_size": -UNPRINTABLE}), "llama: hidden_size: int that is too long"),
         (lambda: from_hf_config({**LLAMA, "architectures": [UNPRINTABLE]}), "architectures: .* has no LM head"),
+        (lambda: report_rows([UNPRINTABLE], EDGE_TPU), "layers: int that is too long to print is not a ConvLayer or a"),
+        (
+            lambda: sweep(["gpt2"], [1], [SystolicArray(2, 2, clock_mhz=1), EDGE_TPU], metric="seconds"),
+            "metric: edge has no 'seconds'; .*; give it a clock_mhz",  # its row was NaN
+        ),
         (lambda: from_hf_config({**MOE, "num_hidden_layers": 10**12}), "num_hidden_layers: 10+ is more than any model"),
         (lambda: from_hf_config({**MOE, "mlp_only_layers": ["a"]}), "mlp_only_layers: .* is not a list of layers"),
         (lambda: from_hf_config({**MOE, "mlp_only_layers": [PAIR]}), "mlp_only_layers: .* is not a list of layers"),
@@ -107,6 +113,11 @@ def test_a_target_of_1_needs_no_improvement():
 def test_a_part_that_is_the_whole_needs_the_target_itself():
     targets = [5e-324, 0.3, 49.0, 1.7976931348623153e308, np.inf]  # the first gave 0, the fourth inf
     assert amdahl.required_partial_speedup(1, targets).tolist() == targets
+
+
+def test_a_part_that_takes_forever_is_the_bottleneck():
+    assert amdahl.combined_speedup([0.5, 0.5], [5e-324, 1]) == 0
+    assert amdahl.next_part([0.5, 0.5], [1, 5e-324]) == 1
 
 
 def test_any_number_of_layers_takes_no_longer():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmamdahl.dram import array_requests
-from llmamdahl.errors import InputError, instance, listed
+from llmamdahl.errors import InputError, instance, listed, shown
 from llmamdahl.hardware import SystolicArray
 from llmamdahl.scalesim import trace, windows
 from llmamdahl.scalesim.simulator import Run
@@ -112,7 +112,7 @@ def report_rows(layers: Iterable[Layer], array: SystolicArray) -> dict[str, list
     known: dict[Layer, Values] = {}  # networks repeat their layers
     for number, layer in enumerate(listed("layers", layers, distinct=False)):
         if not isinstance(layer, ConvLayer | GemmLayer):
-            raise InputError(f"layers: {layer!r} is not a ConvLayer or a GemmLayer")
+            raise InputError(f"layers: {shown(layer)} is not a ConvLayer or a GemmLayer")
         sizes = replace(layer, name="")
         try:
             known[sizes] = known.get(sizes) or _layer_values(layer, array)

@@ -155,8 +155,12 @@ def decoder_of(config, name):
         for value in (first, shared):
             if as_size(value) is None and not (type(value) is int and value == 0):
                 raise NoModelError("first_k_dense_replace or n_shared_experts")
-        if config["num_key_value_heads"] not in (None, made["num_heads"]) or config["moe_layer_freq"] not in (None, 1):
+        frequency = 1 if config["moe_layer_freq"] is None else config["moe_layer_freq"]
+        frequencies = frequency if type(frequency) is list else [frequency]
+        if config["num_key_value_heads"] not in (None, made["num_heads"]) or not frequencies:
             raise NoModelError("num_key_value_heads or moe_layer_freq")
+        if any(each != 1 for each in frequencies):
+            raise NoModelError("moe_layer_freq")
         experts = sizes(EXPERTS[kind])
         made["experts"] = Experts(**experts, shared_intermediate_size=int(shared) * experts["intermediate_size"])
         made["dense_layers"] = tuple(range(min(int(first), layers)))
@@ -215,7 +219,7 @@ def test_from_hf_config(file, changes):
 
 KEYS = """hidden_size num_hidden_layers num_attention_heads layer_types sliding_window architectures vision_config
 is_encoder_decoder use_sliding_window max_window_layers n_embed _name_or_path""".split()
-some_keys = st.dictionaries(st.sampled_from(KEYS), one_in(4, st.integers(1, 64)), max_size=3)
+some_keys = st.dictionaries(st.sampled_from(KEYS), one_in(4, st.integers(1, 64)), max_size=2)
 SIZED = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
 few = st.sampled_from(["llama", "gemma2", "qwen2", "phi3", "falcon"])
 sized = st.builds(lambda kind, rest: {**SIZED, **rest, "model_type": kind}, few, some_keys)

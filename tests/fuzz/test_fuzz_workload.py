@@ -33,7 +33,9 @@ def decoders(draw, most=64, layers=10):
         "max_position": draw(size), "embedding_size": draw(size), "tied_embeddings": draw(st.booleans()),
     }  # fmt: skip
     if layers <= 10 and draw(st.booleans()):
-        made["windows"] = tuple(draw(st.lists(st.none() | st.integers(1, 300), min_size=layers, max_size=layers)))
+        name = draw(st.sampled_from(["windows", "chunks"]))
+        length = st.integers(1, 300) if name == "windows" else st.just(draw(st.integers(1, 300)))
+        made[name] = tuple(draw(st.lists(st.none() | length, min_size=layers, max_size=layers)))
     if draw(st.booleans()):
         number = draw(st.integers(1, 9))
         made["experts"] = Experts(number, draw(st.integers(1, number)), draw(size), draw(st.sampled_from([0, 5])))
@@ -70,17 +72,25 @@ def macs(model, queries, length, batch, absorbed):
     if experts := model.experts:
         sparse = model.num_layers - dense
         ffn += sparse * (experts.experts_per_token * experts.intermediate_size + experts.shared_intermediate_size)
-        outside += sparse * experts.num_experts * d * tokens
+        outside += sparse * (experts.num_experts + experts.shared_gate) * d * tokens
     if model.windows:
-        seen = sum(length if window is None else min(window, length) for window in model.windows)
+        pairs = queries * sum(length if window is None else min(window, length) for window in model.windows)
+    elif model.chunks:
+        pairs = sum(queries * length if size is None else pairs_in_chunks(queries, length, size) for size in model.chunks)
     else:
-        seen = model.num_layers * length
+        pairs = model.num_layers * queries * length
     return {
         Part.PROJECTION: tokens * (model.num_layers * weights + matrices * d * ffn),
-        Part.ATTENTION: tokens * h * seen * each,
+        Part.ATTENTION: batch * h * pairs * each,
         Part.STATE: 0,
         Part.UNQUANTIZED: outside,
     }
+
+
+def pairs_in_chunks(queries, length, chunk):
+    """Pairs of a query and a key in the same chunk; a single query is the last token."""
+    whole, rest = divmod(length, chunk)
+    return (rest or chunk) if queries == 1 else whole * chunk**2 + rest**2
 
 
 def check_pass(step, model, queries, length, batch, absorbed):

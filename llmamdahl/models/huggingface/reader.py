@@ -186,7 +186,7 @@ class Config:
         """Reject any value of a key but this one, which is also its default, or a list of it."""
         self.read.add(key)
         given = value if self.values.get(key) is None else self.values[key]
-        if any(each != value for each in given) if isinstance(given, list) else given != value:
+        if not (given and all(each == value for each in given) if isinstance(given, list) else given == value):
             raise self.error(key, f"is not supported; only {value!r} is")
 
     def reject_unread(self) -> None:
