@@ -78,6 +78,8 @@ def test_a_list_of_arrays_pairs_with_the_last_axis():
     for count in (*SRAM_COUNTS, "ifmap_dram_reads", "filter_dram_reads", "ofmap_dram_writes"):
         each = [getattr(gemm_cost(40, 50, int(one), array), count) for one, array in zip(k, designs, strict=True)]
         assert getattr(paired, count).tolist() == each
+    table = gemm_cost(40, 50, np.stack([k + 1, k]), designs)
+    assert table.cycles[1].tolist() == paired.cycles.tolist() != table.cycles[0].tolist()
     with pytest.raises(InputError, match=r"array: shapes .*\(2,\), \(3,\) do not broadcast"):
         gemm_cost(1, 1, k[:2], designs)
     with pytest.raises(InputError, match="array: nothing is listed"):
@@ -92,6 +94,8 @@ def test_a_list_of_arrays_never_wraps():
     assert gemm_cost(1, 1, big, ["edge", "cloud"]).cycles.tolist() == [big + 61, big + 509]
     with pytest.raises(CountOverflowError):
         gemm_cost(1, 4, big, ["cloud", "1x1"])
+    with pytest.raises(CountOverflowError, match=r"^ofmap_sram_writes"):  # the only count that does not fit
+        gemm_cost(2**32, 2**32, 1, [SystolicArray(2**20, 2**20)])
 
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))

@@ -76,7 +76,7 @@ def macs(model, queries, length, batch, absorbed):
     if model.windows:
         pairs = queries * sum(length if window is None else min(window, length) for window in model.windows)
     elif model.chunks:
-        pairs = sum(queries * length if size is None else pairs_in_chunks(queries, length, size) for size in model.chunks)
+        pairs = sum(pairs_in_chunks(queries, length, size or length) for size in model.chunks)
     else:
         pairs = model.num_layers * queries * length
     return {
