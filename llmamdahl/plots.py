@@ -329,6 +329,43 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
     return finish(figure, title if several else f"{title}, {panel}", handles, note=note)
 
 
+def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
+    """S_total of a change of precision (solid) and its ceiling (dashed) against the context length, a line a model.
+
+    The ceiling is that of faster projections. If the change makes other parts faster too, S_total can be above it.
+
+    Parameters
+    ----------
+    frame
+        Rows of a `sweep` with a precision, of one metric and one array or device.
+
+    Raises
+    ------
+    InputError
+        The sweep had no precision, or several metrics, arrays or devices.
+    """
+    require(frame, "model", "context_length total_speedup fraction", "array dataflow metric")
+    if len(setups := frame[["array", "dataflow", "metric"]].drop_duplicates()) > 1:
+        found = "; ".join(", ".join(filter(None, row)) for row in setups.itertuples(index=False))
+        raise InputError(f"frame: a line would go through rows of {found}; give those of one, as with metric='seconds'")
+    palette = colours(frame.model)
+    figure, axes = grid(1, 2.6, width=COLUMN)
+    axis = axes.flat[0]
+    for model, colour in palette.items():
+        rows = frame[frame.model == model].sort_values("context_length")
+        axis.plot(rows.context_length, rows.total_speedup, color=colour, label=model_label(model))
+        axis.plot(rows.context_length, 1 / (1 - rows.fraction), "--", color=colour, linewidth=1)
+    doubling(axis, frame.context_length)
+    axis.set(yscale="log", xlabel="context length", ylabel="speedup of a decode step", ylim=(1, 100))
+    label_decades(axis.yaxis, "25")
+    axis.grid(alpha=0.3, which="both")
+    handles = handles_of(axes)
+    handles.append(Line2D([], [], color="black", linestyle="-", label=TOTAL))
+    alone = " of projections alone" if (frame.total_speedup * (1 - frame.fraction) > 1 + 1e-9).any() else ""
+    handles.append(Line2D([], [], color="black", linestyle="--", label=f"ceiling{alone}, 1 / (1 - F)"))
+    return finish(figure, title, handles)
+
+
 def _label_ends(figure: Figure, axis: Axes, ends: pd.DataFrame, palette: Mapping[str, Any]) -> None:
     """Write each model to the right of the end of its curve, as near as the labels leave room."""
     points = ends[["partial_speedup", "total_speedup"]].to_numpy()

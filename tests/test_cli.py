@@ -50,11 +50,37 @@ def test_readings_are_options_and_are_named():
     assert found["metric"] == "seconds" and found["total_speedup"] == ours.total_speedup > 1
     text = run("share", *asked)
     assert ours.readings in text and "W8 A8 KV4, from 8 bits" in text
-    fails = {"--folds": "folds: 'pipelined'", "--clock": "clock_mhz: 700", "--dram": "dram_gb_s: 34"}
+    fails = {"--folds": "folds: 'pipelined'", "--clock": "--clock: 700", "--dram": "--dram: 34"}
     for option, message in fails.items():
         value = {"--folds": "pipelined", "--clock": 700, "--dram": 34}[option]
         assert message in run("share", "opt-350m", "--on", "H200", option, value, fails=True)
-    assert "clock_mhz: missing" in run("share", "opt-350m", "--dram", 34, fails=True)
+    assert "--clock: missing; a --dram of 34 needs one" in run("share", "opt-350m", "--dram", 34, fails=True)
+    assert "give it a --clock" in run("share", "opt-350m", "--metric", "seconds", fails=True)
+    assert "'32k' is not a whole number; write its digits" in run("share", "opt-350m", "-l", "32k", fails=True)
+
+
+def test_a_ceiling_of_projections_alone_is_called_so():
+    asked = ["llama-3.1-8b", "--on", "RTX 4090", "-l", 131072, "--weights", 2, "--activations", 8]
+    text = run("share", *asked)
+    assert " = 1 / (1 - F)\n" in text and "alone" not in text
+    change = Precision(weights=2, activations=8, cache=2)
+    both = share("llama-3.1-8b", 131072, "RTX 4090", precision=change)
+    assert both.total_speedup > both.ceiling
+    text = run("share", *asked, "--kv", 2)
+    alone = la.total_speedup(both.fraction, both.partial_speedup)
+    assert f"ceiling      {both.ceiling:.4g} = 1 / (1 - F), if only the projections change\n" in text
+    assert f"S_total      {both.total_speedup:.4g}, {alone:.4g} by the projections alone" in text
+
+
+@pytest.mark.parametrize("command", ["share", "crossover", "sweep"])
+def test_a_quantization_that_is_not_used_is_named_on_stderr(command, tmp_path):
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    path = tmp_path / "config.json"
+    for given, said in (({}, ""), ({"quantization_config": {"bits": 4}}, f"{path}: quantization_config is not used")):
+        path.write_text(json.dumps(config | given), encoding="utf-8")
+        for model in (path, tmp_path):
+            done = CliRunner().invoke(cli.main, [command, str(model)])
+            assert done.exit_code == 0 and done.stderr.startswith(said) and bool(done.stderr) == bool(said)
 
 
 def test_share_on_an_array():

@@ -125,9 +125,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "config: model_type: is missing; supported: gpt2, opt, llama, .*deepseek_v3, bitnet"),
+        ({}, "config: model_type: is missing; supported: gpt2, opt, llama, .* and 103 more of "),
         (without(LLAMA, "model_type"), "model_type: is missing; supported: gpt2"),
         ({**LLAMA, "model_type": "bert"}, r"bert: model_type: 'bert' is not supported \(an encoder"),
+        ({**LLAMA, "model_type": "lama"}, "model_type: 'lama' is not supported; did you mean llama,"),
         ({**LLAMA, "model_type": "t5"}, "model_type: 't5' is not supported; supported: gpt2"),
         ({**LLAMA, "model_type": "vit"}, "model_type: 'vit' is not supported; supported: gpt2"),
         ({**LLAMA, "model_type": "zamba2"}, r"'zamba2' is not supported \(has state space layers\); supported:"),

@@ -154,6 +154,20 @@ def test_amdahl_curves_dashed_projections_solid_attention(lengths):
         assert lines[1].get_ydata().tolist() == drawn.total_speedup.tolist()
 
 
+def test_gains_are_drawn_of_one_metric_and_device_only():
+    change, asked = Precision(weights=2), (["opt-350m", "opt-66b"], [128, 32768])
+    gains = sweep(*asked, ["H200"], metric="seconds", precision=change)
+    assert named(plots.gain_lines(gains, "")) == {"OPT 350M", "OPT 66B", plots.TOTAL, "ceiling, 1 / (1 - F)"}
+    all_parts = sweep(*asked, ["H200"], metric="seconds", precision=Precision(weights=2, cache=2))
+    assert "ceiling of projections alone, 1 / (1 - F)" in named(plots.gain_lines(all_parts, ""))
+    with pytest.raises(InputError, match=r"^frame: a line .* of H200, seconds; H200, bytes; give .* metric='seconds'$"):
+        plots.gain_lines(sweep(*asked, ["H200"], precision=change), "")
+    with pytest.raises(InputError, match=r"^frame: a line .* of H200, seconds; RTX 4090, seconds; give those of one"):
+        plots.gain_lines(sweep(*asked, ["H200", "RTX 4090"], metric="seconds", precision=change), "")
+    with pytest.raises(InputError, match=r"^frame: column total_speedup is missing"):
+        plots.gain_lines(sweep(*asked, ["H200"], metric="seconds"), "")
+
+
 def test_a_single_panel_has_the_models_at_the_ends_of_their_curves():
     curves = analysis.curves(sweep(OPT, [2048], [CLOUD_TPU]).query("metric == 'cycles'"), range(1, 101))
     figure = plots.amdahl_curves(curves, "")

@@ -27,7 +27,7 @@ def test_its_python_prints_what_it_shows(tmp_path, monkeypatch):
     test = doctest.DocTestParser().get_doctest(code, {}, "README.md", "README.md", 0)
     assert len(test.examples) >= 10
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert (tmp_path / "gain.png").stat().st_size > 10_000
 
 
 def test_it_shows_commands():

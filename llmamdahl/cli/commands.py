@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import click
 import pandas as pd
 
-from llmamdahl import analysis
+from llmamdahl import amdahl, analysis
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import (
     CLOUD_TPU,
@@ -37,6 +37,16 @@ from llmamdahl.workload import Heads, Phase, Routing, num_weights
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+OPTIONS = {
+    "clock_mhz": "--clock",
+    "dram_gb_s": "--dram",
+    "; give each its own `name`": "; leave one out",
+    ", or a Decoder": "",
+    "give a config.json, its folder, or a dict": "give a config.json or its folder",
+}
+"""What messages of the library say, and what it is on the command line."""
+
+
 class _Group(click.Group):
     """Show errors of input and files as click shows its own: one line, exit status 1."""
 
@@ -44,7 +54,10 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            raise click.ClickException(str(error)) from None
+            message = str(error)
+            for words, option in OPTIONS.items():
+                message = message.replace(words, option)
+            raise click.ClickException(message) from None
         except BrokenPipeError:  # the reader of our output has what it needs
             raise
         except OSError as error:
@@ -73,9 +86,21 @@ def main() -> None:
     """
 
 
+class _Count(click.ParamType):
+    """A whole number; the message says how one is written."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number; write its digits and nothing else, as in 32768", param, ctx)
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 SETTINGS = (
-    click.option("--batch", type=int, default=1, show_default=True, help="Sequences computed together."),
+    click.option("--batch", type=_Count(), default=1, show_default=True, help="Sequences computed together."),
     click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
     click.option("--heads", type=click.Choice(get_args(Heads)), default="per_head", show_default=True,
@@ -163,7 +188,7 @@ ON = click.option(
     show_default=True,
     help="cloud, edge, an array of ROWSxCOLS, or a device.",
 )
-LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=int, default=2048, show_default=True,
+LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=_Count(), default=2048, show_default=True,
                       help="Tokens attended to, the new one included.")  # fmt: skip
 
 
@@ -176,12 +201,15 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     """Parts of MODEL, F, ceiling, S_partial and S_total.
 
     F is the projections' share of the whole before a change of bits, the ceiling is 1 / (1 - F), S_partial and S_total
-    are what the change gains. A model that does not fit into the memory of the device is named on stderr.
+    are what the change gains. S_total can be above the ceiling, and then both are explained, if the change makes
+    another part than the projections faster too (--kv, --state, --lm-head). A model that does not fit into the memory
+    of the device is named on stderr, and so is the quantization of a config.json, which is not used.
     """
     asked = _Asked.of(**options)
     place = asked.place(on)
     found = analysis.share(model, context_length, place, **asked.settings)
     _warn_of_memory(model, place, [context_length], asked.settings)
+    _warn_of_quantization(model)
     if asked.as_json:
         click.echo(_json(_answer(found)))
         return
@@ -194,20 +222,22 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
         bound = f"  bound by {found.bound[part]}" if waits and part in found.bound else ""
         click.echo(f"{part:<12} {_cost(getattr(found, part))} {found.metric}{left_out}{bound}")
     click.echo(f"{'F':<12} {found.fraction:.4f} = projection / ({found.whole})")
-    click.echo(f"{'ceiling':<12} {found.ceiling:.4g} = 1 / (1 - F)")
+    alone = float(amdahl.total_speedup(found.fraction, found.partial_speedup))
+    others = not math.isclose(alone, found.total_speedup, rel_tol=1e-9)  # another part changes too
+    click.echo(f"{'ceiling':<12} {found.ceiling:.4g} = 1 / (1 - F){', if only the projections change' * others}")
     if found.precision:
         word = "8" if found.dataflow else "16"
         click.echo(
             f"{'S_partial':<12} {found.partial_speedup:.4g} for {_bits(found.precision, word)}, from {word} bits"
         )
-        click.echo(f"{'S_total':<12} {found.total_speedup:.4g}")
+        click.echo(f"{'S_total':<12} {found.total_speedup:.4g}{f', {alone:.4g} by the projections alone' * others}")
         _hint_at_bytes(found)
 
 
 @main.command()
 @click.argument("model")
 @ON
-@click.option("-l", "--context-length", metavar="LENGTH", type=int,
+@click.option("-l", "--context-length", metavar="LENGTH", type=_Count(),
               help="Search for the batch at this context length instead.")  # fmt: skip
 @settings
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
@@ -223,6 +253,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
     if precision is not None:
         asked.settings["baseline"] = precision
     case = analysis.share(model, context_length or 1, place, **asked.settings)  # for its labels
+    _warn_of_quantization(model)
     if context_length is None:
         found = analysis.crossover_context_length(model, place, **asked.settings)
         fixed, value, what, bound = "batch", batch, "context_length", "2**30"
@@ -248,7 +279,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 @main.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--on", metavar="HARDWARE", multiple=True, default=["cloud"], show_default=True, help="Repeatable.")
-@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=int, multiple=True, default=[2048],
+@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=_Count(), multiple=True, default=[2048],
               show_default=True, help="Repeatable.")  # fmt: skip
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @settings
@@ -262,6 +293,8 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
         raise InputError("csv: --csv and --json are both given; choose one")
     places = [asked.place(name) for name in on]
     frame = analysis.sweep(models, lengths, places, **asked.settings)
+    for model in models:
+        _warn_of_quantization(model)
     for model, place in product(models, places):
         _warn_of_memory(model, place, lengths, asked.settings)
     _print(frame, asked.as_json, as_csv)
@@ -384,6 +417,13 @@ def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], setting
             name = find_model(model).name
             click.echo(f"{name} does not fit into {place.label}: at l = {length} {needs}", err=True)
             return
+
+
+def _warn_of_quantization(model: str) -> None:
+    """Say on stderr that a `quantization_config` is not used, as `from_hf_config` says in its docstring."""
+    path = Path(model, "config.json") if Path(model).is_dir() else Path(model)
+    if path.is_file() and "quantization_config" in json.loads(path.read_text(encoding="utf-8")):
+        click.echo(f"{path}: quantization_config is not used; before a change all has 16 bits, on an array 8", err=True)
 
 
 def _hint_at_bytes(found: Share) -> None:

@@ -16,7 +16,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from llmamdahl.design.kinds import KINDS
 from llmamdahl.hardware import Dataflow
 from llmamdahl.plots import (
-    COLUMN,
     HALF,
     PANELS,
     PARTIAL,
@@ -431,25 +430,3 @@ def split_lines(frame: pd.DataFrame, title: str) -> Figure:
         axis.set_xlabel("batch")
     rule = Line2D([], [], color="black", linestyle=":", label="rule: speed in proportion to area")
     return finish(figure, title, [*handles_of(axes), rule])
-
-
-def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
-    """S_total of a change of precision (solid) and its ceiling (dashed) against the context length, a line a model.
-
-    `frame` holds rows of a `sweep` with a precision, of one metric and device.
-    """
-    palette = colours(frame.model)
-    figure, axes = grid(1, 2.6, width=COLUMN)
-    axis = axes.flat[0]
-    for model, colour in palette.items():
-        rows = frame[frame.model == model].sort_values("context_length")
-        axis.plot(rows.context_length, rows.total_speedup, color=colour, label=model_label(model))
-        axis.plot(rows.context_length, 1 / (1 - rows.fraction), "--", color=colour, linewidth=1)
-    doubling(axis, frame.context_length)
-    axis.set(yscale="log", xlabel="context length", ylabel="speedup of a decode step", ylim=(1, 100))
-    label_decades(axis.yaxis, "25")
-    axis.grid(alpha=0.3, which="both")
-    handles = handles_of(axes)
-    handles.append(Line2D([], [], color="black", linestyle="-", label=TOTAL))
-    handles.append(Line2D([], [], color="black", linestyle="--", label="ceiling, 1 / (1 - F)"))
-    return finish(figure, title, handles)

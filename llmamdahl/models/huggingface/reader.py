@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from numbers import Number
 from pathlib import Path
@@ -274,7 +275,9 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _format(config: Config) -> Format:
     """The format of a config; one that is not a decoder of text with an LM head is rejected."""
     kind = config.get("model_type")
-    supported = f"supported: {', '.join(formats())}"
+    near = get_close_matches(kind[:MAX_SHOWN], formats()) if isinstance(kind, str) and kind not in _rejected() else []
+    listed = f"{', '.join([*formats()][:12])} and {len(formats()) - 12} more of data/models/formats.csv"
+    supported = f"did you mean {', '.join(near)}?" if near else f"supported: {listed}"
     if not isinstance(kind, str) or kind not in formats():
         for key in ("vision_config", "text_config", "audio_config"):
             if config.values.get(key):
