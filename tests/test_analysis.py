@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmamdahl import question
+from llmamdahl import analysis, question
 from llmamdahl.analysis import (
     crossover_batch,
     crossover_context_length,
@@ -153,6 +154,25 @@ def test_one_new_token_costs_the_prefill_and_one_step():
         before = share("gpt2", 30, hardware, phase="prefill")
         for part in Part:
             assert getattr(whole, part) == pytest.approx(getattr(before, part) + getattr(step, part), rel=1e-14)
+
+
+def test_the_search_covers_the_bounds_that_the_command_line_names():
+    assert (analysis.LARGEST_BATCH, question.LONGEST_CONTEXT) == (2**16, 2**30)
+
+    def share_at(x):
+        return SimpleNamespace(projection=10, attention=x, state=0, unquantized=0, whole="projection + attention")
+
+    assert [analysis._overtaking(share_at, bound) for bound in (9, 10, 11)] == [None, 10, 10]
+
+
+def test_a_generation_of_more_tokens_than_can_be_counted_is_rejected():
+    with pytest.raises(CountOverflowError, match=rf"^prompt_tokens: {2**63} tokens in all do not fit"):
+        generation_cost("opt-350m", 2**63 - 1, "cloud", new_tokens=1)
+
+
+def test_curves_name_the_state_in_the_whole():
+    (whole,) = set(curves(share("falcon-h1-0.5b", 512, "cloud"), [2]).whole)
+    assert whole == "projection + attention + state"
 
 
 def test_ten_thousand_tokens_take_little_longer_than_one():

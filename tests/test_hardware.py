@@ -83,6 +83,12 @@ def test_topology_separates_parts_and_replaces_commas(tmp_path):
         to_scalesim_topology([], tmp_path / "t.csv")
 
 
+def test_a_percent_sign_in_a_name_is_read_back(tmp_path):
+    array = SystolicArray(2, 3, name="5% of 100%")
+    array.to_scalesim_cfg(tmp_path / "array.cfg")
+    assert SystolicArray.from_scalesim_cfg(tmp_path / "array.cfg") == array
+
+
 @settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 10**9), min_size=5, max_size=5),

@@ -105,9 +105,9 @@ def test_a_reading_gives_the_edge_array_an_eighth_of_the_bandwidth():
 
 
 def test_contexts_under_readings_are_the_crossovers():
-    found = contexts_under(["llama-3.1-8b", "deepseek-v3"], "cloud").pivot(
-        index="reading", columns="model", values="context_length"
-    )
+    rows = contexts_under(["llama-3.1-8b", "deepseek-v3"], "cloud")
+    assert rows.index.is_unique
+    found = rows.pivot(index="reading", columns="model", values="context_length")
     assert found.loc["paper"].to_dict() == {"llama-3.1-8b": 8193, "deepseek-v3": 3280}
     assert found.loc["heads grouped"].to_dict() == {"llama-3.1-8b": 33_281, "deepseek-v3": 444_673}
 
@@ -115,7 +115,7 @@ def test_contexts_under_readings_are_the_crossovers():
 def test_the_edge_array_uses_its_pes_better_for_projections_under_every_reading():
     """Section 4.3 says that it is less efficient there; the erratum has the ranges."""
     found = edge_over_cloud()
-    assert len(found) == 12 * 2 * 7 * 6 and not found.isna().any(axis=None)
+    assert found.index.is_unique and len(found) == 12 * 2 * 7 * 6 and not found.isna().any(axis=None)
     cycles, accesses = (found[found.metric == name] for name in ("cycles", "memory_accesses"))
     assert cycles.projection.max() < 64 and (cycles.projection > cycles.attention).all() and (cycles["shift"] > 0).all()
     (evidence,) = errata().query("id == 'edge-efficiency'").evidence

@@ -207,6 +207,8 @@ OPERANDS = ("ifmap", "filter", "ofmap")
         # A second filter makes a second pass. It starts with 101 words in the buffer; words 0 to 398 fill it, in the
         # second cycle of window 599 + 397. Words 398 to 599 are fetched after that: 500 + 500 + 202.
         (ConvLayer("x", 1, 600, 1, 2, 1, 2, 1, 1), (1, 1, "os"), [1, 2396, 2396, -50, 2 * (599 + 397) + 2, 1202]),
+        # An ifmap of 500 words fills the buffer with its last word, in the second cycle of window 498.
+        (ConvLayer("x", 1, 500, 1, 2, 1, 1, 1, 1), (1, 1, "os"), [1, 998, 998, -50, 2 * 498 + 1 + 1, 500]),
         # Rows 0, 2 and 4 of an ifmap of 4 rows: SCALE-Sim computes ceil((4 - 1 + 2) / 2) = 3 output rows. Row 4 counts
         # as an SRAM read but has no address. The other two words need one set of 10 words, one cycle of DRAM.
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (1, 1, "os"), [1, 2, 3, -1, -1, 2]),
@@ -274,6 +276,12 @@ def test_a_layer_without_a_report_is_rejected(tmp_path):
         simulated([layer], wide, tmp_path)
     with pytest.raises(CountOverflowError, match=r"^layer 0 \(x\): cycles"):
         report_rows([GemmLayer("x", 2**40, 2**40, 1)], one)
+
+
+def test_an_array_too_large_for_windows_past_the_edge_is_rejected():
+    past = ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1)
+    with pytest.raises(InputError, match=r"^layer 0 \(x\): rows, cols: 1 x 536870913 is .* at most 536870912 of each"):
+        report_rows([past], SystolicArray(1, 2**29 + 1, "ws"))
 
 
 def test_an_ifmap_too_large_to_replay_is_rejected():

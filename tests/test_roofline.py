@@ -8,10 +8,21 @@ import pytest
 from llmamdahl import hardware
 from llmamdahl.analysis import crossover_batch, crossover_context_length, generation_cost, share
 from llmamdahl.device import recorded
-from llmamdahl.errors import InputError, TableError
-from llmamdahl.hardware import Device, devices, get_device
+from llmamdahl.errors import CountOverflowError, InputError, TableError
+from llmamdahl.hardware import EDGE_TPU, Device, devices, get_device
 from llmamdahl.models import Decoder, Experts, get_model, model_names
-from llmamdahl.roofline import FP16, Precision, fits, footprint, matmul_traffic, saving
+from llmamdahl.roofline import (
+    FP16,
+    Precision,
+    array_seconds,
+    bytes_moved,
+    device_seconds,
+    fits,
+    footprint,
+    matmul_traffic,
+    saving,
+)
+from llmamdahl.workload import MatMul, Part
 
 SMALL = Decoder("small", 96, 2, 6, 200, True, 1000, 2048, 96, kv_heads=2)
 W2 = Precision(weights=2, activations=8)
@@ -29,6 +40,17 @@ def bytes_of(model, length, precision=FP16, batch=1, phase="decode"):
         .bytes.sum()
         .to_dict()
     )
+
+
+def test_what_has_no_clock_or_is_too_large_for_a_float_is_rejected():
+    with pytest.raises(InputError, match=r"^hardware: edge has no clock, so cycles have no seconds; give it a"):
+        array_seconds(MatMul("W_Q", Part.PROJECTION, 1, 8, 8, count=1), FP16, EDGE_TPU)
+    large = MatMul("W_Q", Part.PROJECTION, 10**103, 10**103, 10**103, count=1)
+    assert bytes_moved(large, FP16) == pytest.approx(6e206)
+    with pytest.raises(CountOverflowError, match=r"^W_Q: "):  # of operations
+        device_seconds(large, FP16, "decode", get_device("H200"))
+    with pytest.raises(CountOverflowError, match=r"^W_Q: "):
+        bytes_moved(replace(large, n=10**206), FP16)
 
 
 def test_bytes_of_a_decode_step_by_hand():

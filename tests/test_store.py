@@ -104,6 +104,12 @@ def test_utilisations_equal_the_simulator_s_on_arrays_of_any_shape():
             assert utilisations(run, reported["cycles"]) == {name: reported[name] for name in UTILISATIONS}, run
 
 
+def test_the_rebuilt_store_is_the_stored_one(tmp_path):
+    rebuild_store(tmp_path)
+    for name in ("runs.csv", "matmuls.csv"):
+        assert (tmp_path / name).read_bytes() == (STORE / name).read_bytes()
+
+
 def test_utilisations_of_every_stored_run():
     for (m, n, k, *array), row in read_runs().items():
         expected = utilisations(Run(m, n, k, SystolicArray(*array)), row["cycles"])

@@ -130,6 +130,7 @@ def test_an_error_names_the_line_and_column_of_a_convolution(tmp_path, line, pro
         ("q, 1, 2, 3", r"K is missing: .* \('3' after it is not read"),
         ("q, 1, 2, k,", "K: 'k' is not a whole number"),
         ("q, 0, 2, 3,", "M: 0 is not a positive whole number"),
+        ("q, 1, x, 3,", "N: 'x' is not a whole number"),
     ],
 )
 def test_an_error_names_the_line_and_column_of_a_gemm(tmp_path, line, problem):

@@ -86,7 +86,7 @@ def main() -> None:
     """
 
 
-class _Count(click.ParamType):
+class _Count(click.ParamType[int]):
     """A whole number; the message says how one is written."""
 
     name = "integer"
