@@ -149,7 +149,7 @@ def decoder_of(config, name):
         if type(only) is not list or any(type(layer) is not int or not 0 <= layer < layers for layer in only):
             raise NoModelError("mlp_only_layers")
         made["dense_layers"] = tuple(layer for layer in range(layers) if layer in only or (layer + 1) % step)
-        sizes({"sliding_window": "window"}) if config["sliding_window"] is not None else None
+        sizes({"sliding_window": "window"}) if config["sliding_window"] not in (None, 0) else None  # False is 0
     if kind == "deepseek_v3":
         first, shared = config["first_k_dense_replace"], config["n_shared_experts"]
         for value in (first, shared):

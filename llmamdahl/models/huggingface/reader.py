@@ -505,7 +505,7 @@ def _if_used(read: Reader) -> Reader:
     def checked(config: Config, made: Fields) -> Fields:
         if config.flag("use_sliding_window"):
             return read(config, made)
-        if config.value("sliding_window"):  # transformers saves 0
+        if config.value("sliding_window") not in (None, 0):  # transformers saves 0
             config.optional_size("sliding_window")
         if config.has("max_window_layers"):
             config.count("max_window_layers")
