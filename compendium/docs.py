@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
+from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from compendium.command import BUILD, writing
@@ -26,6 +28,9 @@ DOCS = ROOT / "docs"
 STORES = ("data/scalesim/matmuls.csv", "data/scalesim-zoo/matmuls.csv")
 STAGED = ("figures", "data/published", "data/results", *STORES, "data/README.md", "README.md")
 """What pages include or link to, beside `docs/` and the notebooks."""
+
+NUMBER = re.compile(r"[-+]?[\d.,]*(e[-+]?\d+)?[x%]?|nan|none|[-+]?inf|-|\d+ of \d+", re.IGNORECASE)
+"""What a cell of a column of numbers holds."""
 
 
 def main() -> None:
@@ -82,6 +87,10 @@ def stage(sources: Path) -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         figures += _captioned(notebook, path.stem)
+        for cell in notebook["cells"]:
+            for data in (output["data"] for output in cell.get("outputs", []) if "data" in output):
+                if "text/html" in data:
+                    data["text/html"] = _marked("".join(data["text/html"]))
         (sources / "notebooks" / path.name).write_text(json.dumps(notebook), encoding="utf-8")
         notebooks.append({"name": path.stem, "minutes": minutes.get(path.stem), **_summary(notebook)})
     figures.sort(key=lambda row: (not row["name"][7:9].isdigit(), row["name"]))  # the paper's, with a number, first
@@ -114,6 +123,37 @@ def _literally(text: object) -> str:
     'h = 76 \\\\| W\\\\_Q\\\\*x'
     """
     return re.sub(r"([\\`*_$|<>\[\]{}~#])", r"\\\1", " ".join(str(text).split()))
+
+
+def _marked(html: str) -> str:
+    """An output whose DataFrames have the class `text` where a column has any, and `phrase` or `long` where a cell may
+    take several lines; a name in a header may break after each underscore.
+
+    >>> _marked('<table class="dataframe"><tbody><tr><th>0</th><td>1.5</td><td>opt-6.7b</td></tr></tbody></table>')
+    '<table class="dataframe"><tbody><tr><th>0</th><td>1.5</td><td class="text">opt-6.7b</td></tr></tbody></table>'
+    """
+    page = BeautifulSoup(html, "html.parser")
+    for table in page.select("table.dataframe"):
+        columns = list(zip(*(row.select("td") for row in table.select("tbody tr")), strict=True))
+        of_text = [any(not NUMBER.fullmatch(cell.get_text().strip()) for cell in column) for column in columns]
+        labels = [cell for cell in table.select("tbody th") if not NUMBER.fullmatch(cell.get_text().strip())]
+        texts = [cell for column, text in zip(columns, of_text, strict=True) if text for cell in column] + labels
+        for row in table.select("thead tr"):
+            at = len(columns)
+            for cell in reversed(row.select("th")):
+                width = int(str(cell.get("colspan", 1)))
+                at -= width
+                if any(of_text[at : at + width]) if at >= 0 else labels:
+                    cell["class"] = "text"
+                if name := cell.string:
+                    broken = BeautifulSoup(escape(name, quote=False).replace("_", "_<wbr/>"), "html.parser")
+                    cell.clear()
+                    cell.extend(list(broken.contents))
+        for cell in texts:
+            words = cell.get_text()
+            long = " long" if len(words) > 60 else " phrase" if len(words) > 16 else ""
+            cell["class"] = f"text{long}"
+    return str(page)
 
 
 def _summary(notebook: Row) -> dict[str, str]:

@@ -14,7 +14,9 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 import llmamdahl
 from compendium import docs
@@ -116,7 +118,7 @@ def test_the_words_of_a_figure_are_its_title():
         assert len(title) > 15 and title[:25] in unescape(path.read_text(encoding="utf-8"))  # it may have several lines
 
 
-def test_notebooks_are_as_committed_but_for_captions(sources):
+def test_notebooks_are_as_committed_but_for_captions_and_classes(sources):
     for path in NOTEBOOKS:
         staged = json.loads((sources / "notebooks" / path.name).read_text(encoding="utf-8"))
         committed = json.loads(path.read_text(encoding="utf-8"))
@@ -128,6 +130,10 @@ def test_notebooks_are_as_committed_but_for_captions(sources):
                 (shown,) = (output["data"] for output in cell["outputs"] if "image/png" in output.get("data", {}))
                 assert f'"{name}"' in "".join(before["source"])
                 assert base64.b64decode(shown["image/png"]) == (ROOT / "figures" / f"{name}.png").read_bytes()
+            for output, old in zip(cell.get("outputs", []), before.get("outputs", []), strict=True):
+                if html := output.get("data", {}).pop("text/html", ""):
+                    written = "".join(old["data"].pop("text/html"))
+                    assert BeautifulSoup(html, "html.parser").text == BeautifulSoup(written, "html.parser").text
         assert staged == committed
 
 
@@ -244,3 +250,21 @@ def test_a_build_that_fails_says_so_in_one_line(tmp_path, capsys, page, message)
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sphinx.application", None)
     assert docs.build(tmp_path).endswith("pip install -r requirements-docs.lock")
+
+
+def test_a_column_of_text_is_told_from_one_of_numbers(sources):
+    frame = pd.DataFrame(
+        {
+            "of": ["17 of 17", "-"], "seconds": [1.5, float("nan")], "large": ["1,600,000", "-2.5e-05"],
+            "context_length": ["opt-6.7b", "8"], "how": ["words that may take two lines", "words " * 20],
+        },
+        index=["a", "b"],
+    )  # fmt: skip
+    with pd.option_context("display.max_colwidth", None):
+        marked = docs._marked(frame.to_html(notebook=True))
+    assert re.findall(r'<td class="([^"]*)">', marked) == ["text", "text phrase", "text", "text long"]
+    assert marked.count('<th class="text">') == 5  # the labels, what is above them, and two headers
+    assert "context_<wbr/>length" in marked and "<td>-</td>" in marked
+    staged = json.loads((sources / "notebooks" / "14-accelerators.ipynb").read_text(encoding="utf-8"))
+    tables = [output["data"] for cell in staged["cells"] for output in cell.get("outputs", [])]
+    assert sum('class="text' in data.get("text/html", "") for data in tables) > 5

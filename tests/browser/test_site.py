@@ -41,6 +41,11 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll('main p, main td, 
     element => parseFloat(getComputedStyle(element).fontSize)))"""
 """The smallest size of letters, in pixels."""
 
+CUT_TABLES = """() => [...document.querySelectorAll('table.dataframe')].filter(
+    table => table.offsetWidth > table.closest('div.cell_output').clientWidth
+).map(table => table.outerHTML.slice(0, 200))"""
+"""DataFrames that are wider than their column."""
+
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
@@ -99,6 +104,14 @@ def test_every_page_fits_the_window_with_its_pictures_and_formulas(page, address
         )
     assert formulas > 50
     assert wide > 5 or width > 1000  # on a phone there are tables to scroll
+
+
+def test_tables_show_their_answer_without_scrolling(browser, address):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    for name in ("00-start-here", "06-modern-models", "14-accelerators"):
+        page.goto(f"{address}/notebooks/{name}.html")
+        assert page.evaluate(CUT_TABLES) == [], name
+    page.close()
 
 
 def test_light_and_dark_are_those_of_the_reader_and_can_be_switched(page, address):
