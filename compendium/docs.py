@@ -141,7 +141,7 @@ def _marked(html: str) -> str:
         for row in table.select("thead tr"):
             at = len(columns)
             for cell in reversed(row.select("th")):
-                width = int(str(cell.get("colspan", 1)))
+                width = int(str(cell.get("colspan", "1")))
                 at -= width
                 if any(of_text[at : at + width]) if at >= 0 else labels:
                     cell["class"] = "text"

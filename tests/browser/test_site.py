@@ -27,6 +27,7 @@ PAGES = ["index", "notebooks", "figures", "artifact", "replication", "errata", "
 
 OVERFLOWING = """() => [...document.querySelectorAll('article *')].filter(element => {
     const box = element.getBoundingClientRect();
+    if (element.closest('mjx-assistive-mml')) return false;  // for screen readers, clipped to nothing
     if (!box.width || box.width <= 1 || (box.right <= innerWidth + 1 && box.left >= -1)) return false;
     for (let outer = element.parentElement; outer && !outer.matches('article'); outer = outer.parentElement) {
         const hidden = ['auto', 'scroll'].includes(getComputedStyle(outer).overflowX);
@@ -42,9 +43,9 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll('main p, main td, 
 """The smallest size of letters, in pixels."""
 
 CUT_TABLES = """() => [...document.querySelectorAll('table.dataframe')].filter(
-    table => table.offsetWidth > table.closest('div.cell_output').clientWidth
+    table => !table.closest('details') && table.offsetWidth > table.closest('div.cell_output').clientWidth
 ).map(table => table.outerHTML.slice(0, 200))"""
-"""DataFrames that are wider than their column."""
+"""DataFrames that are wider than their column, and not folded."""
 
 
 class Quiet(SimpleHTTPRequestHandler):
