@@ -1,5 +1,6 @@
 """The panel without a browser: its numbers, its line for the command line, its speed, and how it rejects bad input."""
 
+import itertools
 import json
 import random
 import re
@@ -144,8 +145,9 @@ def test_the_table_and_the_notes():
     assert table["S of W2 A8 KV16"] == ["7.88", "1", "", f"{1 / (f / answer.share.partial_speedup + 1 - f):.4g}"]
     assert table["ceiling"] == [f"{1 / (1 - f):.4g}", f"{1 / f:.4g}", "", ""]
     notes = [f"F = {f:.4f} = projection / (projection + attention), of seconds", "bits before the change: 16"]
-    notes += ["beyond the 131072 tokens it was trained for", "at 16 bits it does not fit into the 80 GB of A100 80GB"]
-    assert asked.notes(answer) == notes
+    notes += ["beyond the 131072 tokens it was trained for"]
+    needs = "210 GB of weights, K and V at 16 bits, 199 GB after the change"
+    assert asked.notes(answer) == [*notes, f"it does not fit into A100 80GB: {needs}; it has 80 GB"]
     asked = replace(asked, hardware="edge", metric="cycles", unquantized=True, context_length=2048, heads="grouped")
     answer = asked.answer()
     first, readings, bits = asked.notes(answer)
@@ -153,6 +155,22 @@ def test_the_table_and_the_notes():
     assert readings == "heads grouped"
     assert bits == "cycles of an array do not depend on bits; try the metric bytes, or give a clock"
     assert {row[0] for row in asked.table(answer)}.isdisjoint({"bound by", "S of W2 A8 KV8"})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked("qwen3.5-397b-a17b", 262144, 64, hardware="H200", weights=1.58),
+        Asked("mixtral-8x7b-v0.1", hardware="TPU v5e", weights=4),
+        Asked("llama-2-13b", 4096, hardware="RTX 4090"),
+        Asked("llama-2-13b", 4096, hardware="H200", weights=4),
+    ],
+)
+def test_the_note_on_memory_is_that_of_the_command_line(asked):
+    done = CliRunner().invoke(cli.main, shlex.split(asked.command())[1:])
+    said = done.stderr.replace(f"{asked.model} does", "it does").replace(f"at l = {asked.context_length} ", "").strip()
+    assert [note for note in asked.notes(asked.answer()) if "fit" in note] == [*filter(None, [said])]
+    assert ("after the change" in said) == bool(said and asked.weights)
 
 
 def test_a_recurrent_state_has_a_column():
@@ -279,6 +297,20 @@ def test_each_curve_is_of_one_part_alone_and_starts_at_1():
         low, high = panel.axis.get_ylim()
         ticks = [tick for tick in panel.axis.get_yticks() if low <= tick <= high]
         assert ticks == [tick for tick in marked if tick <= high] and len(ticks) > 3
+
+
+def test_an_axis_beyond_1000_has_powers_of_ten_that_keep_apart():
+    panel = Panel(projection=100_000, attention=100_000)
+    panel.figure.draw_without_rendering()
+    along, up = panel.axis.xaxis, panel.axis.yaxis
+    for scale in (along, up):
+        low, high = sorted(scale.get_view_interval())
+        assert [tick for tick in scale.get_majorticklocs() if low <= tick <= high] == [10**power for power in range(6)]
+        boxes = [label.get_window_extent() for label in scale.get_ticklabels()]
+        boxes = [box for box in boxes if box.width]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        assert not any(box.overlaps(scale.label.get_window_extent()) for box in boxes)
+        assert all(panel.figure.bbox.containsx(end) for end in up.label.get_window_extent().intervalx)
 
 
 def test_the_curves_go_as_far_as_a_speedup_that_is_set():

@@ -13,7 +13,17 @@ from typing import Any
 import click
 
 ONLY_HERE = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://{}"
-"""The page's Content-Security-Policy: Voila's template asks a CDN for icons, and the panel has none."""
+"""The page's Content-Security-Policy."""
+
+TEMPLATE = """\
+{% extends "voila/templates/lab/index.html.j2" %}
+{% block notebook_css %}
+{% for line in super().splitlines() if "https://cdn" not in line %}
+{{ line }}
+{% endfor %}
+{% endblock %}
+"""
+"""Voila's own template without the icons that it asks a CDN for; the panel has none."""
 
 CELL = """\
 import os
@@ -44,6 +54,11 @@ def main(port: int, browser: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "panel.ipynb"
         page.write_text(json.dumps(notebook(CELL.format(folder=os.getcwd()))), encoding="utf-8")
+        template = Path(folder) / "voila" / "templates" / "panel"
+        template.mkdir(parents=True)
+        (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
+        (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         note = "" if not browser or _has_browser() else "; no browser was found here, so open it in yours"
         click.echo(f"the panel is at http://{host}/ until Ctrl-C{note}")
         config = Config(
@@ -54,7 +69,8 @@ def main(port: int, browser: bool) -> None:
                 "open_browser": browser,
                 "log_level": "ERROR",
                 "tornado_settings": {"headers": {"Content-Security-Policy": ONLY_HERE.format(host)}},
-            }
+            },
+            VoilaConfiguration={"template": "panel"},
         )
         Voila.launch_instance([str(page)], config=config)
 

@@ -66,7 +66,7 @@ STYLE = """<style>
 .llmamdahl td:first-child { padding: 0; text-align: left }
 .llmamdahl tr:first-child td { border-bottom: 1px solid #bbb }
 .llmamdahl p { margin: 0.4em 0 }
-.llmamdahl code { user-select: all; overflow-wrap: anywhere }
+.llmamdahl code { user-select: all; white-space: normal; overflow-wrap: anywhere }
 .llmamdahl code span { display: inline-block; max-width: 100% }
 </style>"""
 
@@ -89,7 +89,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         }
         self.sliders: dict[str, Any] = {}
         columns = [self._column(groups, grow=groups is COLUMNS[-1]) for groups in COLUMNS]
-        self.text = widgets.HTML(layout=widgets.Layout(flex="1 1 36em", min_width="0", overflow="auto"))
+        self.text = widgets.HTML(layout=widgets.Layout(flex="1 1 min-content", min_width="0", overflow="auto"))
         layout = widgets.Layout(flex="1 1 26em", min_width="0", max_width="504px", object_fit="contain")
         self.image = widgets.Image(format="png", layout=layout)
         for control in self.controls.values():
@@ -172,7 +172,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _draw_axes(self) -> None:
         self.figure = Figure(figsize=(5.6, 3))
         # set once, as a layout engine takes 50 ms a picture
-        self.figure.subplots_adjust(left=0.115, right=0.97, bottom=0.16, top=0.81)
+        self.figure.subplots_adjust(left=0.125, right=0.97, bottom=0.16, top=0.81)
         axis = self.figure.add_subplot(xscale="log", yscale="log", xlabel=f"{PARTIAL}, speedup of the part")
         axis.set_ylabel(f"{TOTAL}, speedup of the model")
         styles = {"projection": "--", "attention": "-"}
@@ -181,8 +181,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.both = axis.axhline(1, linestyle=":", color="black", label="as set, both")
         self.by_bits = axis.plot([], [], "*", markersize=11, color="C3", clip_on=False, label="by bits")[0]
         for scale in (axis.xaxis, axis.yaxis):
-            scale.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-            scale.set_major_formatter("{x:g}")
+            scale.set_major_formatter(lambda x, position: f"{x:g}" if x < 10**4 else f"$10^{{{np.log10(x):.0f}}}$")
             scale.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
         self.axis = axis
@@ -200,13 +199,19 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.by_bits.set_data([by_bits[0]], [by_bits[1]])
         self.by_bits.set_visible(bool(now.by_bits))
         top = np.max([now.total_speedup, by_bits[1], *(np.max(line.get_ydata()) for line in self.lines.values())])
-        self.axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7) if top < 10 else (1, 2, 5)))
+        self.axis.xaxis.set_major_locator(_marks(right))
+        self.axis.yaxis.set_major_locator(_marks(top, low=(1, 1.5, 2, 3, 5, 7)))
         self.axis.set(xlim=(min(1, by_bits[0]), right), ylim=(min(1, by_bits[1]), top + 0.05 * (top - 1)))
         shown = [*self.lines.values(), self.points, self.both, *([self.by_bits] if now.by_bits else [])]
         self.axis.legend(handles=shown, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3)
         picture = io.BytesIO()
         self.figure.savefig(picture, format="png", dpi=90)
         self.image.value = picture.getvalue()
+
+
+def _marks(highest: float, low: tuple[float, ...] = (1, 2, 5)) -> LogLocator:
+    """Where an axis is marked: at `low` up to 10, and only at powers of ten beyond 1000."""
+    return LogLocator(base=10, subs=low if highest < 10 else (1, 2, 5) if highest <= 1000 else (1,))
 
 
 def _follow(slider: Any, text: Any) -> None:
