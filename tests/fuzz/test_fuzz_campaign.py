@@ -84,7 +84,7 @@ class Campaigns(RuleBasedStateMachine):
         status, stdout, stderr = ending
         assert status in expected, ending
         *before, last = stderr.splitlines() or [""]
-        unread = status == -signal.SIGKILL and not stderr or not before and last.endswith(KEPT)
+        unread = (status == -signal.SIGKILL and not stderr) or (not before and last.endswith(KEPT))
         if self.was_cut and not unread:  # it did not end before it had read the file
             first = before.pop(0) if before else last
             assert first.endswith("the last line is cut off (no newline at its end); that run is simulated again")
