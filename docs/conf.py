@@ -75,6 +75,15 @@ def mark_examples(app, what, name, it, options, lines):
         lines[first:first] = ["Examples", "--------"]
 
 
+def show_as_commands(app, ctx, lines):
+    """Make a block of code of a command's examples, which click has as lines that are not to be wrapped."""
+    shown = [line.startswith("| llmamdahl ") for line in lines]
+    if any(shown):
+        first = shown.index(True)
+        lines[:] = [f"   {line[2:]}" if example else line for line, example in zip(lines, shown, strict=True)]
+        lines[first:first] = [".. code-block:: shell", ""]
+
+
 def find_by_last_words(app, env, node, content):
     """Link `roofline.saving` or `saving` in any docstring, where only one function, class or module ends so."""
     domain = env.domains.python_domain
@@ -102,9 +111,17 @@ def link_back(app, page, template, context, tree):
     context["body"] = re.sub(r'api/([\w.]+)\.html#([\w.]+)"', described, context["body"])
 
 
+def let_signatures_wrap(app, page, template, context, tree):
+    """Take out the no-break spaces that autosummary puts between parameters."""
+    if page == "api":
+        context["body"] = re.sub("\u00a0|&#160;", " ", context["body"])
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", mark_examples, priority=400)  # before numpydoc
+    app.connect("sphinx-click-process-description", show_as_commands)
     app.connect("missing-reference", find_by_last_words)
     app.connect("html-page-context", link_back)
+    app.connect("html-page-context", let_signatures_wrap)
     # a type alias such as tuple[int, ...] is a class to autosummary, and autodoc fails on it
     app.connect("autodoc-skip-member", lambda *given: True if isinstance(given[3], GenericAlias) else None)

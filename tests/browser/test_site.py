@@ -115,6 +115,18 @@ def test_tables_show_their_answer_without_scrolling(browser, address):
     page.close()
 
 
+def test_the_library_s_descriptions_are_in_sight_and_examples_of_commands_are_code(page, address):
+    page.goto(f"{address}/api.html")
+    tables = page.locator("table.autosummary")
+    assert tables.count() > 5
+    assert (
+        max(tables.evaluate_all("all => all.map(table => table.getBoundingClientRect().right)"))
+        <= page.viewport_size["width"]
+    )
+    page.goto(f"{address}/cli.html")
+    assert page.locator("#llmamdahl > div.highlight-shell pre").first.inner_text().startswith("llmamdahl share ")
+
+
 def test_light_and_dark_are_those_of_the_reader_and_can_be_switched(page, address):
     page.goto(f"{address}/index.html")
     light = "parseInt(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]) > 127"
