@@ -29,7 +29,7 @@ STORES = ("data/scalesim/matmuls.csv", "data/scalesim-zoo/matmuls.csv")
 STAGED = ("figures", "data/published", "data/results", *STORES, "data/README.md", "README.md")
 """What pages include or link to, beside `docs/` and the notebooks."""
 
-NUMBER = re.compile(r"[-+]?[\d.,]*(e[-+]?\d+)?[x%]?|nan|none|[-+]?inf|-|\d+ of \d+", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?[\d.,]*(e[-+]?\d+)?[x%]?|nan|<na>|none|[-+]?inf|-|\d+ of \d+", re.IGNORECASE)
 """What a cell of a column of numbers holds."""
 
 

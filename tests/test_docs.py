@@ -255,7 +255,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
 def test_a_column_of_text_is_told_from_one_of_numbers(sources):
     frame = pd.DataFrame(
         {
-            "of": ["17 of 17", "-"], "seconds": [1.5, float("nan")], "large": ["1,600,000", "-2.5e-05"],
+            "of": ["17 of 17", "-"], "seconds": [1.5, pd.NA], "large": ["1,600,000", "-2.5e-05"],
             "context_length": ["opt-6.7b", "8"], "how": ["words that may take two lines", "words " * 20],
         },
         index=["a", "b"],
