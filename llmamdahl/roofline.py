@@ -360,6 +360,24 @@ def fits(
     return None if place.memory_gb is None else held <= place.memory_gb * 2**30
 
 
+def too_large(
+    model: str | Decoder, device: Device, context_length: int, change: Precision | None = None, *, batch: int = 1
+) -> str:
+    """What a model needs at 16 bits, and after a change of bits, if a device cannot hold it; empty if `fits`.
+
+    >>> too_large("llama-2-13b", get_device("RTX 4090"), 4096, Precision(weights=4))
+    '27 GB of weights, K and V at 16 bits, 10 GB after the change; it has 24 GB'
+    """
+    if fits(model, device, context_length, batch=batch) is not False:
+        return ""
+    before, now = (
+        sum(footprint(model, precision.over(FP16), context_length, batch=batch).values()) / 2**30
+        for precision in (FP16, change or FP16)
+    )
+    after = f", {now:.0f} GB after the change" if change else ""
+    return f"{before:.0f} GB of weights, K and V at 16 bits{after}; it has {device.memory_gb:g} GB"
+
+
 def saving(
     model: str | Decoder,
     precision: Precision,

@@ -28,7 +28,7 @@ from llmamdahl.hardware import (
 )
 from llmamdahl.models import benchmarked, find_model, hybrids, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
-from llmamdahl.roofline import FP16, Precision, footprint
+from llmamdahl.roofline import Precision, too_large
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.systolic import Counting, Folds
@@ -403,17 +403,10 @@ def _place(found: Share) -> str:
 
 def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], settings: Settings) -> None:
     """Name on stderr a model that a device cannot hold, before the change of bits and, if there is one, after it."""
-    if not isinstance(place, Device) or place.memory_gb is None:
+    if not isinstance(place, Device):
         return
-    change = settings["precision"]
     for length in sorted(lengths):
-        before, now = (
-            sum(footprint(model, bits, length, batch=settings["batch"]).values()) / 2**30
-            for bits in (FP16, FP16 if change is None else change.over(FP16))
-        )
-        if before > place.memory_gb:
-            after = "" if change is None else f", {now:.0f} GB after the change"
-            needs = f"{before:.0f} GB of weights, K and V at 16 bits{after}; it has {place.memory_gb:g} GB"
+        if needs := too_large(model, place, length, settings["precision"], batch=settings["batch"]):
             name = find_model(model).name
             click.echo(f"{name} does not fit into {place.label}: at l = {length} {needs}", err=True)
             return

@@ -12,7 +12,7 @@ from llmamdahl.errors import InputError, real_number, shown
 from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import find_model, get_model
 from llmamdahl.question import METRICS, Metric, Settings, Share
-from llmamdahl.roofline import FP16, Precision, footprint
+from llmamdahl.roofline import Precision, too_large
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Part, Phase
 
@@ -189,16 +189,9 @@ class Asked:
         if self.context_length > longest:
             notes.append(f"beyond the {longest} tokens it was trained for")
         place = self.place()
-        if isinstance(place, Device) and place.memory_gb is not None:
-            change = self.precision()
-            before, now = (
-                sum(footprint(self.model, bits, self.context_length, batch=self.batch).values()) / 2**30
-                for bits in (FP16, change.over(FP16) if change else FP16)
-            )
-            if before > place.memory_gb:
-                after = f", {now:.0f} GB after the change" if change else ""
-                needs = f"{before:.0f} GB of weights, K and V at 16 bits{after}"
-                notes.append(f"it does not fit into {place.label}: {needs}; it has {place.memory_gb:g} GB")
+        if isinstance(place, Device):
+            needs = too_large(self.model, place, self.context_length, self.precision(), batch=self.batch)
+            notes += [f"it does not fit into {place.label}: {needs}"] if needs else []
         return notes
 
 
