@@ -73,6 +73,14 @@ def test_a_ceiling_of_projections_alone_is_called_so():
 
 
 @pytest.mark.parametrize("command", ["share", "crossover", "sweep"])
+def test_a_name_wins_over_a_file_that_is_spelled_the_same(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").write_text("no JSON", encoding="utf-8")
+    done = CliRunner().invoke(cli.main, [command, "gpt2"])
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["share", "crossover", "sweep"])
 def test_a_quantization_that_is_not_used_is_named_on_stderr(command, tmp_path):
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     path = tmp_path / "config.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -26,7 +27,7 @@ from llmamdahl.hardware import (
     devices,
     find_hardware,
 )
-from llmamdahl.models import benchmarked, find_model, hybrids, table2_true, zoo
+from llmamdahl.models import benchmarked, find_model, get_model, hybrids, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision, too_large
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
@@ -414,6 +415,9 @@ def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], setting
 
 def _warn_of_quantization(model: str) -> None:
     """Say on stderr that a `quantization_config` is not used, as `from_hf_config` says in its docstring."""
+    with suppress(InputError):
+        get_model(model)  # a name wins over a path that is spelled the same
+        return
     path = Path(model, "config.json") if Path(model).is_dir() else Path(model)
     if path.is_file() and "quantization_config" in json.loads(path.read_text(encoding="utf-8")):
         click.echo(f"{path}: quantization_config is not used; before a change all has 16 bits, on an array 8", err=True)
