@@ -221,7 +221,8 @@ def test_campaigns_in_any_order():
     HAPPENED.clear()
     examples = max(1, EXAMPLES // 20)  # each starts tens of processes
     run_state_machine_as_test(Campaigns, settings=settings(SETTINGS, max_examples=examples, stateful_step_count=20))
-    expected = ["resumed", "killed", "disk full", "refused"]
-    if EXAMPLES >= 1000:
-        expected += ["runs finished", "interrupted", "worker killed", "line cut", "all steps done", *FAILURES]
+    expected = ["resumed", "killed", "disk full"]
+    if EXAMPLES >= 1000:  # of fewer, some may meet only complete stores on a slow machine
+        expected += ["refused", "runs finished", "interrupted", "worker killed", "line cut", "all steps done"]
+        expected += FAILURES
     assert EXAMPLES < 200 or all(HAPPENED[each] for each in expected), HAPPENED
