@@ -76,8 +76,8 @@ docs: $(ENV)  ## build the site in build/site/: notebooks, figures, claims, erra
 	@$(PY) -m compendium.docs
 
 test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file on all cores (JOBS=1 on one)
-	@LLMAMDAHL_OUTPUT=$${LLMAMDAHL_OUTPUT:-build/test} $(PY) -m pytest -n $(or $(JOBS),logical) \
-		--dist loadfile --no-loadscope-reorder
+	@LLMAMDAHL_OUTPUT=$${LLMAMDAHL_OUTPUT:-build/test} $(PY) -m pytest -p compendium \
+		-n $(or $(JOBS),logical) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz

@@ -33,6 +33,7 @@ def test_the_closed_form_equals_the_whole_store():
 def test_the_closed_form_equals_live_scale_sim(m, n, k, array):
     assume((array.rows, array.cols, array.dataflow, k) != (1, 1, "os", 1))  # folds of one cycle: see the next test
     run = Run(m, n, k, array)
+    assume(run.weight <= 20_000)  # a tenth of a second; few are more, but one on an array of one PE takes 20 times that
     reported = simulate(run)
     cost = gemm_cost(m, n, k, array)
     assert {count: getattr(cost, count) for count in SRAM_COUNTS} == {count: reported[count] for count in SRAM_COUNTS}
