@@ -1,13 +1,13 @@
 """DRAM counts checked against SCALE-Sim: random MatMuls, many of which just fill a buffer, and the whole store.
 
-`python tests/test_dram.py 2000` simulates 2000 (a few minutes) and prints how many differ; `make test` simulates 200.
+`python -m tests.test_dram 2000` simulates 2000 (a few minutes) and prints how many differ. `make test` compares 200
+that are recorded, and simulates 20 of them again (`drawn_runs.py`).
 """
 
 import pickle
 import random
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Dataflow, SystolicArray
 from llmamdahl.scalesim.simulator import DRAM_COUNTS, Run, simulate
 from llmamdahl.scalesim.store import read_matmuls, read_runs
 from llmamdahl.systolic import SRAM_COUNTS, GemmCost, gemm_cost
+from tests.drawn_runs import recorded, simulated
 
 LONGEST = 12_000
 """The largest `Run.weight` of a drawn run: about a tenth of a second."""
@@ -76,25 +77,21 @@ def dram(run, counting="reported"):
     return tuple(getattr(cost, name) for name in DRAM_COUNTS)
 
 
-def compared(runs):
-    """Yield each run with SCALE-Sim's counts and ours."""
-    with ProcessPoolExecutor() as pool:
-        for run, reported in zip(runs, pool.map(simulate, runs, chunksize=5), strict=True):
-            yield run, tuple(reported[name] for name in DRAM_COUNTS), dram(run)
+def reported(row):
+    return tuple(row[name] for name in DRAM_COUNTS)
 
 
 def test_200_random_matmuls_equal_scale_sim():
-    refetched = Counter()
-    for run, reported, ours in compared(drawn(200)):
-        assert ours == reported, run
+    refetched, runs = Counter(), drawn(200)
+    for run, row in zip(runs, recorded(runs), strict=True):
+        theirs = reported(row)
+        assert dram(run) == theirs, run
         refetched.update(
-            name for name, count, once in zip(DRAM_COUNTS, reported, plain(run), strict=True) if count != once
+            name for name, count, once in zip(DRAM_COUNTS, theirs, plain(run), strict=True) if count != once
         )
-        refetched["in part"] += (
-            plain(run)[1] < reported[1] < gemm_cost(run.m, run.n, run.k, run.array).filter_sram_reads
-        )
+        refetched["in part"] += plain(run)[1] < theirs[1] < gemm_cost(run.m, run.n, run.k, run.array).filter_sram_reads
         corrected = dram(run, "corrected")
-        assert corrected[:2] == reported[:2] and corrected[2] == plain(run)[2]
+        assert corrected[:2] == theirs[:2] and corrected[2] == plain(run)[2]
     assert all(refetched[name] >= 10 for name in DRAM_COUNTS), refetched  # words fetched again are tested
     assert refetched["in part"] >= 3, refetched
 
@@ -304,13 +301,14 @@ def test_a_prefill_takes_less_than_a_second(dataflow):
 if __name__ == "__main__":
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     table = {dataflow: Counter() for dataflow in Dataflow}
-    for run, reported, ours in compared(drawn(number)):
-        row = table[run.array.dataflow]
-        row.update(name for name, count, once in zip(DRAM_COUNTS, reported, plain(run), strict=True) if count != once)
+    runs = drawn(number)
+    for run, counts in zip(runs, simulated(runs), strict=True):
+        theirs, ours, row = reported(counts), dram(run), table[run.array.dataflow]
+        row.update(name for name, count, once in zip(DRAM_COUNTS, theirs, plain(run), strict=True) if count != once)
         row["MatMuls"] += 1
-        row["differ"] += reported != ours
-        if reported != ours:
-            print(f"{run}: SCALE-Sim {reported}, closed form {ours}")
+        row["differ"] += theirs != ours
+        if theirs != ours:
+            print(f"{run}: SCALE-Sim {theirs}, closed form {ours}")
     columns = ("MatMuls", "differ", *DRAM_COUNTS)
     print(f"{'':<10}{'':>18}     SCALE-Sim's counts with words transferred again:")
     print(f"{'dataflow':<10}{columns[0]:>9}{columns[1]:>9}" + "".join(f"{name:>20}" for name in columns[2:]))

@@ -87,10 +87,9 @@ def read_reports(folder):
 
 def main(number):
     """Print the counts that differ, and return their number."""
-    from test_dram import drawn
-
     from llmamdahl.scalesim import simulator
     from llmamdahl.systolic import gemm_cost
+    from tests.test_dram import drawn
 
     names = simulator.COUNTS + simulator.DRAM_COUNTS
     runs = drawn(number)
