@@ -31,7 +31,7 @@ def test_nbval_in_a_copy_runs_the_copy(copy):
     notebook = "notebooks/09-explore.ipynb"
     with (copy / "llmamdahl" / "amdahl.py").open("a", encoding="utf-8") as file:
         file.write("\n\n_right = combined_speedup\n\n\ndef combined_speedup(*given):\n    return 2 * _right(*given)\n")
-    done = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", notebook)
+    done = python(copy, "-m", "pytest", "-q", "-p", "compendium", "-p", "no:cacheprovider", notebook)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Cell execution" not in done.stderr and " failed" in done.stdout.splitlines()[-1]
 
@@ -50,7 +50,7 @@ def test_tests_and_commands_of_a_copy_stop_if_they_would_run_another_package(cop
 
 def test_a_broken_test_file_is_an_error(copy):
     (copy / "tests" / "test_broken.py").write_text("import no_such_module\n", encoding="utf-8")
-    done = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_broken.py")
+    done = python(copy, "-m", "pytest", "-q", "-p", "compendium", "-p", "no:cacheprovider", "tests/test_broken.py")
     assert done.returncode == 2 and "ModuleNotFoundError: No module named 'no_such_module'" in done.stdout
 
 

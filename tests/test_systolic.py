@@ -200,7 +200,7 @@ def test_large_counts_that_fit_are_exact():
 
 
 def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
-    assert min(million_over_bare()[0][1] for _ in range(3)) < 2
+    assert any(million_over_bare()[0][1] < 2 for _ in range(3))
 
 
 @pytest.mark.parametrize("dataflow", list(Dataflow))
