@@ -79,9 +79,13 @@ def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = N
     """
     folder = folder or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    figure.set_layout_engine("none")
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
+    options |= {"figure.autolayout": False, "figure.constrained_layout.use": False}
+    with plt.rc_context(options):
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine(None)  # an engine, even "none", has Matplotlib draw each file twice
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return Saved(folder / f"{name}.png", tuple(figure.get_size_inches()))
