@@ -109,7 +109,10 @@ def whole_number(field: str, value: object) -> int:
 
 def _at_least(least: int, field: str, value: object, right: str) -> int:
     try:
-        number = -1 if isinstance(value, bool) or np.ma.is_masked(value) else operator.index(value)  # type: ignore[arg-type]
+        if type(value) is int:  # most are, and NumPy is slow
+            number = value
+        else:
+            number = -1 if isinstance(value, bool) or np.ma.is_masked(value) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = -1
     if number < least:

@@ -308,7 +308,7 @@ class Question:
             return
         arithmetic, memory = self.seconds(matmul, precision)
         costs.parts[matmul.part] += total_of(np.maximum(arithmetic, memory))
-        costs.memory_bound[matmul.part] += total_of(np.where(memory >= arithmetic, memory, 0))
+        costs.memory_bound[matmul.part] += total_of(memory * (memory >= arithmetic))
 
     def cost(self, matmul: MatMul, precision: Precision) -> Any:
         """Cost of all products of the MatMul: a number, or an array of them if n or k is one."""
@@ -379,7 +379,7 @@ class Question:
 
     def _gain(self, before: Costs, costs: Callable[[Precision], Costs]) -> Gain:
         if self.metric in METRICS or self.precision is None:  # counts do not depend on bits
-            return gain([1.0], [1.0])
+            return _UNCHANGED
         after = costs(self.precision)
         parts = [part for part in self.parts if before.parts[part] or part is Part.PROJECTION]
         return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
@@ -410,6 +410,9 @@ def measured_share(
         projection=projection, attention=rest[0], unquantized=0.0, other=sum(rest[1:]), whole=" + ".join(names),
         fraction=fraction, ceiling=float(amdahl.ceiling(fraction)),
     )  # fmt: skip
+
+
+_UNCHANGED = gain([1.0], [1.0])
 
 
 class Costs:
@@ -459,6 +462,8 @@ def _stacked(matmuls: list[MatMul]) -> MatMul:
 
 def total_of(values: ArrayLike) -> float:
     """The sum of a number or an array, exact for ints of any size."""
+    if isinstance(values, int | float):
+        return values if type(values) is int else float(values)
     array = np.atleast_1d(values)
     if array.dtype.kind == "f" or (array.dtype.kind == "i" and int(array.max()) * array.size <= INT64_MAX):
         total: float = array.sum().item()

@@ -274,6 +274,8 @@ def _most(first: Count, second: Count) -> Count:
 
 def _dimension(name: str, value: ArrayLike) -> Count:
     """A positive int, or an int64 array of them."""
+    if type(value) is int:
+        return positive_int(name, value)
     try:
         values = np.asanyarray(value)
     except ValueError:
@@ -294,6 +296,8 @@ def _dimension(name: str, value: ArrayLike) -> Count:
 
 
 def _reject_overflow(counts: Sequence[Count]) -> None:
+    if counts[0] <= INT64_MAX and sum(counts[1:]) <= INT64_MAX:
+        return
     for name, count in zip((*SRAM_COUNTS, "memory_accesses"), [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:
             raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")
