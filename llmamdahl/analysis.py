@@ -5,6 +5,7 @@ Every function takes the same keywords with the same defaults, which are the pap
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -573,7 +574,13 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
 
     x = 1
     while x <= bound and rest(now := share_at(x)) < now.projection:
-        x = bisect_left(range(bound + 1), now.projection, lo=x + 1, key=lambda other: rest(share_at(other)))
+        low, high = x + 1, bound + 1
+        if now.projection < bound * rest(now):
+            near = math.ceil(x * (now.projection / rest(now)))  # that value, if the rest is in proportion to x
+            for other in (near, near - 1):
+                if low <= other < high:
+                    low, high = (low, other) if rest(share_at(other)) >= now.projection else (other + 1, high)
+        x = bisect_left(range(high), now.projection, lo=low, key=lambda other: rest(share_at(other)))
     return x if x <= bound else None
 
 
