@@ -261,8 +261,10 @@ class Question:
             costs = [self.cost(sized(matmul, lengths), self.baseline) for matmul in attention]
             return np.broadcast_to(sum(costs) >= missing, lengths.shape)
 
+        chunk = next((matmul.chunk for matmul in attention if matmul.chunk), None)
+        if chunk is None:
+            return _first(overtaken, 0, LONGEST_CONTEXT)
         # Attention costs less again where a chunk begins, so the search is for the chunk, by its end, and then in it.
-        chunk = next((matmul.chunk for matmul in attention if matmul.chunk), LONGEST_CONTEXT)
         ends = LONGEST_CONTEXT // chunk
         last = _first(lambda chunks: overtaken(chunks * chunk), 0, ends) or ends + 1
         return _first(overtaken, (last - 1) * chunk, min(last * chunk, LONGEST_CONTEXT))
@@ -424,14 +426,17 @@ class Costs:
 
 
 def _first(found: Callable[[NDArray[np.int64]], NDArray[np.bool_]], low: int, high: int) -> int | None:
-    """The first number above `low`, up to `high`, that is `found`, as are all after it; 64 of them at a time."""
-    if high <= low or not found(np.array([high]))[0]:
-        return None
-    while high - low > 1:
-        numbers = np.unique(np.linspace(low + 1, high, 64, dtype=np.int64))
-        place = int(np.argmax(found(numbers)))
-        low, high = int(numbers[place - 1]) if place else low, int(numbers[place])
-    return high
+    """The first number above `low`, up to `high`, that is `found`, as are all after it; 1024 of them at a time."""
+    first = None
+    while low < high:
+        numbers = np.arange(high, low, (low - high) // 1024)  # the highest first: an error is about that
+        those = np.flatnonzero(found(numbers))
+        if not those.size:
+            break
+        place = int(those[-1])
+        first = int(numbers[place])
+        low, high = int(numbers[place + 1]) if place + 1 < numbers.size else low, first - 1
+    return first
 
 
 def sized(matmul: MatMul, lengths: ArrayLike) -> MatMul:
