@@ -167,6 +167,13 @@ def gemm_cost(
         _reject_overflow(counts)
         return GemmCost(*counts, dims, design, counting)
     _reject_shapes("m, n, k", *map(np.shape, dims))
+    if _fits(dims, float(design.rows), float(design.cols), design.dataflow, counting, folds):
+        counts = _counts(dims, design.rows, design.cols, design.dataflow, counting, folds)
+        shape = np.broadcast_shapes(*map(np.shape, dims))
+        cycles, ifmap, filter_, ofmap = (
+            count if np.shape(count) == shape else np.broadcast_to(count, shape) for count in counts
+        )
+        return GemmCost(cycles, ifmap, filter_, ofmap, _kept(dims), design, counting)
     found = _array_counts([np.expand_dims(dim, -1) for dim in dims], (design,), counting, folds)
     cycles, ifmap, filter_, ofmap = (np.asarray(count)[..., 0] for count in found)
     return GemmCost(cycles, ifmap, filter_, ofmap, _kept(dims), design, counting)
@@ -213,15 +220,10 @@ def _array_counts(
     flows = np.array([each.dataflow for each in designs])
     places = [np.flatnonzero(flows == dataflow) for dataflow in dict.fromkeys(flows.tolist())]
     sides = [[[getattr(designs[place], side) for place in those] for side in ("rows", "cols")] for those in places]
-    # Every count grows with every dimension, so the largest dimensions bound all of them, here in floats.
-    largest: Any = [float(np.max(dim, initial=1)) for dim in dims]
-    fits = True
-    for those, (rows, cols) in zip(places, sides, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            rough = _counts(
-                largest, np.array(rows, float), np.array(cols, float), flows[those[0]].item(), counting, folds
-            )
-            fits &= bool(np.max(rough[0] + rough[1] + rough[2] + rough[3]) < 2**62)
+    fits = all(
+        _fits(dims, np.array(rows, float), np.array(cols, float), flows[those[0]].item(), counting, folds)
+        for those, (rows, cols) in zip(places, sides, strict=True)
+    )
     kind = np.int64 if fits else object  # Python's ints cannot overflow, and the counts may still fit
     exact = [np.asarray(dim, kind) for dim in dims]
     shape = np.broadcast_shapes(*map(np.shape, dims), (len(designs),))
@@ -245,6 +247,16 @@ def _array_counts(
             _reject_overflow(each)
     cycles, ifmap, filter_, ofmap = (count.astype(np.int64, copy=False) for count in counts)
     return cycles, ifmap, filter_, ofmap
+
+
+def _fits(dims: Sequence[Count], r: Any, c: Any, dataflow: Dataflow | str, counting: Counting, folds: Folds) -> bool:
+    """Whether all counts on arrays of r x c, which are floats, fit into int64.
+
+    Every count grows with every dimension, so the largest dimensions bound all of them, here in floats.
+    """
+    largest: Any = [float(dim if isinstance(dim, int) else np.max(dim, initial=1)) for dim in dims]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.max(sum(_counts(largest, r, c, dataflow, counting, folds))) < 2**62)
 
 
 def _reject_shapes(names: str, *shapes: tuple[int, ...]) -> None:
