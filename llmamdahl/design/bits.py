@@ -9,7 +9,7 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from llmamdahl.errors import InputError, instance, listed, positive_int, shown
 from llmamdahl.hardware import Hardware
@@ -169,7 +169,7 @@ def change_crossover(
     """
     case = Question.of(model, hardware, **settings)
     _check(case, {"first": first, "second": second})
-    lengths = range(1, positive_int("longest", longest) + 1)
+    lengths = np.arange(1, positive_int("longest", longest) + 1)
     one, two = _at_lengths(case, [change.over(case.baseline) for change in (first, second)], lengths).sum(axis=1)
     slower = np.flatnonzero(two >= one * (1 - 1e-12))
     answer = int(slower[-1]) + 2 if slower.size else 1
@@ -190,16 +190,21 @@ def _check(case: Question, changes: Mapping[str, Precision]) -> None:
         )
 
 
-def _at_lengths(case: Question, precisions: Sequence[Precision], lengths: Sequence[int]) -> NDArray[np.float64]:
+def _at_lengths(case: Question, precisions: Sequence[Precision], lengths: ArrayLike) -> NDArray[np.float64]:
     """Bytes or seconds of a decode step: an array of precision x part of the whole x context length."""
-    costs = np.zeros((len(precisions), len(case.parts), len(lengths)))
-    matmuls = [
-        sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul for matmul in case.matmuls(max(lengths))
-    ]
+    costs = np.zeros((len(precisions), len(case.parts), np.size(lengths)))
+    step = case.matmuls(int(np.max(lengths)))
+    matmuls = [sized(matmul, lengths) if matmul.part is Part.ATTENTION else matmul for matmul in step]
+    known: dict[tuple[object, ...], NDArray[np.float64]] = {}  # a part's costs, by all that they depend on
     for at_precision, precision in zip(costs, precisions, strict=True):
         updates = Costs()
         case.add_elementwise(updates, precision)
         for cost, part in zip(at_precision, case.parts, strict=True):
+            widths = part, precision.of(part), precision.of_inputs(part), precision.of_results()
+            if widths in known:
+                cost[:] = known[widths]
+                continue
+            known[widths] = cost
             cost += updates.parts[part]
             for matmul in matmuls:
                 if matmul.part is part:
