@@ -56,8 +56,9 @@ class Workload:
             for model, length, part, mm in placed:
                 matmuls.append(mm)
                 cells.append((model * lengths + np.atleast_1d(length)) * parts + part)
-                sizes = np.array(np.broadcast_arrays(*(np.asarray(dim, np.int64) for dim in (mm.m, mm.n, mm.k))))
-                dims.append(sizes.reshape(3, -1))
+                sizes = np.empty((3, len(cells[-1])), np.int64)
+                sizes[0], sizes[1], sizes[2] = mm.m, mm.n, mm.k
+                dims.append(sizes)
                 counts += [mm.count] * len(cells[-1])
             count = np.array(counts)
             count = count if count.dtype.kind == "f" else count.astype(np.int64)
