@@ -38,13 +38,10 @@ def dataflow_cycles(
     arrays = [replace(design, dataflow=name) for name in names]
     settings.setdefault("metric", "cycles")
     frame = sweep(models, context_lengths, arrays, ifmap=ifmap, **settings)
-    by_dataflow = {name: rows.reset_index(drop=True) for name, rows in frame.groupby("dataflow")}
-    one, *_ = by_dataflow.values()
-    totals = one[["model", "context_length", "array"]].assign(
-        ifmap=ifmap, counting=settings.get("counting", "reported")
-    )
-    for name in names:
-        totals[name] = by_dataflow[name].projection + by_dataflow[name].attention
+    cycles = (frame.projection + frame.attention).to_numpy().reshape(len(names), -1)
+    totals = frame[["model", "context_length", "array"]].head(cycles.shape[1])
+    totals = totals.assign(ifmap=ifmap, counting=settings.get("counting", "reported"))
+    totals = totals.assign(**dict(zip(names, cycles, strict=True)))
     least = totals[names].min(axis=1)
     fastest = [
         "=".join(name for name in names if row[name] == best)

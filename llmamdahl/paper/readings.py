@@ -294,8 +294,7 @@ def _map(
 ) -> np.ndarray:
     """F by context length (rows) and model (columns)."""
     frame = sweep(models, lengths, [array], metric=metric, **dict(settings))  # type: ignore[arg-type]  # `Settings`
-    cells = frame.pivot(index="context_length", columns="model", values="fraction")
-    return cells.loc[list(lengths), list(models)].to_numpy()
+    return frame.fraction.to_numpy().reshape(len(models), len(lengths)).T  # a sweep is in the order of its arguments
 
 
 def _share_os_wins(reading: Reading, array: str, models: tuple[str, ...], lengths: tuple[int, ...]) -> float:
