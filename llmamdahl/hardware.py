@@ -95,11 +95,10 @@ class SystolicArray:
     dram_gb_s: float | None = None
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if item.type == "int":
-                object.__setattr__(self, item.name, positive_int(item.name, getattr(self, item.name)))
-            elif item.type == "float | None":
-                object.__setattr__(self, item.name, _rate(item.name, getattr(self, item.name)))
+        for name in CFG_KEYS:
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))
+        for name in ("clock_mhz", "dram_gb_s"):
+            object.__setattr__(self, name, _rate(name, getattr(self, name)))
         object.__setattr__(self, "dataflow", Dataflow(one_of("dataflow", self.dataflow, tuple(Dataflow))))
         instance("name", self.name, str)
         if self.dram_gb_s is not None and self.clock_mhz is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Unpack
 
@@ -93,7 +94,10 @@ def equal_area(array: str | SystolicArray, weights: str, longest: int, *, area: 
 def _pe_area(weights: str, dataflow: Dataflow | str, rows: int, longest: int) -> float:
     """Area of a PE whose accumulator is as wide as its sums need: of library cells, whose flip-flops are not small."""
     sums = longest if dataflow == Dataflow.OS else rows
-    return pe_area(weights, str(dataflow), accumulator_bits(weights, sums), unit="um2")
+    return _pe_area_of_bits(weights, str(dataflow), accumulator_bits(weights, sums), unit="um2")
+
+
+_pe_area_of_bits = cache(pe_area)
 
 
 def narrow_weights(
