@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -414,7 +415,7 @@ def measured_share(
     )  # fmt: skip
 
 
-_UNCHANGED = gain([1.0], [1.0])
+_UNCHANGED = Gain(1.0, 1.0, math.inf, 1.0)
 
 
 class Costs:
