@@ -12,6 +12,7 @@ from math import fsum, isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from llmamdahl.dram import buffer_words
@@ -199,6 +200,31 @@ def test_8_random_layers_simulated_now():
         assert not found, (array, layers)
 
 
+def replayed(accesses, passes, buffer):
+    """Fetches by a buffer that is emptied when it is full, access by access, and the access of the last fill."""
+    inside, fetches, filled = set(), 0, None
+    for number, word in enumerate(accesses * passes):
+        if word not in inside:
+            inside.add(word)
+            fetches += 1
+            if len(inside) == buffer:
+                inside, filled = set(), number
+    return fetches, filled
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_passes_are_replayed_as_one_by_one(seed):
+    """Fills repeat after some passes; what is skipped has to be counted."""
+    rng = random.Random(seed)
+    words = rng.randint(2, 9)
+    accesses = [*range(words), *rng.choices(range(words), k=rng.randint(0, 9))]
+    rng.shuffle(accesses)
+    before = windows.previous_accesses([np.array(accesses)], size=words)
+    for buffer in range(1, words + 1):
+        for passes in (1, 7, 60):
+            assert windows.replay(before, passes, buffer) == replayed(accesses, passes, buffer)
+
+
 def detail(layer, array):
     """For each operand: start cycle, stop cycle and words of its SRAM, then of the DRAM."""
     row = list(report_rows([layer], array)["DETAILED_ACCESS_REPORT"][0].values())[1:]
@@ -227,6 +253,9 @@ OPERANDS = ("ifmap", "filter", "ofmap")
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (4, 2, "ws"), [5, 6, 3, -1, -1, 2]),
         # Input stationary: two output pixels fill 2 columns, and the third has a fold of its own without any address.
         (ConvLayer("x", 4, 1, 1, 1, 1, 1, 2, 1), (4, 2, "is"), [4, 4, 3, -1, -1, 2]),
+        # Windows of 2 x 2 x 2 words on 3 x 5, 3 rows and 2 columns apart. The last one in the ifmap has one of two
+        # columns inside: of its second fold, words 3 to 5, word 3 is past the edge, and 4, loaded after 5, is last.
+        (ConvLayer("x", 3, 5, 2, 2, 2, 1, 3, 2), (3, 2, "is"), [1, 30, 48, -2, -1, 20]),
     ],
 )
 def test_ifmap_by_hand(layer, array, ifmap, tmp_path):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from llmamdahl.dram import ACTIVE_SETS, buffer_words
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import Dataflow
-from llmamdahl.scalesim.topology import ConvLayer, Layer
+from llmamdahl.scalesim.topology import ConvLayer
 from llmamdahl.scalesim.trace import FoldAccesses, FoldGrid
 
 Ints = NDArray[np.int64]
@@ -34,10 +34,8 @@ CHUNK = 2**17
 """Accesses computed at a time, few enough to stay in a processor's cache."""
 
 
-def requested_once(layer: Layer) -> bool:
+def requested_once(layer: ConvLayer) -> bool:
     """Whether a pass over the ifmap requests `m x k` distinct words: no window overlaps another or the edge."""
-    if not isinstance(layer, ConvLayer):
-        return True
     overlap = (layer.ofmap_h > 1 and layer.filter_h > layer.stride_h) or (
         layer.ofmap_w > 1 and layer.filter_w > layer.stride_w
     )
