@@ -398,6 +398,21 @@ def test_a_block_has_2h_plus_6_matmuls_or_7_with_a_gate(name):
 
 
 PLAIN = Decoder("plain", 96, 4, 6, 200, True, 1000, 2048, 96)
+
+
+def test_configs_with_few_or_many_layers_and_keys_that_say_nothing():
+    sizes = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 200}
+    sizes |= {"num_key_value_heads": 6, "vocab_size": 101}
+    sparse = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 3}
+    model = from_hf_config({**sizes, **sparse, "model_type": "qwen3_moe", "num_hidden_layers": 8})
+    assert model.dense_layers == (0, 1, 3, 4, 6, 7)
+    single = {**sizes, "model_type": "hunyuan_v1_moe", "head_dim": 16, "num_experts": 8, "moe_topk": [2]}
+    assert from_hf_config({**single, "num_hidden_layers": 1}).experts.experts_per_token == 2
+    alone = {"model_type": "mamba", "vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 3, "state_size": 5}
+    unread = {"intermediate_size": 96, "d_inner": 96, "d_model": 48, "n_layer": 3, "ssm_cfg": {"d": 1}}
+    assert from_hf_config({**alone, **unread, "fused_add_norm": True}) == from_hf_config(alone)
+
+
 EXPERTS = Experts(num_experts=8, experts_per_token=2, intermediate_size=40)
 LATENT = Latent(kv_rank=32, q_rank=None, nope_head_dim=20, rope_head_dim=4, v_head_dim=12)
 PROJECTION, ATTENTION, UNQUANTIZED = Part.PROJECTION, Part.ATTENTION, Part.UNQUANTIZED
@@ -615,6 +630,9 @@ def test_grouped_heads_are_the_rows_of_one_matmul():
         decode_step(llama, 100, heads="stacked")
     with pytest.raises(InputError, match=r"^heads: None is unknown"):
         prefill(llama, 100, heads=None)
+    for step in (decode_step, prefill):
+        with pytest.raises(InputError, match=r"^experts: 'odd' is unknown; known: even, expected"):
+            step(llama, 100, experts="odd")
 
 
 @pytest.mark.parametrize("name", [*model_names(), *zoo_names()])

@@ -293,11 +293,11 @@ def _format(config: Config) -> Format:
     architectures = config.get("architectures", [])
     if not isinstance(architectures, list):
         raise config.error("architectures", "is not a list of class names")
-    ends: tuple[str, ...] = ("ForCausalLM", "LMHeadModel", "Model")
+    ends: tuple[str, ...] = ("ForCausalLM", "Model")
     if formats()[kind].text_types:
         ends = (*ends, "ForConditionalGeneration")
     if architectures and not any(isinstance(name, str) and name.endswith(ends) for name in architectures):
-        raise config.error("architectures", f"has no LM head; a {ends[-1] if len(ends) > 3 else ends[0]} is needed")
+        raise config.error("architectures", f"has no LM head; a {ends[-1] if len(ends) > 2 else ends[0]} is needed")
     return formats()[kind]
 
 
