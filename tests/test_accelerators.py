@@ -192,6 +192,7 @@ def test_tereffic_reads_every_weight_once(predicted):
 def test_speedups_of_bits_are_predicted_better_than_speeds(predicted):
     """What slows a board down at every width cancels; with Q2_K, where arithmetic binds, it does not."""
     bits = accelerators.speedups_of_bits()
+    assert (bits.whole == "projection + attention + unquantized").all()
     assert len(bits) == 17 and (bits.published <= bits.ceiling).all()
     board = predicted[(predicted.system == "LLMPi") & ~predicted.point.str.contains("i2_s")]
     assert bits.error.abs().median() == pytest.approx(0.065, abs=5e-4)

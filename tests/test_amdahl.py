@@ -157,3 +157,9 @@ def test_bad_parts_are_named(function):
 def test_what_only_looks_like_a_number_is_rejected(values):
     with pytest.raises(InputError, match=r"(?s)^fraction: .* is not a number, or an array of them$"):
         amdahl.ceiling(values)
+
+
+def test_speedups_at_the_ends_of_the_floats_give_no_warning():
+    largest = np.finfo(float).max
+    assert amdahl.total_speedup(1, 5e-324) == 0 and amdahl.total_speedup(1, largest) >= largest
+    assert amdahl.combined_speedup([1.0], [largest]) >= largest and amdahl.combined_speedup([1.0], [5e-324]) == 0

@@ -99,6 +99,11 @@ def test_crossover_batch_is_the_first_where_f_is_at_most_half(array, metric, len
     assert (found.index(True) + 1 if any(found) else None) == answer
 
 
+def test_a_crossover_can_be_at_a_batch_of_1():
+    assert share("gpt2", 2000, CLOUD_TPU).fraction <= 0.5
+    assert crossover_batch("gpt2", 2000, CLOUD_TPU) == 1
+
+
 def test_f_is_not_monotone_in_the_batch():
     answer = crossover_batch("gpt2", 128, EDGE_TPU)
     first, full, next_fold = (share("gpt2", 128, EDGE_TPU, batch=batch).fraction for batch in (answer, 32, 33))
@@ -144,6 +149,7 @@ def test_generation_cost_is_the_sum_over_its_steps(array, metric, counting, wind
     found = generation_cost(model, 12, array, **asked)
     assert [getattr(found, part) for part in Part] == [*parts.values()]
     assert found.fraction == parts[Part.PROJECTION] / (parts["projection"] + parts["attention"])
+    assert found.phase == "generation"
     whole = generation_cost(model, 12, array, **asked, unquantized=True)
     assert whole.fraction == parts[Part.PROJECTION] / sum(parts.values())
 

@@ -27,6 +27,7 @@ def test_rows_without_all_parts_or_a_method_are_excluded(table):
 def test_ceilings_by_hand():
     table = pd.DataFrame({"projection_us": [60.0, 1], "attention_us": [20.0, 1], "other_us": [20.0, None]})
     (row,) = breakdowns.ceilings(table).to_dict("records")
+    assert [*row][:4] == [*table.columns, "other_share"]
     assert row["fraction"] == pytest.approx(0.75) and row["fraction_of_three"] == pytest.approx(0.6)
     assert row["ceiling"] == pytest.approx(4) and row["ceiling_of_three"] == pytest.approx(2.5)
     assert row["other_share"] == pytest.approx(0.2) and row["ratio"] == pytest.approx(0.625)

@@ -45,6 +45,13 @@ def test_each_chunk_of_a_prompt_is_a_prompt_of_its_own(tokens):
         )
 
 
+def test_k_and_v_of_each_chunk_are_read_once_for_all_heads_of_a_group():
+    only = replace(MODEL, chunks=(CHUNK,) * 4)
+    for name in ("Q·Kᵀ", "scores·V"):
+        read = sum(mm.n * mm.k * mm.distinct for mm in prefill(only, 200, 3) if mm.name == name)
+        assert read == 4 * 3 * 2 * sum(part * only.head_dim for part in (64, 64, 64, 8))
+
+
 def test_weights_do_not_depend_on_chunks():
     assert num_weights(MODEL) == num_weights(FULL)
 

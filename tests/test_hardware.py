@@ -267,6 +267,12 @@ def test_a_bad_clock_or_memory_is_named(given, message):
         SystolicArray(32, 32, **given)
 
 
+def test_rates_up_to_the_greatest_are_taken():
+    assert SystolicArray(32, 32, clock_mhz=1e15, dram_gb_s=1e-12).clock_mhz == 1e15
+    with pytest.raises(InputError, match=r"^clock_mhz: 1100000000000000.0 is not between 1e-12 and 1e\+15"):
+        SystolicArray(32, 32, clock_mhz=1.1e15)
+
+
 DEVICES = devices().set_index("name")
 
 

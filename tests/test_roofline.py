@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from llmamdahl import hardware
@@ -195,11 +196,23 @@ def test_amdahl_s_law_of_capacity():
     assert less > saving(model, Precision(weights=1), unquantized=True, other_bytes=0.5).total_speedup
 
 
+def test_experts_of_one_token_each_need_no_peak():
+    """In a decode step a MatMul of one row is as fast as its bytes; experts can have a number of rows each."""
+    matmul = MatMul("expert W_I", Part.PROJECTION, np.array([1, 1]), 64, 32, 3)
+    for phase, rows in (("prefill", matmul.m), ("decode", np.array([1, 2]))):
+        with pytest.raises(InputError, match="mine has no fp16_tflops"):
+            device_seconds(replace(matmul, m=rows), FP16, phase, Device("mine", 1))
+    arithmetic, memory = device_seconds(matmul, FP16, "decode", Device("mine", 1))
+    assert (arithmetic <= memory).all()
+
+
 def test_what_fits_into_a_memory_is_the_footprint():
     exact = Device("exact", 1, memory_gb=sum(footprint(SMALL, context_length=7, batch=3).values()) / 2**30)
     assert fits(SMALL, exact, 7, batch=3) is True
     assert fits(SMALL, exact, 8, batch=3) is False and fits(SMALL, exact, 7, batch=4) is False
     assert fits(SMALL, exact, 8, Precision(weights=8), batch=3) is True
+    one = replace(exact, memory_gb=sum(footprint(SMALL, context_length=7).values()) / 2**30)
+    assert fits(SMALL, one, 7) is True
     assert fits(SMALL, "Apple M4", 7) is None
     for wrong, problem in ((("exact", 7), "device: 'exact' is unknown"), ((hardware.CLOUD_TPU, 7), "is not a Device")):
         with pytest.raises(InputError, match=problem):

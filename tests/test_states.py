@@ -229,6 +229,8 @@ def test_tables_of_models_with_and_without_a_state():
         "opt-350m": "projection + attention", "qwen3_next": "projection + attention + state",
     }  # fmt: skip
     frame = fraction_by_batch(models, 100, EDGE_TPU, batches=[1, 4])
+    columns = "model context_length batch array dataflow metric projection attention state fraction ceiling"
+    assert [*frame] == columns.split()
     assert (frame.fraction == frame.projection / (frame.projection + frame.attention + frame.state)).all()
     drawn = curves(frame, [1e12])
     ceilings = drawn[drawn.part == "attention"].total_speedup.to_numpy()
