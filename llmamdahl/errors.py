@@ -109,10 +109,8 @@ def whole_number(field: str, value: object) -> int:
 
 def _at_least(least: int, field: str, value: object, right: str) -> int:
     try:
-        if type(value) is int:  # most are, and NumPy is slow
-            number = value
-        else:
-            number = -1 if isinstance(value, bool) or np.ma.is_masked(value) else operator.index(value)  # type: ignore[arg-type]
+        counts = type(value) is int or not (isinstance(value, bool) or np.ma.is_masked(value))  # NumPy is slow
+        number = operator.index(value) if counts else -1  # type: ignore[arg-type]
     except TypeError:
         number = -1
     if number < least:

@@ -79,9 +79,8 @@ def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = N
     """
     folder = folder or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
-    options |= {"figure.autolayout": False, "figure.constrained_layout.use": False}
-    with plt.rc_context(options):
+    no_layout: dict[Any, Any] = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, **no_layout}):
         if engine := figure.get_layout_engine():
             engine.execute(figure)
             figure.set_layout_engine(None)  # an engine, even "none", has Matplotlib draw each file twice

@@ -262,9 +262,7 @@ class Question:
             costs = [self.cost(sized(matmul, lengths), self.baseline) for matmul in attention]
             return np.broadcast_to(sum(costs) >= missing, lengths.shape)
 
-        chunk = next((matmul.chunk for matmul in attention if matmul.chunk), None)
-        if chunk is None:
-            return _first(overtaken, 0, LONGEST_CONTEXT)
+        chunk = next((matmul.chunk for matmul in attention if matmul.chunk), LONGEST_CONTEXT)
         # Attention costs less again where a chunk begins, so the search is for the chunk, by its end, and then in it.
         ends = LONGEST_CONTEXT // chunk
         last = _first(lambda chunks: overtaken(chunks * chunk), 0, ends) or ends + 1
@@ -382,7 +380,7 @@ class Question:
 
     def _gain(self, before: Costs, costs: Callable[[Precision], Costs]) -> Gain:
         if self.metric in METRICS or self.precision is None:  # counts do not depend on bits
-            return _UNCHANGED
+            return Gain(1.0, 1.0, math.inf, 1.0)
         after = costs(self.precision)
         parts = [part for part in self.parts if before.parts[part] or part is Part.PROJECTION]
         return gain([before.parts[part] for part in parts], [after.parts[part] for part in parts])
@@ -413,9 +411,6 @@ def measured_share(
         projection=projection, attention=rest[0], unquantized=0.0, other=sum(rest[1:]), whole=" + ".join(names),
         fraction=fraction, ceiling=float(amdahl.ceiling(fraction)),
     )  # fmt: skip
-
-
-_UNCHANGED = Gain(1.0, 1.0, math.inf, 1.0)
 
 
 class Costs:
@@ -450,11 +445,8 @@ def sized(matmul: MatMul, lengths: ArrayLike) -> MatMul:
     if (axis := CONTEXT_AXIS.get(matmul.name)) is None:
         raise InputError(f"model: {matmul.name!r} is attention of an unknown kind; known: {', '.join(CONTEXT_AXIS)}")
     try:
-        sizes = np.asarray(lengths, dtype=np.int64)
-        if matmul.chunk:
-            sizes = (sizes - 1) % matmul.chunk + 1
-        else:
-            sizes = np.minimum(sizes, min(getattr(matmul, axis), INT64_MAX))
+        sizes, longest = np.asarray(lengths, dtype=np.int64), min(getattr(matmul, axis), INT64_MAX)
+        sizes = (sizes - 1) % matmul.chunk + 1 if matmul.chunk else np.minimum(sizes, longest)
     except OverflowError:
         raise CountOverflowError("context_length: above 2**63 - 1") from None
     return replace(matmul, **{axis: sizes})  # type: ignore[arg-type]  # only this module puts arrays into a MatMul
@@ -471,10 +463,8 @@ def total_of(values: ArrayLike) -> float:
     if isinstance(values, int | float):
         return values if type(values) is int else float(values)
     array = np.atleast_1d(values)
-    if array.dtype.kind == "f" or (array.dtype.kind == "i" and int(array.max()) * array.size <= INT64_MAX):
-        total: float = array.sum().item()
-    else:
-        total = sum(array.tolist())
+    fits = array.dtype.kind == "f" or (array.dtype.kind == "i" and int(array.max()) * array.size <= INT64_MAX)
+    total: float = array.sum().item() if fits else sum(array.tolist())
     return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
@@ -169,14 +169,9 @@ def gemm_cost(
     _reject_shapes("m, n, k", *map(np.shape, dims))
     if _fits(dims, float(design.rows), float(design.cols), design.dataflow, counting, folds):
         counts = _counts(dims, design.rows, design.cols, design.dataflow, counting, folds)
-        shape = np.broadcast_shapes(*map(np.shape, dims))
-        cycles, ifmap, filter_, ofmap = (
-            count if np.shape(count) == shape else np.broadcast_to(count, shape) for count in counts
-        )
-        return GemmCost(cycles, ifmap, filter_, ofmap, _kept(dims), design, counting)
+        return GemmCost(*_in_shape(counts, np.broadcast_shapes(*map(np.shape, dims))), _kept(dims), design, counting)
     found = _array_counts([np.expand_dims(dim, -1) for dim in dims], (design,), counting, folds)
-    cycles, ifmap, filter_, ofmap = (np.asarray(count)[..., 0] for count in found)
-    return GemmCost(cycles, ifmap, filter_, ofmap, _kept(dims), design, counting)
+    return GemmCost(*_four(np.asarray(count)[..., 0] for count in found), _kept(dims), design, counting)
 
 
 def _counts(
@@ -232,21 +227,24 @@ def _array_counts(
         r, c = np.array(rows, kind), np.array(cols, kind)
         here = [dim[..., those] if dim.shape[-1:] == (len(designs),) and len(places) > 1 else dim for dim in exact]
         found = _counts(here, r, c, flows[those[0]].item(), counting, folds)
-        wide = *shape[:-1], len(those)
-        groups.append(
-            [np.asarray(count) if np.shape(count) == wide else np.broadcast_to(count, wide) for count in found]
-        )
-    order = np.argsort(np.concatenate(places))
-    counts = (
-        groups[0]
-        if len(groups) == 1
-        else [np.concatenate(each, axis=-1)[..., order] for each in zip(*groups, strict=True)]
-    )
+        groups.append(_in_shape(found, (*shape[:-1], len(those))))
+    counts = groups[0]
+    if len(groups) > 1:
+        order = np.argsort(np.concatenate(places))
+        counts = _four(np.concatenate(each, axis=-1)[..., order] for each in zip(*groups, strict=True))
     if not fits:
-        for each in zip(*(count.ravel() for count in counts), strict=True):
+        for each in zip(*(np.ravel(count) for count in counts), strict=True):
             _reject_overflow(each)
-    cycles, ifmap, filter_, ofmap = (count.astype(np.int64, copy=False) for count in counts)
+    return _four(np.asarray(count).astype(np.int64, copy=False) for count in counts)
+
+
+def _four(counts: Iterable[Count]) -> Counts:
+    cycles, ifmap, filter_, ofmap = counts
     return cycles, ifmap, filter_, ofmap
+
+
+def _in_shape(counts: Counts, shape: tuple[int, ...]) -> Counts:
+    return _four(np.asarray(count) if np.shape(count) == shape else np.broadcast_to(count, shape) for count in counts)
 
 
 def _fits(dims: Sequence[Count], r: Any, c: Any, dataflow: Dataflow | str, counting: Counting, folds: Folds) -> bool:
@@ -308,8 +306,6 @@ def _dimension(name: str, value: ArrayLike) -> Count:
 
 
 def _reject_overflow(counts: Sequence[Count]) -> None:
-    if counts[0] <= INT64_MAX and sum(counts[1:]) <= INT64_MAX:
-        return
     for name, count in zip((*SRAM_COUNTS, "memory_accesses"), [*counts, sum(counts[1:])], strict=True):
         if count > INT64_MAX:
             raise CountOverflowError(f"{name}: {count} is above 2**63 - 1; use smaller dimensions")
