@@ -24,7 +24,6 @@ import gc
 import importlib
 import os
 import pickle
-import random
 import resource
 import shutil
 import signal
@@ -34,6 +33,8 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -321,17 +322,18 @@ def files_of(module: str) -> list[str]:
 
 
 def sampled(module: str, number: int, seed: int) -> list[Mutant]:
-    """`number` mutants of a module, all with the same probability; fewer if it has fewer."""
+    """`number` mutants of a module, all with the same probability; fewer if it has fewer.
+
+    Where a mutant stands in the draw depends on its own lines and the seed alone: of a module whose other lines change,
+    the sample stays, but for the mutants of those lines.
+    """
     sources = {file: (ROOT / file).read_text(encoding="utf-8") for file in files_of(module)}
+
+    def place(mutant: Mutant) -> bytes:
+        return sha256(repr((seed, mutant.file, mutant.shown(sources[mutant.file]))).encode()).digest()
+
     every = [mutant for file, source in sources.items() for mutant in mutants(file, source)]
-    random.Random(f"{seed} {module}").shuffle(every)
-    found: list[Mutant] = []
-    for mutant in every:
-        if len(found) == number:
-            break
-        if valid(mutant, sources[mutant.file]):
-            found.append(mutant)
-    return found
+    return [*islice((mutant for mutant in sorted(every, key=place) if valid(mutant, sources[mutant.file])), number)]
 
 
 def suites() -> list[str]:

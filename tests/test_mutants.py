@@ -156,6 +156,21 @@ def test_a_sample_is_that_of_its_seed_and_from_all_files():
     assert len(sampled("dram", 10**6, 1)) < 1000
 
 
+def test_a_sample_stays_where_other_lines_change(tmp_path, monkeypatch):
+    path = tmp_path / "a.py"
+    monkeypatch.setattr("compendium.mutants.files_of", lambda module: [str(path)])
+
+    def drawn(lines):
+        source = "\n".join(lines)
+        path.write_text(source)
+        return [mutant.shown(source) for mutant in sampled("any", 25, 1)]
+
+    lines = [f"x{place} = {place} + y" for place in range(40)]
+    kept = [shown for shown in drawn(["z = 7", *lines]) if shown[0] in lines]
+    assert len(kept) >= 23  # `z = 7` has two mutants
+    assert kept == drawn(lines)[: len(kept)]
+
+
 def test_the_result_is_counted_by_module_and_survivors_get_their_reasons(tmp_path, monkeypatch, capsys):
     first, second = sampled("dram", 2, 1)
     source = (ROOT / first.file).read_text(encoding="utf-8")
