@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmamdahl.errors import CutOffError, TableError, shown
+from llmamdahl.errors import CutOffError, InputError, TableError, shown
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
@@ -56,16 +56,20 @@ def optional_float(cell: str) -> float | None:
     return positive_float(cell) if cell else None
 
 
-def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row]:
+def read_rows(
+    path: Path, columns: Columns, key: Sequence[str] = (), check: Callable[[Row], object] | None = None
+) -> list[Row]:
     """The rows of a CSV file, each cell converted by its column's type.
+
+    `check` sees each row, may add to it, and raises an `InputError` if it is not right.
 
     Raises
     ------
     TableError
         A file that cannot be read, a byte that is not UTF-8, a missing column or one given twice, a cell of the wrong
         type, a number in another form than Python writes it, a row of the wrong length, a line that does not end in a
-        newline (the writer was cut off), or two rows with the same `key`. It names file and line, and carries the good
-        rows before that line.
+        newline (the writer was cut off), two rows with the same `key`, or a row that `check` rejects. It names file and
+        line, and carries the good rows before that line.
     """
     text = _text(path)
     ended = text.count("\n")
@@ -97,6 +101,11 @@ def read_rows(path: Path, columns: Columns, key: Sequence[str] = ()) -> list[Row
                     named = ", ".join(f"{name}={row[name]}" for name in key)
                     raise TableError(path, line, f"duplicate of line {seen[identity]} ({named})", rows)
                 seen[identity] = line
+            if check:
+                try:
+                    check(row)
+                except InputError as error:
+                    raise TableError(path, line, str(error), rows) from None
             rows.append(row)
     except csv.Error as error:  # a quote that is not closed, a cell above 131,072 characters
         if reader.line_num > ended:

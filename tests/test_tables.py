@@ -6,7 +6,7 @@ import re
 import pytest
 
 from llmamdahl.device.recorded import read_rows_of
-from llmamdahl.errors import CutOffError, TableError
+from llmamdahl.errors import CutOffError, InputError, TableError
 from llmamdahl.paper.accelerators import read_facts, read_points
 from llmamdahl.paper.breakdowns import read_breakdowns
 from llmamdahl.paper.energies import published_energy
@@ -93,6 +93,18 @@ def test_a_number_in_another_form_is_rejected(tmp_path, column, cell, right):
     shown = repr(cell) if len(cell) < 300 else f"{repr(cell)[:300]}..."
     kind = COLUMNS[column].__name__
     assert str(caught.value).endswith(f"table.csv, line 2: {column}: {shown} is not a valid {kind}{right}")
+
+
+def test_a_row_that_its_check_rejects_is_named_with_the_rows_before_it(tmp_path):
+    def check(row):
+        if row["size"] > 2:
+            raise InputError(f"size: {row['size']} is above 2")
+        row["twice"] = 2 * row["size"]
+
+    lines = [GOOD.replace("a,1", f"{name},{size}") for name, size in (('"a\nb"', 1), ("c", 2), ("d", 3), ("e", 1))]
+    with pytest.raises(TableError, match=r"table\.csv, line 5: size: 3 is above 2$") as caught:
+        read(tmp_path, "\n".join([HEADER, *lines, ""]), check=check)
+    assert [(row["name"], row["twice"]) for row in caught.value.rows] == [("a\nb", 2), ("c", 4)]
 
 
 def test_a_path_that_is_no_file_is_named(tmp_path):

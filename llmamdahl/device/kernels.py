@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import InputError, TableError, listed
+from llmamdahl.errors import InputError, listed
 from llmamdahl.hardware import get_device
 from llmamdahl.models import Decoder, find_model
-from llmamdahl.tables import DATA, Columns, positive_float, read_rows
+from llmamdahl.tables import DATA, Columns, Row, positive_float, read_rows
 from llmamdahl.workload import Part, decode_step
 
 KERNELS = DATA / "measured" / "kernels"
@@ -70,17 +70,14 @@ def read_attention(path: str | Path = KERNELS / "attention.csv") -> pd.DataFrame
 
 
 def _read(path: str | Path, columns: Columns, kind: str, sizes: tuple[str, ...]) -> pd.DataFrame:
-    path = Path(path)
-    rows = read_rows(path, columns, key=[*SETUP, kind, *sizes])
-    for line, row in enumerate(rows, start=2):
-        try:
-            if row[kind] not in BITS:
-                raise InputError(f"{kind}: {row[kind]!r} is not a known type; known: {', '.join(BITS)}")
-            if small := [name for name in sizes if row[name] < 1]:
-                raise InputError(f"{small[0]}: {row[small[0]]} is not above 0")
-            get_device(row["device"])
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
+    def check(row: Row) -> None:
+        if row[kind] not in BITS:
+            raise InputError(f"{kind}: {row[kind]!r} is not a known type; known: {', '.join(BITS)}")
+        if small := [name for name in sizes if row[name] < 1]:
+            raise InputError(f"{small[0]}: {row[small[0]]} is not above 0")
+        get_device(row["device"])
+
+    rows = read_rows(Path(path), columns, [*SETUP, kind, *sizes], check)
     return pd.DataFrame(rows, columns=list(columns))
 
 

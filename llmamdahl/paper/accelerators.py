@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmamdahl.analysis import share
-from llmamdahl.errors import InputError, TableError
+from llmamdahl.errors import InputError
 from llmamdahl.hardware import Device
 from llmamdahl.models import get_model
 from llmamdahl.paper.published import PUBLISHED
@@ -78,16 +78,15 @@ def read_facts(path: str | Path = PUBLISHED / "accelerators.csv") -> pd.DataFram
         line.
     """
     path = Path(path)
-    rows = read_rows(path, FACTS, [*POINT, "baseline"])
+    rows = read_rows(path, FACTS, [*POINT, "baseline"], _check_fact)
     require_rows(path, rows)
-    for line, row in enumerate(rows, start=2):
-        try:
-            if row["role"] not in ROLES:
-                raise InputError(f"role: {row['role']!r} is unknown; known: {', '.join(ROLES)}")
-            row["number"] = float("nan") if row["unit"] == "text" else _number(row["value"])
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
     return pd.DataFrame(rows)
+
+
+def _check_fact(row: Row) -> None:
+    if row["role"] not in ROLES:
+        raise InputError(f"role: {row['role']!r} is unknown; known: {', '.join(ROLES)}")
+    row["number"] = float("nan") if row["unit"] == "text" else _number(row["value"])
 
 
 def _number(text: str) -> float:
@@ -107,19 +106,18 @@ def read_points(path: str | Path = PUBLISHED / "accelerator_points.csv") -> list
         it names the line.
     """
     path = Path(path)
-    rows = read_rows(path, POINTS, POINT)
+    rows = read_rows(path, POINTS, POINT, _check_point)
     require_rows(path, rows)
-    for line, row in enumerate(rows, start=2):
-        try:
-            if (row["model"] == "") == (row["weights"] is None):
-                raise InputError("model, weights: give one of the two, a model's name or how many weights are read")
-            if row["model"]:
-                get_model(row["model"])
-            if row["context_length"] is not None and row["cache_bits"] is None:
-                raise InputError("cache_bits: empty, though there is a context_length")
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
     return rows
+
+
+def _check_point(row: Row) -> None:
+    if (row["model"] == "") == (row["weights"] is None):
+        raise InputError("model, weights: give one of the two, a model's name or how many weights are read")
+    if row["model"]:
+        get_model(row["model"])
+    if row["context_length"] is not None and row["cache_bits"] is None:
+        raise InputError("cache_bits: empty, though there is a context_length")
 
 
 def decode_seconds(point: Row) -> StepSeconds:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmamdahl import amdahl
-from llmamdahl.errors import InputError, TableError
+from llmamdahl.errors import InputError
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows, require_rows
 
@@ -46,13 +46,8 @@ def read_breakdowns(path: str | Path = PUBLISHED / "breakdowns.csv") -> pd.DataF
         not say so in `excluded`, or as `read_rows`; it names the line.
     """
     path = Path(path)
-    rows = read_rows(path, COLUMNS, KEY)
+    rows = read_rows(path, COLUMNS, KEY, _check)
     require_rows(path, rows)
-    for line, row in enumerate(rows, start=2):
-        try:
-            _check(row)
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
     return pd.DataFrame(rows).astype(dict.fromkeys(("batch", "context_length", "parallel"), "Int64"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmamdahl.analysis import share
-from llmamdahl.errors import InputError, TableError
+from llmamdahl.errors import InputError
 from llmamdahl.paper.accelerators import ceiling_of_change
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.roofline import Precision
@@ -56,17 +56,16 @@ def published_energy(path: str | Path = ENERGIES) -> pd.DataFrame:
         as `read_rows`. It names the line.
     """
     path = Path(path)
-    rows = read_rows(path, COLUMNS, ["system", "model", "context_length", "as_printed"])
+    rows = read_rows(path, COLUMNS, ["system", "model", "context_length", "as_printed"], _complete)
     require_rows(path, rows)
-    for line, row in enumerate(rows, start=2):
-        try:
-            _require(row)
-            row |= {"joules": 1 / row["tokens_per_joule"] if row["tokens_per_joule"] else None}
-            row |= _predicted(row) if row["node"] else {}
-            row |= _gains(row) if row["before"] else {}
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
     return pd.DataFrame(rows).astype(dict.fromkeys(("context_length", "node"), "Int64"))
+
+
+def _complete(row: Row) -> None:
+    _require(row)
+    row["joules"] = 1 / row["tokens_per_joule"] if row["tokens_per_joule"] else None
+    row |= _predicted(row) if row["node"] else {}
+    row |= _gains(row) if row["before"] else {}
 
 
 def _require(row: Row) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from llmamdahl import amdahl
 from llmamdahl.analysis import share
-from llmamdahl.errors import InputError, TableError
+from llmamdahl.errors import InputError
 from llmamdahl.hardware import get_device
 from llmamdahl.models import Decoder, get_model
 from llmamdahl.paper.published import PUBLISHED
@@ -126,16 +126,15 @@ def read_speedups(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame
         device, bits, batch, context length or one of the two numbers, or as `read_rows`; it names the line.
     """
     path = Path(path)
-    rows = read_rows(path, COLUMNS, KEY)
+    rows = read_rows(path, COLUMNS, KEY, _complete)
     require_rows(path, rows)
-    for line, row in enumerate(rows, start=2):
-        try:
-            row["measured"] = _measured(row)
-            if not row["unpredicted"]:
-                _require(row)
-        except InputError as error:
-            raise TableError(path, line, str(error), rows[: line - 2]) from None
     return pd.DataFrame(rows).astype(dict.fromkeys(("batch", "context_length", "parallel"), "Int64"))
+
+
+def _complete(row: Row) -> None:
+    row["measured"] = _measured(row)
+    if not row["unpredicted"]:
+        _require(row)
 
 
 def _measured(row: Row) -> float | None:
