@@ -187,6 +187,7 @@ class Copy:
                 except BaseException:
                     traceback.print_exc()
                 finally:
+                    sys.stdout.flush()
                     sys.stderr.flush()
                     os._exit(status)
         try:
