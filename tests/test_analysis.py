@@ -243,6 +243,8 @@ def test_bad_arguments_are_named():
         fraction_by_batch(["gpt2"], 128, "edge", batches=[1], batch=8)
     with pytest.raises(InputError, match=r"^precision: a crossover has one set of bit widths; give it as baseline"):
         crossover_context_length("gpt2", "H200", precision=Precision(2))
+    with pytest.raises(InputError, match=r"^precision: a crossover has one set of bit widths; give it as baseline"):
+        crossover_batch("gpt2", 128, "H200", precision=Precision(2))
     with pytest.raises(InputError, match=r"^ifmap: 'weights' is given, but seconds of H200 do not depend on it"):
         sweep(["gpt2"], [128], ["H200"], ifmap="weights")
     with pytest.raises(InputError, match=r"^counting: 'corrected' is given, but H200 is not an array"):

@@ -53,6 +53,13 @@ def test_the_figure_has_two_lines_a_source(table):
     assert drawn == 2 * found.setup.nunique()
 
 
+@pytest.mark.parametrize(("lengths", "ticks"), [([96, 128, 300, 1024], [128, 1024]), ([96, 300], [96, 300])])
+def test_powers_of_two_have_ticks_if_there_are_any(table, lengths, ticks):
+    row = breakdowns.ceilings(table[table.excluded == ""]).iloc[[0] * len(lengths)]
+    figure = third_part_lines(row.assign(setup="one", context_length=lengths), "The third part")
+    assert [*figure.axes[0].get_xticks()] == ticks
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -204,6 +204,11 @@ def test_counts_by_hand(dataflow, m, n, k, counts):
     assert tuple(reported[name] for name in DRAM_COUNTS) == counts
 
 
+def test_the_simulator_prints_nothing(capsys):
+    simulate(Run(2, 3, 4, SystolicArray(4, 4, "os", 1, 1, 1)))
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_last_block_as_large_as_the_buffer_is_fetched_in_every_pass():
     """Three passes over a block of 750 words and one of 500, which find 250 words of the first inside."""
     run = Run(9, 5, 250, SystolicArray(4, 3, "os", 1, 1, 1))

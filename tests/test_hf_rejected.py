@@ -410,6 +410,14 @@ def test_the_same_model_from_its_file_and_by_name(file, name):
     assert replace(from_hf_config(CONFIGS / f"{file}.json"), name=name) == replace(by_name, fused_qkv=fused)
 
 
+def test_llama_4_needs_the_size_of_a_chunk_only_where_there_are_chunks():
+    whole = {"layer_types": ["full_attention"] * LLAMA["num_hidden_layers"], "attention_chunk_size": None}
+    assert (
+        from_hf_config({**LLAMA4, **whole}).chunks
+        == from_hf_config({**LLAMA4, **whole, "attention_chunk_size": 9}).chunks
+    )
+
+
 def test_nemotron_h_may_leave_the_number_of_layers_to_their_list():
     """As transformers 5.23.0 saves it; of no other format, and only if there is a list."""
     sizes = {"model_type": "nemotron_h", "hidden_size": 48, "num_attention_heads": 8, "intermediate_size": 64}
@@ -417,6 +425,7 @@ def test_nemotron_h_may_leave_the_number_of_layers_to_their_list():
     whole = from_hf_config({**sizes, **listed, "num_hidden_layers": 5})
     assert from_hf_config({**sizes, **listed}) == whole
     assert from_hf_config({**sizes, "hybrid_override_pattern": "M-*M-"}) == whole
+    assert from_hf_config({**sizes, "hybrid_override_pattern": "M*"}).intermediate_size == 0  # no layer has an FFN
     for values in (sizes, {**LLAMA, **listed, "num_hidden_layers": None}):
         with pytest.raises(InputError, match="num_hidden_layers: is missing or null"):
             from_hf_config(values)

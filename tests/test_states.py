@@ -20,7 +20,7 @@ from llmamdahl.design.area import best_split
 from llmamdahl.design.bits import gains
 from llmamdahl.device.kernels import steps as timed_steps
 from llmamdahl.models import Decoder, Experts, Indexer, Latent, Recurrent, from_hf_config, get_model
-from llmamdahl.roofline import FP16, bytes_moved, footprint, matmul_traffic
+from llmamdahl.roofline import FP16, bytes_moved, footprint, matmul_traffic, saving
 from llmamdahl.silicon.energy import joules
 from llmamdahl.systolic import gemm_cost
 from llmamdahl.workload import Elementwise, Part, decode_layer, decode_step, elementwise, prefill
@@ -170,6 +170,15 @@ def test_a_state_is_read_and_written_once_by_each_sequence():
         expected = BATCH * layers * (moved * bits.of(Part.STATE) + vectors * wide) / 8
         found = share(ours, 9, None, batch=BATCH, baseline=bits)
         assert found.state == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_state_in_memory_is_a_part_of_the_whole():
+    model = from_hf_config(config_of("nemotron_h"))
+    held = footprint(model, FP16, 100, batch=3)
+    assert held[Part.STATE] > 0
+    three = held[Part.PROJECTION] + held[Part.ATTENTION] + held[Part.STATE]
+    found = saving(model, Precision(weights=1), 100, batch=3)
+    assert found.fraction == pytest.approx(held[Part.PROJECTION] / three)
 
 
 @pytest.mark.parametrize("unquantized", [False, True])

@@ -164,6 +164,8 @@ def test_recheck_notices_a_change_in_a_run_too_long_to_be_drawn(copy):
     with pytest.raises(TableError, match=r"matmuls.csv, line \d+: not the sum of its runs") as caught:
         recheck(rows=1, store=copy)
     assert len(caught.value.rows) == caught.value.line - 2
+    named = (copy / "matmuls.csv").read_text(encoding="utf-8").splitlines()[caught.value.line - 1]
+    assert named.endswith(f' x ({longest["m"]}, {longest["n"]}, {longest["k"]})"')
 
 
 def damage(path, edit):

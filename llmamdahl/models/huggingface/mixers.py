@@ -257,12 +257,12 @@ def _indexer(config: Config, made: Fields) -> Fields:
     """DeepSeek-V3.2: an indexer in each layer. GLM-5: or only in those that `indexer_types`, or a period, says."""
     layers = made["num_layers"]
     config.layer_list("layer_types", ("indexed_attention",), ["indexed_attention"] * layers)
-    types = ["full"] * layers
+    shared: tuple[int, ...] = ()
     if config.has("index_topk_freq"):
         every, offset = config.size("index_topk_freq"), config.count("index_skip_topk_offset")
         types = ["shared" if max(layer - offset + 1, 0) % every else "full" for layer in range(layers)]
         types = config.layer_list("indexer_types", ("full", "shared"), types)
-    shared = tuple(layer for layer, kind in enumerate(types) if kind == "shared")
+        shared = tuple(layer for layer, kind in enumerate(types) if kind == "shared")
     if made["latent"].q_rank is None:
         raise InputError(f"{config.name}: q_lora_rank: is null; the indexer needs it")
     heads, width, top_k = (config.size(f"index_{key}") for key in ("n_heads", "head_dim", "topk"))
