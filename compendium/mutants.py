@@ -22,6 +22,7 @@ import contextlib
 import csv
 import gc
 import importlib
+import math
 import os
 import pickle
 import resource
@@ -73,7 +74,7 @@ SLOW = 20
 PATIENCE = 5
 """How many times longer than without the mutant a test may compute, and seconds added to that."""
 STUCK = 180
-"""Seconds after which a process that neither computes nor ends is killed."""
+"""Seconds after which a process that has not ended is killed; there is no limit without a mutant."""
 MEMORY = 8 << 30
 """Bytes of address space of a process that runs tests."""
 CONTROLS = 4
@@ -175,7 +176,7 @@ class Copy:
             shutil.copy2(ROOT / name, folder / name)
         subprocess.run([sys.executable, "-m", "compileall", "-q", "llmamdahl"], cwd=folder, check=True)
 
-    def forked(self, work: Callable[[], int]) -> int:
+    def forked(self, work: Callable[[], int], limit: float = math.inf) -> int:
         """The exit status of a process that does `work` with the package of this copy, or minus a signal."""
         with (self.folder.parent / "output").open("wb") as output:
             child = os.fork()
@@ -191,7 +192,7 @@ class Copy:
                     sys.stderr.flush()
                     os._exit(status)
         try:
-            return _ended(child)
+            return _ended(child, limit)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # what tests have started, and the child itself after Ctrl-C
@@ -263,7 +264,7 @@ class Copy:
             return self.pytest(["-x", *dict.fromkeys(test.file for test in tests)], Selection(tests))
 
         with self._mutated(mutant):
-            status = self.forked(work)
+            status = self.forked(work, STUCK if mutant else math.inf)
         if status == 0:
             return SURVIVED
         if status in (-signal.SIGPROF, -signal.SIGKILL):
@@ -292,9 +293,9 @@ class Copy:
         return (self.folder.parent / "output").read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
-def _ended(child: int) -> int:
-    """The exit status of a child, or minus the signal that killed it."""
-    end = time.monotonic() + STUCK
+def _ended(child: int, limit: float) -> int:
+    """The exit status of a child, or minus the signal that killed it, at the latest after so many seconds."""
+    end = time.monotonic() + limit
     while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
