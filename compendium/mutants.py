@@ -2,10 +2,10 @@
 
 A sample of mutants (`compendium.mutator`), the same number from each module of `MODULES`, is written one by one into a
 copy of the checkout. A mutant dies if a test fails that runs its lines. Beforehand each test file runs once under
-coverage.py, in the same copy, which tells the lines and the time of each test. A mutant meets the tests of its lines,
-those of the likeliest files first, and then the other tests of files that reach them (because of caches, only the
-first test runs some lines), up to `SECONDS` of tests in all. So a survivor may still die in `make test`: tests left out
-here are slow, start processes of their own, measure time, or need an extra.
+coverage.py, in the same copy, which tells the lines and the time of each test. A mutant meets the tests of its lines
+and then the other tests of files that reach them (because of caches, only the first test runs some lines), the fastest
+up to `SECONDS` in all; those of the likeliest files come first. So a survivor may still die in `make test`: tests left
+out here are slow, start processes of their own, measure time, or need an extra.
 
 Each mutant has a process, forked from one that has imported the libraries, but not the package. So imports are as in a
 new process, and cost half a second instead of three.
@@ -354,13 +354,15 @@ def chosen(mutant: Mutant, files: dict[str, Suite]) -> tuple[list[Timed], list[T
     reached.sort(key=lambda name: -files[name].affinity(mutant.file))
     ranks = {name: rank for rank, name in enumerate(reached)}
     tests = [test for name in reached for test in files[name].tests]
-    tests.sort(key=lambda test: (not test.lines & lines, ranks[test.file], test.seconds))
+    # Those that run the lines, and among them the fastest, so that as many as possible fit.
+    tests.sort(key=lambda test: (not test.lines & lines, test.seconds))
     within: list[Timed] = []
     spent = 0.0
     for test in tests:
         if spent + test.seconds <= SECONDS:
             within.append(test)
             spent += test.seconds
+    within.sort(key=lambda test: (not test.lines & lines, ranks[test.file], test.seconds))
     likeliest = set(list(dict.fromkeys(test.file for test in within))[:FIRST])
     first = [test for test in within if test.file in likeliest]
     return first, [test for test in within if test.file not in likeliest]

@@ -102,6 +102,15 @@ def test_nothing_published_is_above_its_limit(predicted):
     assert predicted.error.min() == pytest.approx(-0.031, abs=5e-4)
 
 
+def test_what_is_published_above_its_limit_is_said_so(facts, points, table):
+    """Even the smallest number that is printed so has to be above."""
+    point = points[0]
+    limit = table[table.point == point["quantity"]].predicted.iloc[0]
+    for value, above in ((f"{limit * 1.01:.9g}", True), (f"{limit:.1e}", False)):
+        row = facts[facts.quantity == point["quantity"]].assign(value=value, number=float(value), unit="tokens/s")
+        assert accelerators.predict(row, [point]).above.tolist() == [above]
+
+
 def test_bandwidths_and_bits_are_those_of_the_facts(facts, points):
     stated = facts[facts.quantity.str.startswith("memory bandwidth")].groupby("system").number.apply(set)
     for point in points:
@@ -263,7 +272,9 @@ def test_results_and_points_must_belong_together(facts, points):
     with pytest.raises(InputError, match="nonsense: a point without a published result"):
         accelerators.predict(facts, [*points, {**points[0], "quantity": "nonsense"}])
     other = facts.assign(unit=facts.unit.where(facts.quantity != points[0]["quantity"], "GOPS"))
-    with pytest.raises(InputError, match="'GOPS' has no prediction; say why in reason"):
+    with pytest.raises(
+        InputError, match=rf"^{points[0]['system']}, {points[0]['quantity']}: 'GOPS' has no prediction; say"
+    ):
         accelerators.predict(other, points)
 
 

@@ -175,6 +175,7 @@ def test_a_campaign_that_fails_keeps_its_runs_and_resumes(tiny, tmp_path, monkey
         with pytest.raises(RuntimeError, match="on fire"):
             fill_store(tmp_path, Here(), jobs=1)
     assert len(read_runs(tmp_path)) == 2
+    assert b"\r" not in (tmp_path / "runs.csv").read_bytes()
     assert not (tmp_path / "matmuls.csv").exists()
     assert fill_store(tmp_path, Here()) == len(needed_runs(TINY)) - 2
 

@@ -11,6 +11,7 @@ from llmamdahl.models import from_hf_config, get_model
 from llmamdahl.models.huggingface import formats
 from llmamdahl.tables import ROOT
 from llmamdahl.workload import decode_step
+from tests.hybrids import config_of
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 6,
@@ -265,6 +266,10 @@ def test_a_bad_size_is_named(key, bad):
         ({**LLAMA, "model_type": "minimax_m2", "attn_type_list": [1, 0, 1, 1]}, "attn_type_list: .* only 1 is"),
         ({**LLAMA, "model_type": "cohere2", "layer_switch": 3}, "layer_switch: 3 is not supported; only 4 is"),
         ({**HUNYUAN, "moe_topk": [2, 2, 3, 2]}, r"moe_topk: \[2, 2, 3, 2\] is not a positive whole number"),
+        (
+            {**HUNYUAN, "moe_topk": [0, 0, 0, 0]},
+            "hunyuan_v1_moe: num_experts_per_tok: 0 is not a positive whole number",
+        ),
         ({**HUNYUAN, "moe_topk": [2, 2]}, r"moe_topk: \[2, 2\] is not a positive whole number"),
         ({**HUNYUAN, "moe_intermediate_size": [200, 200, 64, 200]}, "moe_intermediate_size: .* only 200 is"),
         ({**HUNYUAN, "num_shared_expert": 2}, "num_shared_expert: 2 is not supported; only 1 is"),
@@ -408,6 +413,14 @@ def test_the_same_model_from_its_file_and_by_name(file, name):
     by_name = get_model(name)
     fused = file == "gpt2-xl"  # one product in the format, three in Table 1
     assert replace(from_hf_config(CONFIGS / f"{file}.json"), name=name) == replace(by_name, fused_qkv=fused)
+
+
+def test_kimi_linear_without_a_list_has_attention_in_every_fourth_layer_from_the_fourth():
+    """Layers count from 0, as transformers 5.23.0 fills the missing list."""
+    config = config_of("kimi_linear")
+    del config["layer_types"]
+    mixers = from_hf_config({**config, "num_hidden_layers": 9}).mixers
+    assert [layer for layer, mixer in enumerate(mixers) if mixer == "attention"] == [4, 8]
 
 
 def test_llama_4_needs_the_size_of_a_chunk_only_where_there_are_chunks():

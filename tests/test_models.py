@@ -662,6 +662,7 @@ def test_tokens_at_random_have_a_limit():
     model = replace(PLAIN, experts=EXPERTS)
     with pytest.raises(InputError, match=r"^experts: 'expected' is for at most 16777216 tokens, not 16777217; use"):
         decode_step(model, 1, batch=2**24 + 1, experts="expected")
+    assert decode_step(model, 1, batch=2**24, experts="expected")
 
 
 def test_a_name_may_not_be_in_a_table_twice(tmp_path, monkeypatch):

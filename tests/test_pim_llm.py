@@ -148,6 +148,12 @@ def test_no_s_partial_of_energy_gives_the_published_gains(checks):
     assert "l = 128 needs" in opt.how and "l = 1024 needs" in gpt.how
 
 
+def test_each_check_has_its_unit(checks):
+    assert [*checks] == ["quantity", "published", "unit", "predicted", "error", "agrees", "how"]
+    units = read_facts().query("system == 'PIM-LLM'").set_index("quantity").unit
+    assert checks.unit.tolist() == units[checks.quantity].tolist()
+
+
 def test_every_published_result_is_in_one_of_the_two_tables(readings, checks):
     facts = read_facts()
     results = facts[(facts.system == "PIM-LLM") & (facts.role == "result")]

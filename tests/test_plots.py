@@ -359,6 +359,13 @@ def test_a_model_of_your_own_is_drawn_by_its_name():
     plots.amdahl_curves(analysis.curves(frame.query("metric == 'cycles'"), [1, 2]), "mine")
 
 
+def test_a_model_has_the_name_of_table_2_and_any_other_its_own():
+    names = ["opt-6.7b", "gpt2-medium", "llama-7b", "gpt2-medium-printed", "bert"]
+    labels = ["OPT 6.7B", "GPT 355M", "LLaMA 7B", "GPT 355M*", "bert"]
+    assert [plots.model_label(name) for name in names] == labels
+    assert plots.model_label("llama-7b", hidden_size=True) == "4096\nLLaMA 7B"
+
+
 def test_heat_map_cells_have_three_decimals_by_default():
     frame = sweep(["opt-350m"], [128, 256], [EDGE_TPU])
     cells = [f"{fraction:.3f}" for fraction in frame[frame.metric == "cycles"].fraction]

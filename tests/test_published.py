@@ -92,6 +92,8 @@ def test_cells_that_agree_under_each_assumption():
     assert worth.loc["rounded once, to three decimals"].tolist() == [41, 39]
     assert worth.loc["last cycle counted"].tolist() == [41, 42]
     assert worth.loc["last cycle counted, rounded once"].tolist() == [42, 39]
+    assert worth.loc["corrected counts: last cycle, drain, ofmap writes"].tolist() == [0, 21]
+    assert worth.loc["weights as ifmap"].tolist() == [42, 42]
     assert worth.loc["WS instead of OS", "cycles"] == worth.loc["IS instead of OS", "cycles"] == 0
 
 

@@ -60,6 +60,14 @@ def test_opt_350m_under_each_reading():
     assert share("opt-350m", 2048, "cloud", folds="pipelined", heads="grouped") == replace(found, heads="grouped")
 
 
+def test_bytes_that_are_fetched_again_by_hand():
+    """As in tests/test_dram.py: the ifmap twice, the 1250 weights three times less 500 words, the results once."""
+    matmul = MatMul("W_Q", Part.PROJECTION, m=9, n=5, k=250, count=7)
+    bits = Precision(weights=3, activations=5, cache=7, unquantized=11, results=13)
+    array = SystolicArray(4, 3, "os", 1, 1, 1)
+    assert bytes_fetched_again(matmul, bits, array) == 7 * (9 * 250 * 5 + (3 * 750 + 3 * 500 - 1250) * 3) / 8
+
+
 @pytest.mark.parametrize("ifmap_kb", [1, 64])
 def test_seconds_are_the_larger_of_cycles_and_bytes(ifmap_kb):
     array = replace(SMALL, ifmap_sram_kb=ifmap_kb)

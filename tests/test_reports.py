@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from math import fsum, isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -359,9 +360,37 @@ def test_windows_overlap_along_either_side():
     assert windows.requested_once(ConvLayer("x", 3, 3, 3, 3, 1, 1, 1, 1))
 
 
+def test_the_last_word_of_a_window_inside_the_ifmap():
+    """By looking at each word; windows can begin past the ifmap where a stride is larger than the filter."""
+    rng, outside = random.Random(3), 0
+    for _ in range(200):
+        sizes = [rng.randint(4, 7), rng.randint(4, 7), *(rng.randint(1, 3) for _ in range(4))]
+        layer = ConvLayer("x", *sizes, rng.randint(1, 5), rng.randint(1, 5))
+        expected = {}
+        for pixel in range(layer.m):
+            row, col = pixel // layer.ofmap_w * layer.stride_h, pixel % layer.ofmap_w * layer.stride_w
+            words = [
+                (down * layer.filter_w + right) * layer.channels + channel
+                for down, right, channel in product(*map(range, (layer.filter_h, layer.filter_w, layer.channels)))
+                if row + down < layer.ifmap_h and col + right < layer.ifmap_w
+            ]
+            outside += not words
+            expected |= {pixel: max(words)} if words else {}
+        pixels, last_words = windows._last_words(layer, 0, layer.m)
+        assert dict(zip(pixels.tolist(), last_words.tolist(), strict=True)) == expected
+    assert outside > 20
+
+
 def test_more_folds_than_can_be_added_up_are_rejected():
     with pytest.raises(InputError, match=r"^layer 0 \(x\): 67108865 folds; .*, for at most 67108864$"):
         report_rows([GemmLayer("x", 5, 13421773, 2)], SystolicArray(1, 1))
+
+
+def test_as_many_folds_as_the_limit_are_added_up(monkeypatch):
+    monkeypatch.setattr(reports, "MAX_FOLDS", 6)
+    assert report_rows([GemmLayer("x", 2, 3, 4)], SystolicArray(1, 1))
+    with pytest.raises(InputError, match="7 folds"):
+        report_rows([GemmLayer("x", 1, 7, 4)], SystolicArray(1, 1))
 
 
 def test_a_layer_may_come_twice():

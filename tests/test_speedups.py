@@ -139,6 +139,8 @@ def test_capacity_by_hand(predicted):
     assert row.predicted == pytest.approx(2 * (projections + embedding) / (projections / 4 + 2 * embedding))
     assert row.predicted_with_other == pytest.approx(7.89e9 / (projections / 4 + 2 * embedding + other))
     assert row.measured == 7.89 / 2.22
+    row = rows[(rows.system == "BitBLAS") & (rows.before == 7595)].squeeze()
+    assert row.unit == "MB" and row.other_gb == pytest.approx(7.595 - 2 * (projections + embedding) / 1e9, abs=0.02)
     nothing_else = rows[rows.other_gb < 0]
     assert (nothing_else.predicted_with_other == nothing_else.predicted).all() and len(nothing_else)
 

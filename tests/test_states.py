@@ -93,6 +93,7 @@ def test_what_is_computed_element_by_element():
     _, per_element, *_ = elementwise(replace(model, recurrent=mamba), 3)
     assert per_element == Elementwise("Δ·A", Part.UNQUANTIZED, 2 * 210 * 3, 2 * 210, 2 * 42 * 3)
     assert elementwise(PLAIN) == ()
+    assert elementwise(model) == elementwise(model, 1)
     traffic = matmul_traffic(model, 9, "A100 80GB").set_index("name").loc[["decay", "convolution", "conv inputs"]]
     assert traffic.operations.tolist() == [2 * 420, 2 * 496, 0]
     assert traffic.bytes.tolist() == [0, 2 * (496 + 2 * 2 * 62), 2 * 496]

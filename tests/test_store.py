@@ -168,6 +168,14 @@ def test_recheck_notices_a_change_in_a_run_too_long_to_be_drawn(copy):
     assert named.endswith(f' x ({longest["m"]}, {longest["n"]}, {longest["k"]})"')
 
 
+def test_a_table_of_other_models_is_named_by_its_first_line_too_many_or_too_few(copy):
+    path = copy / "matmuls.csv"
+    damage(path, lambda lines: lines.pop())
+    number = len(paper_matmuls())
+    with pytest.raises(TableError, match=rf"line {number}: {number - 1} MatMuls; the paper's models have {number}"):
+        recheck(rows=1, store=copy)
+
+
 def damage(path, edit):
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     edit(lines)

@@ -189,7 +189,7 @@ def _battery(published: dict[str, Row]) -> list[Check]:
     checks = []
     for model, length in (("opt-6.7b", LEARNED), ("opt-6.7b", PREDICTED), ("gpt2-medium", PREDICTED)):
         quantity = f"words per 5 Wh battery, {WRITTEN[model]}, l={length}"
-        baseline = float(published[quantity]["baseline"].split()[-1])  # printed as `TPU-LLM 1.4e6`
+        baseline = float(published[quantity]["baseline"].removeprefix("TPU-LLM "))  # printed before its number
         gain = 1 + published[_gain(model, length)]["number"]
         spread = _half_of_two_digits(baseline) * gain
         checks.append(Check(quantity, baseline * gain, spread, "the baseline's words and the gain in tokens a joule"))
