@@ -32,6 +32,7 @@ NUMBER = re.compile(r"nan|-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[-+]?[0-9]+)?")
 
 Row = dict[str, Any]
 Columns = Mapping[str, Callable[[str], Any]]
+Check = Callable[[Row], object]
 
 
 def boolean(cell: str) -> bool:
@@ -56,12 +57,10 @@ def optional_float(cell: str) -> float | None:
     return positive_float(cell) if cell else None
 
 
-def read_rows(
-    path: Path, columns: Columns, key: Sequence[str] = (), check: Callable[[Row], object] | None = None
-) -> list[Row]:
+def read_rows(path: Path, columns: Columns, key: Sequence[str] = (), check: Check | None = None) -> list[Row]:
     """The rows of a CSV file, each cell converted by its column's type.
 
-    `check` sees each row, may add to it, and raises an `InputError` if it is not right.
+    `check` sees each row, may add to it, and raises an `InputError` if it is not right; with it, there must be a row.
 
     Raises
     ------
@@ -111,6 +110,8 @@ def read_rows(
         if reader.line_num > ended:
             raise CutOffError(path, reader.line_num, f"the last line is cut off ({error})", rows) from None
         raise TableError(path, reader.line_num, f"not a line of CSV: {error}", rows) from None
+    if check and not rows:
+        raise TableError(path, 2, "no row below the header")
     return rows
 
 
@@ -160,12 +161,6 @@ def _value(kind: Callable[[str], Any], cell: str) -> Any:
     return value
 
 
-def require_rows(path: Path, rows: list[Row]) -> None:
-    """Raise a `TableError` if a file has no row below its header."""
-    if not rows:
-        raise TableError(path, 2, "no row below the header")
-
-
 def require_value(path: Path, rows: list[Row], column: str, value: object, advice: str = "") -> None:
     """Raise a `TableError` at the first row of `path` where `column` is not `value`; it carries the rows before it."""
     for line, row in enumerate(rows, start=2):
@@ -177,11 +172,8 @@ def format_row(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
     """A row's cells as text: None is empty, booleans are lower case, floats have all their digits."""
 
     def cell(value: Any) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, bool):
-            return str(value).lower()
-        return str(value)
+        text = "" if value is None else str(value)
+        return text.lower() if isinstance(value, bool) else text
 
     return [cell(row[name]) for name in columns]
 

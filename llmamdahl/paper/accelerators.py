@@ -19,7 +19,7 @@ from llmamdahl.models import get_model
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.question import Share
 from llmamdahl.roofline import Precision
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows, require_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows
 
 POINT = ["system", "device", "quantity"]
 """What names a predicted number, in both tables."""
@@ -77,10 +77,7 @@ def read_facts(path: str | Path = PUBLISHED / "accelerators.csv") -> pd.DataFram
         An unknown role, a value that is not a number though its unit is not `text`, or as `read_rows`; it names the
         line.
     """
-    path = Path(path)
-    rows = read_rows(path, FACTS, [*POINT, "baseline"], _check_fact)
-    require_rows(path, rows)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(read_rows(Path(path), FACTS, [*POINT, "baseline"], _check_fact))
 
 
 def _check_fact(row: Row) -> None:
@@ -105,10 +102,7 @@ def read_points(path: str | Path = PUBLISHED / "accelerator_points.csv") -> list
         A row with neither a known model nor a number of weights, a context without bits of K and V, or as `read_rows`;
         it names the line.
     """
-    path = Path(path)
-    rows = read_rows(path, POINTS, POINT, _check_point)
-    require_rows(path, rows)
-    return rows
+    return read_rows(Path(path), POINTS, POINT, _check_point)
 
 
 def _check_point(row: Row) -> None:

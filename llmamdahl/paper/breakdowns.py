@@ -14,7 +14,7 @@ import pandas as pd
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError
 from llmamdahl.paper.published import PUBLISHED
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows, require_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, positive_float, read_rows
 
 PARTS = ("projection", "attention", "other")
 
@@ -45,9 +45,7 @@ def read_breakdowns(path: str | Path = PUBLISHED / "breakdowns.csv") -> pd.DataF
         An F that is not that of the parts, a time that is not the sum of its kernels, a row that lacks a part and does
         not say so in `excluded`, or as `read_rows`; it names the line.
     """
-    path = Path(path)
-    rows = read_rows(path, COLUMNS, KEY, _check)
-    require_rows(path, rows)
+    rows = read_rows(Path(path), COLUMNS, KEY, _check)
     return pd.DataFrame(rows).astype(dict.fromkeys(("batch", "context_length", "parallel"), "Int64"))
 
 

@@ -15,7 +15,7 @@ from llmamdahl.paper.accelerators import ceiling_of_change
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.roofline import Precision
 from llmamdahl.silicon.energy import COMPONENTS, SEEN, joules
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows, require_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
 
 ENERGIES = PUBLISHED / "energies.csv"
 
@@ -55,9 +55,7 @@ def published_energy(path: str | Path = ENERGIES) -> pd.DataFrame:
         A row with neither a prediction nor a reason, or with both; bits or a context length that a prediction lacks;
         as `read_rows`. It names the line.
     """
-    path = Path(path)
-    rows = read_rows(path, COLUMNS, ["system", "model", "context_length", "as_printed"], _complete)
-    require_rows(path, rows)
+    rows = read_rows(Path(path), COLUMNS, ["system", "model", "context_length", "as_printed"], _complete)
     return pd.DataFrame(rows).astype(dict.fromkeys(("context_length", "node"), "Int64"))
 
 

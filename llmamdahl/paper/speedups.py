@@ -17,7 +17,7 @@ from llmamdahl.models import Decoder, get_model
 from llmamdahl.paper.published import PUBLISHED
 from llmamdahl.question import Share
 from llmamdahl.roofline import Gain, Precision, footprint, matmul_traffic, saving
-from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows, require_rows
+from llmamdahl.tables import Columns, Row, optional_float, optional_int, read_rows
 from llmamdahl.workload import Phase, num_weights
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "ms/token": 1e-3, "s": 1.0}
@@ -125,9 +125,7 @@ def read_speedups(path: str | Path = PUBLISHED / "speedups.csv") -> pd.DataFrame
         An unknown unit, a speedup without a baseline, a value above 100%, a row to predict that lacks a known model or
         device, bits, batch, context length or one of the two numbers, or as `read_rows`; it names the line.
     """
-    path = Path(path)
-    rows = read_rows(path, COLUMNS, KEY, _complete)
-    require_rows(path, rows)
+    rows = read_rows(Path(path), COLUMNS, KEY, _complete)
     return pd.DataFrame(rows).astype(dict.fromkeys(("batch", "context_length", "parallel"), "Int64"))
 
 
