@@ -58,7 +58,7 @@ REASONS = ROOT / "tests" / "data" / "mutants.csv"
 """Why a mutant may live: `file`, the changed lines `before` and `after`, and the `reason`; by hand."""
 
 APART = """test_cluster test_checkout test_commands test_docs test_door test_environment test_measure test_mutants
-test_pes test_verify test_wheel test_workflow""".split()
+test_pes test_speed test_verify test_wheel test_workflow""".split()
 """Files that start processes, measure time, or look at the checkout itself; so do `tests/notebooks` and `browser`."""
 
 LIBRARIES = """IPython click coverage filelock hypothesis.extra.numpy ipywidgets matplotlib.pyplot nbformat numpy pandas
