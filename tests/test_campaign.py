@@ -130,6 +130,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_campaign_fills_a_store(tiny, tmp_path):
+    tmp_path = tmp_path / "new" / "store"
     assert fill_store(tmp_path, Here()) == len(needed_runs(TINY))
     first = content(tmp_path)
     assert set(first) == {"runs.csv", "matmuls.csv"}

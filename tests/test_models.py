@@ -533,6 +533,7 @@ def test_prefill_by_hand():
         ({"windows": 16}, r"windows: 16 is not a list"),
         ({"experts": 8}, "experts: 8 is not an Experts"),
         ({"dense_layers": (0,)}, r"dense_layers: \[0\] in a model without experts"),
+        ({"experts": EXPERTS, "dense_layers": 3}, "dense_layers: 3 is not a list"),
         (
             {"experts": EXPERTS, "dense_layers": (4,)},
             "dense_layers: 4 is not a layer or is listed twice; layers are 0 to 3",

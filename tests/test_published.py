@@ -11,6 +11,7 @@ from llmamdahl.analysis import sweep
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, SystolicArray
 from llmamdahl.models import CONTEXT_LENGTHS, get_model, model_names
+from llmamdahl.paper import checks
 from llmamdahl.paper.checks import (
     CELLS,
     accounted_for,
@@ -95,6 +96,15 @@ def test_cells_that_agree_under_each_assumption():
     assert worth.loc["corrected counts: last cycle, drain, ofmap writes"].tolist() == [0, 21]
     assert worth.loc["weights as ifmap"].tolist() == [42, 42]
     assert worth.loc["WS instead of OS", "cycles"] == worth.loc["IS instead of OS", "cycles"] == 0
+
+
+def test_an_array_of_several_sizes_in_the_store_is_not_that_of_table_3(monkeypatch):
+    runs = checks.read_matmuls()
+    runs.loc[runs.index[runs.array == "edge"][-1], "rows"] = 64
+    monkeypatch.setattr(checks, "read_matmuls", lambda: runs)
+    found = checks.agreement("Table 3").set_index("cell")
+    assert not found.agrees["edge rows"] and found.ours["edge rows"] == "32/64"
+    assert found.ours["edge cols"] == "32"
 
 
 def test_os_does_not_tie_with_is_if_folds_are_pipelined():

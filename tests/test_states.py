@@ -173,6 +173,10 @@ def test_a_state_is_read_and_written_once_by_each_sequence():
         assert found.state == pytest.approx(expected, rel=1e-12)
 
 
+def test_layers_of_attention_alone_are_those_of_a_model_without_mixers():
+    assert replace(PLAIN, mixers=["attention"] * PLAIN.num_layers) == PLAIN
+
+
 def test_a_state_in_memory_is_a_part_of_the_whole():
     model = from_hf_config(config_of("nemotron_h"))
     held = footprint(model, FP16, 100, batch=3)

@@ -246,6 +246,10 @@ def test_a_missing_store_is_reported_with_advice(tmp_path, read, file):
 def test_a_matmul_without_its_run_is_rejected():
     with pytest.raises(InputError, match=r"^the store has no run of Run\(m=1, n=9, k=20, .*; run `make simulate`"):
         matmul_row(Run(1, 9, 20, EDGE_TPU), {})
+    with pytest.raises(
+        InputError, match=r"^the store has no whole run of Run\(m=1, n=9, k=20, .*; run `make simulate`"
+    ):
+        matmul_row(Run(1, 9, 20, EDGE_TPU), {}, "whole")
 
 
 def test_another_simulator_version_is_rejected(monkeypatch):

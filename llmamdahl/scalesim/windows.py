@@ -287,8 +287,10 @@ def replay(before: Index, passes: int, buffer: int) -> tuple[int, int]:
             rounds = (total - start) // (start - then)
             start, fills = start + rounds * (start - then), fills + rounds * (fills - fills_then)
         seen[place] = start, fills
-    # After the last fill less than a buffer of words is fetched.
-    return fills * buffer + _fetched(before, start % len(before), total - start), start - 1
+    # What follows the last fill is less than a pass, since a pass would fill the buffer again. Of it, an access is a
+    # fetch if the previous one to its word came before the buffer was empty.
+    place = start % len(before)
+    return fills * buffer + int(np.count_nonzero(before[place : place + total - start] < place)), start - 1
 
 
 def _until_full(before: Index, start: int, buffer: int) -> int:
@@ -304,14 +306,6 @@ def _until_full(before: Index, start: int, buffer: int) -> int:
         if count >= missing:
             return place + int(np.flatnonzero(new)[missing - 1]) + 1 - start
         missing, place = missing - count, place + len(part)
-
-
-def _fetched(before: Index, start: int, number: int) -> int:
-    """Words fetched into an empty buffer by `number` accesses from access `start` of a pass, fewer than a pass has."""
-    now = np.count_nonzero(before[start : start + number] < start)
-    # Accesses that belong to the next pass.
-    over = max(start + number - len(before), 0)
-    return int(now + np.count_nonzero(before[:over] < start - len(before)))
 
 
 def conv_fetches(layer: ConvLayer, grid: FoldGrid) -> tuple[int, int | None]:
