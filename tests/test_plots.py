@@ -561,13 +561,6 @@ def test_a_cell_drops_the_zero_before_the_point_and_no_other():
     assert axis.get_xticklabels()[0].get_text() == "(i)\nOPT 30B,\n66B\nl = 128\nto 512\nF\ncloud"
 
 
-def test_prediction_and_measurement_have_the_same_axes_in_both_panels():
-    frame = pd.read_csv(ROOT / "figures" / "figure-law.csv")
-    kept = frame[(frame.attention == "matmul") | (frame.predicted < frame.predicted.median())]
-    left, right = figures.prediction_scatter(kept, "").axes[:2]
-    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()
-
-
 def test_no_two_systems_look_alike():
     figure = figures.limit_scatter(accelerators.predict(), "title")
     groups = figure.axes[0].collections
