@@ -5,7 +5,7 @@ copy of the checkout. A mutant dies if a test fails that runs its lines. Beforeh
 coverage.py, in the same copy, which tells the lines and the time of each test. A mutant meets the tests of its lines
 and then the other tests of files that reach them (because of caches, only the first test runs some lines), the fastest
 up to `SECONDS` in all; those of the likeliest files come first. So a survivor may still die in `make test`: tests left
-out here are slow, start processes of their own, measure time, or need an extra.
+out here are slow, start processes of their own, compare times, or need an extra.
 
 Each mutant has a process, forked from one that has imported the libraries, but not the package. So imports are as in a
 new process, and cost half a second instead of three.
@@ -58,8 +58,8 @@ REASONS = ROOT / "tests" / "data" / "mutants.csv"
 """Why a mutant may live: `file`, the changed lines `before` and `after`, and the `reason`; by hand."""
 
 APART = """test_cluster test_checkout test_commands test_docs test_door test_environment test_measure test_mutants
-test_pes test_speed test_verify test_wheel test_workflow""".split()
-"""Files that start processes, measure time, or look at the checkout itself; so do `tests/notebooks` and `browser`."""
+test_pes test_verify test_wheel test_workflow""".split()
+"""Files that start processes, or look at the checkout itself; so do `tests/notebooks` and `browser`."""
 
 LIBRARIES = """IPython click coverage filelock hypothesis.extra.numpy ipywidgets matplotlib.pyplot nbformat numpy pandas
 scalesim.scale_sim seaborn yaml""".split()
@@ -215,7 +215,7 @@ class Copy:
         """Run tests in this process, until one fails."""
         addopts = "--doctest-modules --doctest-ignore-import-errors --import-mode=importlib"
         plugins = [word for name in ("nbval", "xdist", "cacheprovider") for word in ("-p", f"no:{name}")]
-        arguments = ["-q", "-o", f"addopts={addopts}", *plugins, f"--hypothesis-seed={self.seed}", *files]
+        arguments = ["-q", "-m", "not timing", "-o", f"addopts={addopts}", *plugins, f"--hypothesis-seed={self.seed}", *files]
         return int(pytest.main(arguments, plugins=[plugin]))
 
     def recorded(self, file: str) -> Suite:

@@ -319,6 +319,7 @@ def test_the_curves_go_as_far_as_a_speedup_that_is_set():
     assert (along[0], along[-1]) == pytest.approx((1, 1000)) and total[-1] == pytest.approx(panel.answer.total_speedup)
 
 
+@pytest.mark.timing
 def test_a_change_is_redrawn_in_the_time_of_a_few_pictures():
     """Within 100 ms on an idle machine; here in CPU time, by that of a small picture, as machines and loads differ."""
     figure = Figure(figsize=(5.6, 3))

@@ -409,6 +409,7 @@ def test_reports_do_not_depend_on_the_size_of_chunks(monkeypatch):
     assert [report_rows([layer], array) for layer, array in zip(layers, arrays, strict=True)] == whole
 
 
+@pytest.mark.timing
 def test_a_resnet_takes_less_than_ten_seconds():
     from compendium.bench import best  # here, because the script needs no compendium
 

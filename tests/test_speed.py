@@ -14,6 +14,8 @@ import llmamdahl as la
 from llmamdahl.hardware import Dataflow
 from llmamdahl.tables import ROOT
 
+pytestmark = pytest.mark.timing
+
 LOW = la.Precision(weights=2, activations=8)
 DESIGNS = [replace(array, dataflow=flow) for array in (la.CLOUD_TPU, la.EDGE_TPU) for flow in Dataflow]
 CALLS = {

@@ -199,6 +199,7 @@ def test_large_counts_that_fit_are_exact():
         gemm_cost(np.array([2**63], dtype=np.uint64), 1, 1, CLOUD_TPU)
 
 
+@pytest.mark.timing
 def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
     assert any(million_over_bare()[0][1] < 2 for _ in range(3))
 
