@@ -215,8 +215,8 @@ class Copy:
         """Run tests in this process, until one fails."""
         addopts = "--doctest-modules --doctest-ignore-import-errors --import-mode=importlib"
         plugins = [word for name in ("nbval", "xdist", "cacheprovider") for word in ("-p", f"no:{name}")]
-        arguments = ["-q", "-m", "not timing", "-o", f"addopts={addopts}", *plugins, f"--hypothesis-seed={self.seed}", *files]
-        return int(pytest.main(arguments, plugins=[plugin]))
+        selected = ["-m", "not timing", *plugins, f"--hypothesis-seed={self.seed}", *files]
+        return int(pytest.main(["-q", "-o", f"addopts={addopts}", *selected], plugins=[plugin]))
 
     def recorded(self, file: str) -> Suite:
         """Times and lines of the tests of one file, without a mutant."""
