@@ -38,7 +38,7 @@ ONES = decoder(hidden_size=1, num_heads=1, intermediate_size=1)  # every MatMul 
     [
         (lambda: SystolicArray(4, 4, np.array(["os", "ws"])), "dataflow: array"),
         (lambda: SystolicArray(4, 4, pd.Series(["os", "ws"])), "dataflow: 0 "),
-        (lambda: SystolicArray(4, 4, name=7), "name: 7 is not a str"),
+        (lambda: SystolicArray(4, 4, name=7), "^name: 7 is not a str"),
         (lambda: SystolicArray(-UNPRINTABLE, 4), "rows: int that is too long to print is not a positive whole number"),
         (lambda: SystolicArray(np.ma.array(5, mask=True), 4), "rows: masked_array"),
         (lambda: gemm_cost(UNPRINTABLE, 1, 1, EDGE_TPU), "m: a number of 16610 bits is too large; at most 1000"),
