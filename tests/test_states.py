@@ -173,6 +173,14 @@ def test_a_state_is_read_and_written_once_by_each_sequence():
         assert found.state == pytest.approx(expected, rel=1e-12)
 
 
+def test_layers_that_share_a_selection_have_no_indexer():
+    every, shared = (from_hf_config(config_of(name)) for name in ("glm_moe_dsa", "glm_moe_dsa, shared"))
+    assert (every.indexer.shared_layers, shared.indexer.shared_layers) == ((), (2,))
+    for model in (every, shared):
+        count = sum(mm.count for mm in decode_step(model, 50) if mm.name == "index Q·Kᵀ")
+        assert count == (model.num_layers - len(model.indexer.shared_layers)) * model.indexer.num_heads
+
+
 def test_layers_of_attention_alone_are_those_of_a_model_without_mixers():
     assert replace(PLAIN, mixers=["attention"] * PLAIN.num_layers) == PLAIN
 

@@ -199,6 +199,12 @@ def test_large_counts_that_fit_are_exact():
         gemm_cost(np.array([2**63], dtype=np.uint64), 1, 1, CLOUD_TPU)
 
 
+def test_a_number_of_numpy_gives_the_int_that_python_s_gives():
+    for number in (np.int64(7), np.array(7)):
+        assert type(gemm_cost(number, 8, 9, CLOUD_TPU).cycles) is int
+        assert gemm_cost(number, 8, 9, CLOUD_TPU) == gemm_cost(7, 8, 9, CLOUD_TPU)
+
+
 @pytest.mark.timing
 def test_a_million_matmuls_take_at_most_twice_the_bare_formula():
     assert any(million_over_bare()[0][1] < 2 for _ in range(3))
