@@ -82,7 +82,7 @@ test: $(ENV)  ## run doctests, tests, and every notebook (nbval), file by file o
 fuzz: $(ENV)  ## try 10000 new random inputs on every public function; FUZZ_EXAMPLES=1000 changes the number
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PY) -m pytest -q tests/fuzz
 
-mutants: $(ENV)  ## change the package a little in SAMPLE=400 ways, and see whether the tests notice (20 minutes); SEED=1
+mutants: $(ENV)  ## change the package a little in SAMPLE=400 ways, and see whether the tests notice (20 to 50 minutes); SEED=1
 	@$(PY) -m compendium.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 simulate: $(ENV)  ## complete the store with SCALE-Sim; STORE=folder uses another one, MODELS=zoo|zoo-sample other models; JOBS=2 processes, or SCHEDULER=tcp://... (Dask)
