@@ -84,6 +84,8 @@ def save(figure: Figure, frame: pd.DataFrame, name: str, folder: Path | None = N
         if engine := figure.get_layout_engine():
             engine.execute(figure)
             figure.set_layout_engine(None)  # an engine, even "none", has Matplotlib draw each file twice
+            for axis in figure.axes:  # without the last digits, which differ between machines, as would ids in the SVG
+                axis.set_position(np.round(axis.get_position(original=True).bounds, 12).tolist(), "original")
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

@@ -170,12 +170,8 @@ def require_value(path: Path, rows: list[Row], column: str, value: object, advic
 
 def format_row(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
     """A row's cells as text: None is empty, booleans are lower case, floats have all their digits."""
-
-    def cell(value: Any) -> str:
-        text = "" if value is None else str(value)
-        return text.lower() if isinstance(value, bool) else text
-
-    return [cell(row[name]) for name in columns]
+    values = (row[name] for name in columns)
+    return ["" if each is None else str(each).lower() if isinstance(each, bool) else str(each) for each in values]
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
