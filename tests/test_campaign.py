@@ -268,9 +268,8 @@ def test_a_worker_too_small_for_a_run_is_rejected_before_the_first_run(in_flight
 def test_memory_may_be_used_to_the_last_byte():
     small, large = sorted(TINY, key=lambda run: run.memory)[::2]
     campaign._check_memory([small, large], [Worker(1, large.memory)])
-    for workers in ([Worker(1, large.memory - 1)], []):
-        with pytest.raises(InputError, match=r"^memory: a run needs "):
-            campaign._check_memory([small, large], workers)
+    with pytest.raises(InputError, match=r"^memory: a run needs "):
+        campaign._check_memory([small, large], [Worker(1, large.memory - 1)])
     assert campaign._fit([small, large], [Worker(2, small.memory + large.memory)])
     assert not campaign._fit([small, large], [Worker(2, small.memory + large.memory - 1)])
     assert not campaign._fit([small, large], [Worker(1, small.memory + large.memory)])
@@ -286,6 +285,19 @@ def test_a_cluster_that_lost_its_workers_is_given_up_and_one_that_has_some_is_wa
     with pytest.raises(BrokenExecutor, match=r"no worker is left after 0\.01 seconds; see the workers' logs"):
         fill_store(tmp_path, Stuck(), workers=lambda: next(answers, []))
     assert next(answers, None) is None
+
+
+def test_a_cluster_without_a_worker_for_a_while_gets_one_run_until_it_has_one(tiny, tmp_path):
+    started, answers = [], iter([[], [], [Worker(1, MEMORY)], []])
+
+    class Counting(Here):
+        def submit(self, function, /, run):
+            started.append(run)
+            return super().submit(function, run)
+
+    number = fill_store(tmp_path, Counting(), workers=lambda: next(answers, [Worker(2, MEMORY)]))
+    assert started == needed_runs(TINY) and number == len(started)
+    assert not campaign._fit(started[:2], [])
 
 
 def test_progress_counts_runs_and_their_weights(tiny, tmp_path, monkeypatch):

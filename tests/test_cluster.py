@@ -148,6 +148,14 @@ def test_the_command_fills_the_same_store(tmp_path, two_workers, processes_store
     assert content(tmp_path / "cluster") == processes_store
 
 
+def test_workers_are_found_while_the_client_asks_for_their_number(two_workers):
+    """A client asks every two seconds, and its answer, which names no worker, replaces what another call stored."""
+    from dask import config
+
+    with config.set({"distributed.client.scheduler-info-interval": "1ms"}), dask(two_workers[0]) as (_, workers):
+        assert all(workers() for _ in range(300))
+
+
 def test_the_executor_of_the_caller_s_client_fills_the_same_store(tmp_path, two_workers, processes_store):
     with client_of(two_workers[0]) as client:
         fill_store(tmp_path / "cluster", client.get_executor(), jobs=3)
@@ -177,6 +185,12 @@ def test_a_scheduler_that_ends_or_has_no_worker_is_reported(tmp_path, monkeypatc
                 before = Through(executor, lambda submitted: scheduler.kill() if submitted == 9 else None)
                 fill_store(tmp_path / "store", before, workers=workers)
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 1)
+    with cluster(tmp_path, 1) as (address, (scheduler, _)), dask(address) as (_, workers):
+        scheduler.kill()
+        for _ in range(4):  # while the client reconnects, and when it has given up
+            with pytest.raises(BrokenExecutor, match=f"the Dask scheduler at {address} is gone"):
+                workers()
+            time.sleep(0.5)
     with cluster(tmp_path, 0) as (address, _):
         with pytest.raises(InputError, match=f"scheduler: {address} has no worker; start one: dask worker {address}"):
             with dask(address):

@@ -178,7 +178,7 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
         done = 0
         while waiting or in_flight:
             now = workers()  # those of a cluster come and go
-            if not in_flight:
+            if now and not in_flight:
                 _check_memory(waiting, now)  # a run that fits nowhere would wait indefinitely
             run = next((run for run in waiting if _fit([run, *in_flight.values()], now)), None)
             if run:
@@ -198,9 +198,9 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
 
 
 def _check_memory(runs: list[Run], workers: list[Worker]) -> None:
-    """Raise if the largest run needs more memory than the smallest worker has, or if there is no worker."""
+    """Raise if the largest run needs more memory than the smallest worker has."""
     needed = max(run.memory for run in runs)
-    least = min((worker.memory for worker in workers), default=0)
+    least = min(worker.memory for worker in workers)
     if needed > least:
         raise InputError(
             f"memory: a run needs {needed / 1e9:.1f} GB, and every worker must have that; one has {least / 1e9:.1f} GB"
@@ -215,11 +215,11 @@ def _fit(runs: list[Run], workers: list[Worker]) -> bool:
     """Whether these runs can be in flight together.
 
     The executor chooses the worker of each run, so every worker must have memory for the largest runs that could meet
-    there: as many as it has slots.
+    there: as many as it has slots. While there is no worker, one run waits for the next.
     """
     memory = sorted((run.memory for run in runs), reverse=True)
     slots = sum(worker.slots for worker in workers)
-    return len(runs) <= slots and all(sum(memory[: worker.slots]) <= worker.memory for worker in workers)
+    return len(runs) <= max(slots, 1) and all(sum(memory[: worker.slots]) <= worker.memory for worker in workers)
 
 
 def main() -> None:

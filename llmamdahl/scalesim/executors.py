@@ -115,8 +115,9 @@ def dask(address: str) -> Iterator[tuple[Executor, Workers]]:
 
     def workers() -> list[Worker]:
         try:
-            found = client.scheduler_info(n_workers=-1)["workers"].values()
-        except OSError:
+            # not `client.scheduler_info`: its answer lacks the workers whenever the client's own timer asked last
+            found = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
+        except (OSError, AttributeError):  # a client that has stopped reconnecting has no `scheduler`
             raise BrokenExecutor(f"the Dask scheduler at {address} is gone") from None
         limits = [worker["memory_limit"] for worker in found]  # None if there is no limit
         memory = [MEMORY if limit is None else int(PAUSE * limit) for limit in limits]
