@@ -28,6 +28,7 @@ from llmamdahl.models import (
     zoo_names,
 )
 from llmamdahl.models import zoo as zoo_rows
+from llmamdahl.models.huggingface import reader
 from llmamdahl.tables import DATA
 from llmamdahl.workload import MatMul, Part, decode_layer, decode_step, num_weights, prefill
 
@@ -668,12 +669,15 @@ def test_tokens_at_random_have_a_limit():
 
 def test_a_name_may_not_be_in_a_table_twice(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
-    for name in ("zoo", "benchmarked", "hybrids"):
+    tables = {name: lambda name=name: named._current(name) for name in ("zoo", "benchmarked", "hybrids")}
+    tables["harmless_keys"] = reader._harmless_keys.__wrapped__  # without its cache
+    for module in (named, reader):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    for name, read in tables.items():
         lines = (DATA / "models" / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / "models" / f"{name}.csv").write_text("".join([*lines, lines[1]]), encoding="utf-8")
-        monkeypatch.setattr(named, "DATA", tmp_path)
         with pytest.raises(TableError, match=rf"{name}\.csv, line {len(lines) + 1}: duplicate of line 2"):
-            named._current(name)
+            read()
 
 
 @pytest.mark.parametrize("routing", ["even", "expected"])

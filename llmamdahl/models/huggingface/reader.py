@@ -221,7 +221,7 @@ def _harmless_keys() -> frozenset[str]:
 
     Nor do keys that begin with `_` or name a token, or have a null, false, 0 or empty value.
     """
-    rows = read_rows(DATA / "models" / "harmless_keys.csv", {"key": str, "why": str})
+    rows = read_rows(DATA / "models" / "harmless_keys.csv", {"key": str, "why": str}, key=["key"])
     return frozenset(row["key"] for row in rows)
 
 
