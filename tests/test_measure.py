@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,8 @@ if os.environ.get("REQUIRE_EXTRAS"):
 else:
     torch = pytest.importorskip("torch", reason="the extra `measure` is not installed: make extras")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `measure` is not installed: make extras")
+
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmamdahl.device.block import Block
 from llmamdahl.device.host import Host
@@ -364,19 +366,34 @@ def test_without_pytorch_the_command_says_how_to_get_it(checkout, tmp_path, name
     assert helped.stdout.startswith("usage: python -m llmamdahl.device [-h] [--device {cuda,cpu}]")
 
 
-def test_the_parts_sum_to_the_whole(monkeypatch):
-    """In CPU time. Other load can still spoil a round; a missing part, or one counted twice, spoils all five."""
-    monkeypatch.setattr(time, "perf_counter", time.process_time)
-    bench = Bench(replace(get_model("opt-350m"), num_layers=1), 1, "float32", replace(HOST, cache=2**25), ())
-    for _ in range(5):
-        timings = bench.timings(512)
-        time_all(timings, "cpu", 2.0)
-        at = {(timing.part, timing.attention): min(timing.seconds) for timing in timings}
-        sums = {form: at["projection", ""] + at["attention", form] + at["other", ""] for form in ("matmul", "fused")}
-        ratios = [sums[form] / at["block", form] for form in sums]
-        if all(0.7 < ratio < 1.3 for ratio in ratios):
-            return
-    pytest.fail(f"parts over blocks: {ratios}")
+class Operations(TorchDispatchMode):
+    """Counts the operations of PyTorch that are not views, by name and shapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if not operation.is_view:
+            self.seen[operation.name(), *(tuple(each.shape) for each in args if isinstance(each, torch.Tensor))] += 1
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_the_operations_of_a_block_are_those_of_its_parts(name):
+    """Each as often and with the same shapes: so a time of the parts counts nothing twice and leaves nothing out."""
+    done = {}
+    for timing in Bench(TINY[name], 3, "float32", HOST, REPLACEMENTS).timings(8):
+        with Operations() as operations:
+            timing.run()
+        assert all(number % timing.copies == 0 for number in operations.seen.values())
+        once = Counter({each: number // timing.copies for each, number in operations.seen.items()})
+        done[timing.part, timing.attention, timing.weights] = once
+    blocks = {case: whole for case, whole in done.items() if case[0] == "block"}
+    assert len(blocks) == 2 * (1 + len(REPLACEMENTS))
+    for (_, form, kind), whole in blocks.items():
+        others = done["attention", form, "float32"] + done["other", "", "float32"]
+        assert whole == done["projection", "", kind] + others
 
 
 def test_steady_is_a_narrow_confidence_interval():
