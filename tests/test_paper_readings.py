@@ -65,6 +65,9 @@ def test_what_the_text_of_notebook_11_says(matrix):
     assert (small.one_switch, small.bandwidth_below) == ("pipelined", 80)
     assert (medium.one_switch, medium.bandwidth_below) == ("pipelined", 117)
     assert math.isnan(changes.loc[(BY_ID["conclusion"]["short"], "edge")].bandwidth_below)
+    corrected = Reading("corrected", {"counting": "corrected"})
+    small, medium = (reversing_bandwidth(BY_ID[name], corrected) for name in ("conclusion-small", "conclusion-medium"))
+    assert (round(small), math.ceil(medium)) == (61, 89)
 
 
 def test_conclusions_on_both_arrays():
