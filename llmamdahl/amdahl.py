@@ -174,8 +174,7 @@ def _numbers(field: str, value: ArrayLike) -> Floats:
 
 def _checked(field: str, values: Floats, good: NDArray[np.bool_], right: str) -> Floats:
     if not good.all():
-        bad = values.ravel()[int(np.argmin(good))]
-        raise InputError(f"{field}: {bad} is not {right}")
+        raise InputError(f"{field}: {values.ravel()[int(np.argmin(good))]} is not {right}")
     return values
 
 

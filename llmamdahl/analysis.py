@@ -570,7 +570,8 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
     """
 
     def rest(found: Share) -> float:
-        return found.attention + found.state + (found.unquantized if "unquantized" in found.whole else 0)
+        cost = found.attention + found.state + (found.unquantized if "unquantized" in found.whole else 0)
+        return cost * (1 + 1e-12) if isinstance(cost, float) else cost  # a tie of rounded bytes or seconds counts
 
     x = 1
     while x <= bound and rest(now := share_at(x)) < now.projection:

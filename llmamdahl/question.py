@@ -249,14 +249,14 @@ class Question:
         if self.phase != "decode":
             advice = "leave it out, or give a context length and search for the batch"
             raise InputError(f"phase: {self.phase!r} is given, but a context length is found for decode only; {advice}")
-        fixed, attention = Costs(), []
-        for matmul in self.matmuls(LONGEST_CONTEXT):
-            if matmul.part is Part.ATTENTION:
-                attention.append(matmul)
-            else:
+        longest = self.matmuls(LONGEST_CONTEXT)
+        fixed, attention = Costs(), [matmul for matmul in longest if matmul.part is Part.ATTENTION]
+        for matmul in longest:
+            if matmul.part is not Part.ATTENTION:
                 self.add_matmul(fixed, self.baseline, matmul)
         self.add_elementwise(fixed, self.baseline)
-        missing = fixed.parts[Part.PROJECTION] - sum(fixed.parts[part] for part in self.parts[2:])
+        rounding = 1e-12 if self.metric in ("bytes", "seconds") else 0  # a tie of floats counts
+        missing = fixed.parts[Part.PROJECTION] * (1 - rounding) - sum(fixed.parts[part] for part in self.parts[2:])
 
         def overtaken(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
             costs = [self.cost(sized(matmul, lengths), self.baseline) for matmul in attention]

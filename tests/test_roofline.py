@@ -320,6 +320,18 @@ def test_crossovers_on_a_device_are_the_first_where_f_is_at_most_half(metric):
     assert (found.index(True) + 1 if any(found) else None) == batch
 
 
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "opt-66b", "gpt2", "qwen3-30b-a3b"])
+def test_a_crossover_of_a_bandwidth_alone_is_that_of_bytes(model):
+    """Also where both parts move the same bytes: with most of these rates one more rounding lies between them."""
+    of_bytes = crossover_context_length(model, None, metric="bytes")
+    batch = crossover_batch(model, 8192, None, metric="bytes")
+    for rate in (1, 3.3, 17.1, 34, 68.3, 273, 1008, 3350, 4800, 8000 / 3):
+        assert crossover_context_length(model, Device("memory", rate)) == of_bytes
+        assert crossover_batch(model, 8192, Device("memory", rate, 1e9)) == batch
+    exact = share(model, of_bytes, None, metric="bytes"), share(model, of_bytes - 1, None, metric="bytes")
+    assert exact[0].fraction <= 0.5 < exact[1].fraction
+
+
 def test_generation_on_a_device_is_the_sum_over_its_steps():
     asked = {"batch": 3, "precision": W2, "unquantized": True}
     for device in ("A100 80GB", Device("slow", 1, 1e-3, 1e-3)):

@@ -246,8 +246,7 @@ def _decoder(row: Row) -> Decoder:
         made["latent"] = Latent(**{field.name: row[field.name] for field in fields(Latent)})
     if row.get("mixers"):
         made["mixers"] = tuple(islice(cycle(row["mixers"]), row["num_layers"]))
-        sizes = [row[name] or 0 for name in _STATE]
-        made["recurrent"] = Recurrent(row["state_kind"], *sizes)
+        made["recurrent"] = Recurrent(row["state_kind"], *(row[name] or 0 for name in _STATE))
         apart = [layer for layer, mixer in enumerate(made["mixers"]) if row["ffn_apart"] and mixer != "none"]
         made["layers_without_ffn"] = tuple(apart)
     if row.get("index_heads"):
