@@ -16,9 +16,9 @@ NUMBER = r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?![\w,]*\d)"
 
 
 def stated() -> str:
-    """What README and notebooks 00-05 say: their text and the text of their outputs."""
+    """What README and notebooks 00-05 and 11 say: their text and the text of their outputs."""
     found = [(ROOT / "README.md").read_text(encoding="utf-8")]
-    for path in sorted((ROOT / "notebooks").glob("0[0-5]-*.ipynb")):
+    for path in [each for names in ("0[0-5]", "11") for each in sorted((ROOT / "notebooks").glob(f"{names}-*.ipynb"))]:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             found += cell["source"] if cell["cell_type"] == "markdown" else []
             for output in cell.get("outputs", ()):
