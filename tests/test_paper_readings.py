@@ -46,6 +46,8 @@ def test_the_tables_of_notebook_11_are_those_recorded(matrix, tmp_path):
 
 def test_how_many_statements_hold_under_each_reading(matrix):
     assert len(matrix) == 32 * len(READINGS)
+    given = matrix.groupby(["reading", "array"]).dram_gb_s.unique()
+    assert given["34 GB/s"].to_dict() == {"cloud": [34], "edge": [4.25]}
     holds = matrix.groupby("reading").holds.sum()
     expected = {"paper": 32, "heads grouped": 32, "corrected": 20, "pipelined": 21, "819 GB/s": 32, "34 GB/s": 18}
     assert {reading: holds[reading] for reading in expected} == expected
@@ -104,6 +106,8 @@ def test_a_reading_gives_the_edge_array_an_eighth_of_the_bandwidth():
     reading = Reading("some", dram_gb_s=80)
     assert reading.array("cloud").dram_gb_s == 80 and reading.array("edge").dram_gb_s == 10
     assert reading.array("cloud").clock_mhz == reading.array("edge").clock_mhz == 700
+    rows = conclusions_under([PAPER, reading]).drop_duplicates(["reading", "array"]).set_index(["reading", "array"])
+    assert rows.dram_gb_s["some"].to_dict() == {"cloud": 80, "edge": 10} and rows.dram_gb_s["paper"].isna().all()
     assert PAPER.array("cloud") == CLOUD_TPU and PAPER.metric == "cycles" and reading.metric == "seconds"
 
 

@@ -159,15 +159,16 @@ def under_readings(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
     -------
     DataFrame
         One row for each statement and reading: id, item, short (the statement in a few words), asserts (`magnitude`, a
-        printed number, or `kind`, which part matters), array, metric, whole (the parts that F is a share of), reading,
-        printed (with its relation), value, ours, holds.
+        printed number, or `kind`, which part matters), array, metric, printed (with its relation), whole (the parts
+        that F is a share of), reading, dram_gb_s (of this array, at `CLOCK_MHZ`; NaN for no limit), value, ours, holds.
     """
     rows = []
     for row in statements().to_dict("records"):
         statement = {str(name): cell for name, cell in row.items()}
         about = {name: statement[name] for name in ("id", "item", "short", "asserts", "array", "metric")}
         about |= {"printed": f"{statement['relation']} {statement['printed']}", "whole": "projection + attention"}
-        rows += [{**about, "reading": reading.name, **checked(statement, reading)} for reading in readings]
+        for reading in readings:
+            rows.append({**about, **_under(reading, statement["array"]), **checked(statement, reading)})
     return pd.DataFrame(rows)
 
 
@@ -180,8 +181,8 @@ def conclusions_under(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        conclusion, models and context_lengths (that it is checked on), array, checked (what must hold), reading, value,
-        holds.
+        conclusion, models and context_lengths (that it is checked on), array, checked (what must hold), reading,
+        dram_gb_s (of this array, at `CLOCK_MHZ`; NaN for no limit), value, holds.
     """
     by_id = {str(row["id"]): {str(name): cell for name, cell in row.items()} for row in statements().to_dict("records")}
     most = by_id["conclusion"] | {"statistic": "smallest", "printed": "0.5", "models": "opt-30b opt-66b"}
@@ -195,9 +196,14 @@ def conclusions_under(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
     for reading, (conclusion, text, statement), array in product(readings, cases, ("cloud", "edge")):
         found = checked(statement | {"array": array}, reading)
         about = {"conclusion": conclusion, **{name: statement[name] for name in ("models", "context_lengths")}}
-        about |= {"array": array, "checked": text, "reading": reading.name}
+        about |= {"array": array, "checked": text, **_under(reading, array)}
         rows.append({**about, "value": found["value"], "holds": found["holds"]})
     return pd.DataFrame(rows)
+
+
+def _under(reading: Reading, array: str) -> Row:
+    """A reading's columns, with the bandwidth of this array."""
+    return {"reading": reading.name, "dram_gb_s": reading.array(array).dram_gb_s}
 
 
 def contexts_under(
