@@ -246,14 +246,8 @@ def fraction_by_reading(frame: pd.DataFrame, title: str, across: str = "context_
     figure.supylabel(fraction_label(frame).replace("\n", " "), size=TEXT["label"])
     handles = [*handles_of(axes), HALF]
     if "max_position" in frame:
-        hollow: dict[str, Any] = {
-            "marker": "o",
-            "markersize": 4,
-            "markerfacecolor": "white",
-            "linestyle": "",
-            "color": "black",
-        }
-        handles.append(Line2D([], [], label="hollow: longer than trained for", **hollow))
+        hollow: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "color": "black"}
+        handles.append(Line2D([], [], linestyle="", label="hollow: longer than trained for", **hollow))
     return finish(figure, title, handles)
 
 
@@ -337,7 +331,8 @@ def amdahl_curves(frame: pd.DataFrame, title: str, panels: str = "context_length
 def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
     """S_total of a change of precision (solid) and its ceiling (dashed) against the context length, a line a model.
 
-    The ceiling is that of faster projections. If the change makes other parts faster too, S_total can be above it.
+    The ceiling is that of faster projections. If the change makes other parts faster too, S_total can be above it. The
+    legend names the whole of F. A sweep does not name its phase and batch; say them in the title.
 
     Parameters
     ----------
@@ -347,28 +342,31 @@ def gain_lines(frame: pd.DataFrame, title: str) -> Figure:
     Raises
     ------
     InputError
-        The sweep had no precision, or several metrics, arrays or devices.
+        The sweep had no precision, or several metrics, arrays, devices or wholes.
     """
     require(frame, "model", "context_length total_speedup fraction", "array dataflow metric")
     if len(setups := frame[["array", "dataflow", "metric"]].drop_duplicates()) > 1:
         found = "; ".join(", ".join(filter(None, row)) for row in setups.itertuples(index=False))
         raise InputError(f"frame: a line would go through rows of {found}; give those of one, as with metric='seconds'")
-    palette = colours(frame.model)
+    note = _whole_note(frame)
     figure, axes = grid(1, 2.6, width=COLUMN)
     axis = axes.flat[0]
-    for model, colour in palette.items():
+    for model, colour in colours(frame.model).items():
         rows = frame[frame.model == model].sort_values("context_length")
         axis.plot(rows.context_length, rows.total_speedup, color=colour, label=model_label(model))
         axis.plot(rows.context_length, 1 / (1 - rows.fraction), "--", color=colour, linewidth=1)
     doubling(axis, frame.context_length)
-    axis.set(yscale="log", xlabel="context length", ylabel="speedup of a decode step", ylim=(1, 100))
-    label_decades(axis.yaxis, "25")
+    drawn = pd.concat([frame.total_speedup, 1 / (1 - frame.fraction[frame.fraction < 1])])
+    metric = setups.metric.iloc[0].replace("_", " ")
+    axis.set(yscale="log", xlabel="context length", ylabel=f"speedup, as a ratio of {metric}")
+    axis.set_ylim(0.95 * min(1, drawn.min()), 1.2 * max(3, drawn.max()))
+    label_decades(axis.yaxis, "25" if drawn.max() > 10 else "23468")
     axis.grid(alpha=0.3, which="both")
     handles = handles_of(axes)
     handles.append(Line2D([], [], color="black", linestyle="-", label=TOTAL))
     alone = " of projections alone" if (frame.total_speedup * (1 - frame.fraction) > 1 + 1e-9).any() else ""
     handles.append(Line2D([], [], color="black", linestyle="--", label=f"ceiling{alone}, 1 / (1 - F)"))
-    return finish(figure, title, handles)
+    return finish(figure, title, handles, note=note)
 
 
 def _label_ends(figure: Figure, axis: Axes, ends: pd.DataFrame, palette: Mapping[str, Any]) -> None:
@@ -412,6 +410,11 @@ def curves_whole(argument: str, frame: pd.DataFrame) -> str:
         raise InputError(f"{argument}: {shown(frame)} is not a table; make the curves with `curves`")
     if "whole" not in frame:
         raise InputError(f"{argument}: it has no column `whole`; make the curves with `curves`")
+    return _whole_note(frame)
+
+
+def _whole_note(frame: pd.DataFrame) -> str:
+    """The whole of a frame's F as the title of a legend."""
     return f"whole: {whole(frame)}".replace(" + unquantized", "\n+ unquantized")
 
 

@@ -168,6 +168,25 @@ def test_gains_are_drawn_of_one_metric_and_device_only():
         plots.gain_lines(sweep(*asked, ["H200"], metric="seconds"), "")
 
 
+def test_gains_name_their_metric_and_whole_and_show_every_value():
+    asked = (["opt-350m", "llama-3.1-8b"], [512, 32768], ["H200"])
+    for metric, phase, weights in (("seconds", "prefill", 32), ("bytes", "decode", 2), ("seconds", "decode", 32)):
+        gains = sweep(*asked, metric=metric, phase=phase, precision=Precision(weights=weights))
+        figure = plots.gain_lines(gains, "")
+        axis = figure.axes[0]
+        assert axis.get_ylabel() == f"speedup, as a ratio of {metric}"
+        low, high = axis.get_ylim()
+        ceilings = 1 / (1 - gains.fraction)
+        assert low < min(1, gains.total_speedup.min()) and ceilings.max() < high < 1.3 * ceilings.max()
+        assert figure.legends[0].get_title().get_text() == f"whole: {BOTH}"
+    assert gains.total_speedup.min() < 0.6 and ceilings.max() > 100
+    gains = sweep(*asked, metric="seconds", precision=Precision(weights=2), unquantized=True)
+    assert plots.gain_lines(gains, "").legends[0].get_title().get_text() == f"whole: {BOTH}\n+ unquantized"
+    plots.gain_lines(gains.assign(fraction=1.0), "").draw_without_rendering()  # without attention there is no ceiling
+    with pytest.raises(InputError, match="frame: it does not name the whole that F is a share of"):
+        plots.gain_lines(gains.drop(columns="projection"), "")
+
+
 def test_a_single_panel_has_the_models_at_the_ends_of_their_curves():
     curves = analysis.curves(sweep(OPT, [2048], [CLOUD_TPU]).query("metric == 'cycles'"), range(1, 101))
     figure = plots.amdahl_curves(curves, "")
