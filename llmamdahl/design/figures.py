@@ -110,8 +110,9 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
 
     A line goes from the shortest to the longest of the context lengths of the readings, the dot is that of the first.
     An arrow at the left end says that a length is at most 128 tokens, one at the right end that attention never
-    overtakes in some reading. The tick is the longest context that the model was trained for. `frame` holds rows of
-    `crossovers` of one dataflow with a column reading, in the order and with the columns of `kinds.described`.
+    overtakes in some reading; where that is the first reading, there is no dot. The tick is the longest context that
+    the model was trained for. `frame` holds rows of `crossovers` of one dataflow with a column reading, in the order
+    and with the columns of `kinds.described`.
     """
     arrays, first = list(dict.fromkeys(frame.array)), frame.reading.iloc[0]
     figure, panels = _zoo_grid(frame, len(arrays))
@@ -121,7 +122,8 @@ def overtaken_lines(frame: pd.DataFrame, title: str) -> Figure:
     for (model, array), rows in frame.groupby(["model", "array"], sort=False):
         axis, height, colour = panels[str(model)][arrays.index(array)]
         axis.hlines(height, rows.length.min(), rows.length.max(), colour, linewidth=1.2)
-        axis.plot(rows.length[rows.reading == first], [height], "o", color=colour, markersize=2.8, markeredgewidth=0)
+        dots = rows.length[(rows.reading == first) & rows.length.between(shortest, end, inclusive="neither")]
+        axis.plot(dots, [height] * len(dots), "o", color=colour, markersize=2.8, markeredgewidth=0)
         axis.plot(rows.max_position.iloc[0], height, "|", color="black", markersize=5, markeredgewidth=1)
         for at, arrow in ((shortest, "<"), (end, ">")):
             if (rows.length == at).any():
