@@ -201,11 +201,36 @@ def test_models_and_devices():
         (["crossover", "gpt2", "-l", "128", "--batch", "4"], "batch: 4 is given, but with -l it is searched"),
         (["models", "nonesuch"], "text: no model's name or family contains 'nonesuch'"),
         (["sweep", "gpt2", "--on", "edge", "--on", "EDGE"], "arrays: 'edge, os' is listed 2 times"),
+        (["share", "gpt2", "--on", "H200", "--state", "4"], "state: 4 bits are given, but gpt2 has no recurrent state"),
+        (["crossover", "gpt2", "--state", "4"], "state: 4 bits are given, but gpt2 has no recurrent state; leave"),
+        (["sweep", "gpt2", "opt-1.3b", "--state", "4"], "state: 4 bits are given, but none of the mod"),
+        (["share", "mamba2-2.7b", "--on", "H200", "--kv", "4"], "kv: 4 bits are given, but mamba2-2.7b has no K and V"),
+        (
+            ["share", "gpt2", "--batch", "4", "--experts", "expected"],
+            "experts: 'expected' is given, but gpt2 has no experts; leave it out",
+        ),
+        (
+            ["share", "gpt2", "--clock", "700", "--refetches"],
+            "refetches: True is given, but seconds without a DRAM do not depend on it; add --dram, or ask for",
+        ),
+        (["sweep", "gpt2", "--clock", "700", "--refetches", "--metric", "seconds"], "refetches: True is given"),
     ],
 )
 def test_bad_input_is_reported_in_one_line(arguments, message):
     output = run(*arguments, fails=True)
     assert output.startswith(f"Error: {message}") and len(output.splitlines()) == 1 and len(output) < 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--state", 4, "--kv", 4, "--on", "H200"],
+        ["--experts", "expected", "--batch", 4],
+        ["--clock", 700, "--refetches", "--metric", "bytes"],
+    ],
+)
+def test_a_sweep_takes_what_matters_to_one_of_its_models(arguments):
+    assert "mamba2-2.7b" in run("sweep", "gpt2", "mamba2-2.7b", "mixtral-8x7b-v0.1", *arguments)
 
 
 INPUTS = ROOT / "tests" / "data" / "scalesim"

@@ -97,7 +97,14 @@ def test_the_numbers_are_those_of_share_and_of_the_law(asked):
         assert change is None or answer.share.metric in ("cycles", "memory_accesses")
 
 
-@pytest.mark.parametrize("asked", [*QUESTIONS, Asked("my model/config.json", hardware="64x64", weights=2)])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *QUESTIONS,
+        Asked("my model/config.json", hardware="64x64", weights=2),
+        Asked("mamba2-2.7b", hardware="H200", cache=4),
+    ],
+)
 def test_the_command_line_gives_the_same_result(asked, tmp_path, monkeypatch):
     (tmp_path / "my model").mkdir()
     shutil.copyfile(CONFIG, tmp_path / "my model" / "config.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -27,7 +27,7 @@ from llmamdahl.hardware import (
     devices,
     find_hardware,
 )
-from llmamdahl.models import benchmarked, find_model, get_model, hybrids, table2_true, zoo
+from llmamdahl.models import Decoder, benchmarked, find_model, get_model, hybrids, table2_true, zoo
 from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision, too_large
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
@@ -181,6 +181,25 @@ class _Asked:
             raise InputError(f"{option}: {value} is given, but {hardware.label} is not an array; leave it out")
         return replace(hardware, **self.of_array)
 
+    def reject_unused(self, models: Sequence[Decoder], places: Iterable[Hardware]) -> None:
+        """Reject an option that changes nothing in any of these models, or on any of this hardware."""
+        asked, bits = self.settings, self.settings["precision"] or Precision()
+        of_models = {
+            "state": (bits.state, "a recurrent state", any(model.recurrent for model in models)),
+            "kv": (bits.cache, "K and V", any(model.num_heads for model in models)),
+            "experts": (asked["experts"] == "expected", "experts", any(model.experts for model in models)),
+        }
+        for name, (given, what, there) in of_models.items():
+            if given and not there:
+                value = "'expected' is" if given is True else f"{given:g} bits are"
+                one = f"{models[0].name} has no {what.removeprefix('a ')}"
+                who = one if len(models) == 1 else f"none of the models has {what}"
+                raise InputError(f"{name}: {value} given, but {who}; leave it out")
+        clocks = [place for place in places if isinstance(place, SystolicArray) and place.clock_mhz]
+        if asked["refetches"] and clocks and not clocks[0].dram_gb_s and asked["metric"] in (None, "seconds"):
+            advice = "add --dram, or ask for --metric bytes"
+            raise InputError(f"refetches: True is given, but seconds without a DRAM do not depend on it; {advice}")
+
 
 ON = click.option(
     "--on",
@@ -208,6 +227,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     """
     asked = _Asked.of(**options)
     place = asked.place(on)
+    asked.reject_unused([find_model(model)], [place])
     found = analysis.share(model, context_length, place, **asked.settings)
     _warn_of_memory(model, place, [context_length], asked.settings)
     _warn_of_quantization(model)
@@ -250,6 +270,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
     """
     asked = _Asked.of(**options)
     place = asked.place(on)
+    asked.reject_unused([find_model(model)], [place])
     batch, precision = asked.settings["batch"], asked.settings.pop("precision")
     if precision is not None:
         asked.settings["baseline"] = precision
@@ -293,6 +314,7 @@ def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...]
     if as_csv and asked.as_json:
         raise InputError("csv: --csv and --json are both given; choose one")
     places = [asked.place(name) for name in on]
+    asked.reject_unused([find_model(model) for model in models], places)
     frame = analysis.sweep(models, lengths, places, **asked.settings)
     for model in models:
         _warn_of_quantization(model)

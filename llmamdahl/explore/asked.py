@@ -107,8 +107,10 @@ class Asked:
         return place
 
     def precision(self) -> Precision | None:
-        """The change of bits, if there is one."""
+        """The change of bits, if there is one; a model without K and V has no bits of them."""
         bits = {name: getattr(self, name) for name in BITS if getattr(self, name) is not None}
+        if "cache" in bits and not find_model(self.model).num_heads:
+            del bits["cache"]
         return Precision(**bits) if bits else None
 
     def answer(self) -> Answer:
@@ -149,10 +151,10 @@ class Asked:
             model = str(Path(model).absolute())
         usual = {field.name: field.default for field in fields(self)}
         words = ["llmamdahl", "share", model, "--on", self.hardware, "-l", str(self.context_length)]
-        is_array = isinstance(self.place(), SystolicArray)
+        is_array, has_cache = isinstance(self.place(), SystolicArray), find_model(self.model).num_heads > 0
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value != usual[name] and (is_array or name not in OF_ARRAY):
+            if value != usual[name] and (is_array or name not in OF_ARRAY) and (has_cache or name != "cache"):
                 words += [option] if value is True else [option, str(value)]
         return shlex.join(words)
 
