@@ -116,9 +116,7 @@ def _at_least(least: int, field: str, value: object, right: str) -> int:
     if number < least:
         raise InputError(f"{field}: {shown(value)} is not {right}")
     if number.bit_length() > MAX_BITS:
-        raise InputError(
-            f"{field}: a number of {number.bit_length()} bits is too large; at most {MAX_BITS} bits are allowed"
-        )
+        raise InputError(f"{field}: a number of {number.bit_length()} bits is too large; at most {MAX_BITS}")
     return number
 
 

@@ -121,7 +121,7 @@ class Share:
     total_speedup: float = 1.0
     """S_total of the whole for that change."""
     bound: dict[str, str] = field(default_factory=dict)
-    """For seconds: whether `memory` or `arithmetic` bounds most of each part's, before the change."""
+    """For seconds: whether `memory` or `arithmetic` bounds most of each part's that is not 0, before the change."""
     baseline: Precision = FP16
     """The bit widths before the change."""
     experts: Routing = "even"
@@ -350,6 +350,7 @@ class Question:
         bound = {
             str(part): "memory" if 2 * before.memory_bound[part] >= before.parts[part] else "arithmetic"
             for part in (parts if self.metric == "seconds" else ())
+            if before.parts[part]
         }
         fraction = before.parts[Part.PROJECTION] / total
         return Share(

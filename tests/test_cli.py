@@ -233,6 +233,25 @@ def test_a_sweep_takes_what_matters_to_one_of_its_models(arguments):
     assert "mamba2-2.7b" in run("sweep", "gpt2", "mamba2-2.7b", "mixtral-8x7b-v0.1", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("command", "twice", "name"),
+    [
+        ("share", ["--on", "cloud", "--on", "edge"], "on: --on"),
+        ("share", ["-l", 128, "--context-length", 128], "context-length: --context-length"),
+        ("crossover", ["--phase", "decode", "--phase", "prefill"], "phase: --phase"),
+        ("sweep", ["--refetches", "--no-refetches"], "refetches: --refetches/--no-refetches"),
+    ],
+)
+def test_a_single_option_given_twice_is_rejected(command, twice, name):
+    assert run(command, "gpt2", *twice, fails=True) == f"Error: {name} is given 2 times; give it once\n"
+
+
+def test_a_part_of_0_seconds_is_bound_by_nothing():
+    text = run("share", "mamba2-2.7b", "--on", "H200")
+    assert re.search(r"(?m)^attention +0 seconds$", text) and re.search(r"(?m)^state .* bound by memory$", text)
+    assert {*json.loads(run("share", "mamba2-2.7b", "--on", "H200", "--json"))["bound"]} == {"projection", "state"}
+
+
 INPUTS = ROOT / "tests" / "data" / "scalesim"
 
 

@@ -15,6 +15,7 @@ import click
 import pandas as pd
 
 from llmamdahl import amdahl, analysis
+from llmamdahl.cli.parsing import Count, Group
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import (
     CLOUD_TPU,
@@ -38,34 +39,7 @@ from llmamdahl.workload import Heads, Phase, Routing, num_weights
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-OPTIONS = {
-    "clock_mhz": "--clock",
-    "dram_gb_s": "--dram",
-    "; give each its own `name`": "; leave one out",
-    ", or a Decoder": "",
-    "give a config.json, its folder, or a dict": "give a config.json or its folder",
-}
-"""What messages of the library say, and what it is on the command line."""
-
-
-class _Group(click.Group):
-    """Show errors of input and files as click shows its own: one line, exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            message = str(error)
-            for words, option in OPTIONS.items():
-                message = message.replace(words, option)
-            raise click.ClickException(message) from None
-        except BrokenPipeError:  # the reader of our output has what it needs
-            raise
-        except OSError as error:
-            raise click.ClickException(f"{error.filename}: cannot be read or written ({error.strerror})") from None
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="llmamdahl")
 def main() -> None:
     """How much faster does a whole LLM get if its projections, the products with weights, get faster?
@@ -87,21 +61,9 @@ def main() -> None:
     """
 
 
-class _Count(click.ParamType[int]):
-    """A whole number; the message says how one is written."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number; write its digits and nothing else, as in 32768", param, ctx)
-
-
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 SETTINGS = (
-    click.option("--batch", type=_Count(), default=1, show_default=True, help="Sequences computed together."),
+    click.option("--batch", type=Count(), default=1, show_default=True, help="Sequences computed together."),
     click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
     click.option("--heads", type=click.Choice(get_args(Heads)), default="per_head", show_default=True,
@@ -208,7 +170,7 @@ ON = click.option(
     show_default=True,
     help="cloud, edge, an array of ROWSxCOLS, or a device.",
 )
-LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=_Count(), default=2048, show_default=True,
+LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=Count(), default=2048, show_default=True,
                       help="Tokens attended to, the new one included.")  # fmt: skip
 
 
@@ -258,7 +220,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
 @main.command()
 @click.argument("model")
 @ON
-@click.option("-l", "--context-length", metavar="LENGTH", type=_Count(),
+@click.option("-l", "--context-length", metavar="LENGTH", type=Count(),
               help="Search for the batch at this context length instead.")  # fmt: skip
 @settings
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
@@ -301,7 +263,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 @main.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--on", metavar="HARDWARE", multiple=True, default=["cloud"], show_default=True, help="Repeatable.")
-@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=_Count(), multiple=True, default=[2048],
+@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=Count(), multiple=True, default=[2048],
               show_default=True, help="Repeatable.")  # fmt: skip
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @settings
