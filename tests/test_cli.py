@@ -252,6 +252,26 @@ def test_a_part_of_0_seconds_is_bound_by_nothing():
     assert {*json.loads(run("share", "mamba2-2.7b", "--on", "H200", "--json"))["bound"]} == {"projection", "state"}
 
 
+def test_models_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    for folder, layers in {"v1": 32, "v2": 30, "v3": 32}.items():
+        path = tmp_path / folder / "model" / "config.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")
+    rows = json.loads(run("sweep", "v1/model", "v2/model/", "gpt2", "--metric", "cycles", "--json"))
+    assert [row["model"] for row in rows] == ["v1/model", "v2/model/", "gpt2"]
+    assert rows[0]["projection"] > rows[1]["projection"]
+    (tmp_path / "llama-3.1-70b.json").write_text(json.dumps(config), encoding="utf-8")
+    done = CliRunner().invoke(cli.main, ["sweep", "llama-3.1-70b.json", "llama-3.1-70b", "--on", "RTX 4090", "--json"])
+    assert {row["model"] for row in json.loads(done.stdout)} == {"llama-3.1-70b.json", "llama-3.1-70b"}
+    assert done.stderr.startswith("llama-3.1-70b does not fit into RTX 4090")
+    said = "is listed 2 times; list it once\n"
+    assert run("sweep", "v1/model", "v2/model", "v3/model", fails=True) == f"Error: models: 'model' {said}"
+    assert run("sweep", "gpt2", "GPT2", fails=True) == f"Error: models: 'gpt2' {said}"
+    assert json.loads(run("sweep", "v1/model", "--json"))[0]["model"] == "model"
+
+
 INPUTS = ROOT / "tests" / "data" / "scalesim"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -191,7 +192,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
     place = asked.place(on)
     asked.reject_unused([find_model(model)], [place])
     found = analysis.share(model, context_length, place, **asked.settings)
-    _warn_of_memory(model, place, [context_length], asked.settings)
+    _warn_of_memory(find_model(model), place, [context_length], asked.settings)
     _warn_of_quantization(model)
     if asked.as_json:
         click.echo(_json(_answer(found)))
@@ -270,18 +271,19 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 def sweep(models: tuple[str, ...], on: tuple[str, ...], lengths: tuple[int, ...], as_csv: bool, **options: Any) -> None:
     """Parts and F of many models, lengths and hardware.
 
-    One row for each combination of MODELS, context lengths, hardware and metric.
+    One row for each combination of MODELS, context lengths, hardware and metric. Of models with equal names those that
+    are read from a path are named as it is given.
     """
     asked = _Asked.of(**options)
     if as_csv and asked.as_json:
         raise InputError("csv: --csv and --json are both given; choose one")
-    places = [asked.place(name) for name in on]
-    asked.reject_unused([find_model(model) for model in models], places)
-    frame = analysis.sweep(models, lengths, places, **asked.settings)
+    places, decoders = [asked.place(name) for name in on], _told_apart(models)
+    asked.reject_unused(decoders, places)
+    frame = analysis.sweep(decoders, lengths, places, **asked.settings)
     for model in models:
         _warn_of_quantization(model)
-    for model, place in product(models, places):
-        _warn_of_memory(model, place, lengths, asked.settings)
+    for decoder, place in product(decoders, places):
+        _warn_of_memory(decoder, place, lengths, asked.settings)
     _print(frame, asked.as_json, as_csv)
 
 
@@ -345,6 +347,25 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
         _print(pd.DataFrame(rows["COMPUTE_REPORT"]), as_json)
 
 
+def _told_apart(models: Sequence[str]) -> list[Decoder]:
+    """The models; one that is read from a path, and whose name another model has too, is named as the path is given."""
+    found = [find_model(model) for model in models]
+    for model in found:
+        if (number := found.count(model)) > 1:
+            raise InputError(f"models: {model.name!r} is listed {number} times; list it once")
+    numbers = Counter(model.name for model in found)
+    pairs = zip(models, found, strict=True)
+    return [replace(model, name=given) if numbers[model.name] > 1 and _path(given) else model for given, model in pairs]
+
+
+def _path(model: str) -> Path | None:
+    """The config.json that a model is read from; None for a name, which wins over a path that is spelled the same."""
+    with suppress(InputError):
+        get_model(model)
+        return None
+    return Path(model, "config.json") if Path(model).is_dir() else Path(model)
+
+
 def _answer(found: Share) -> dict[str, Any]:
     """A share as JSON has it, under the names of its fields; a state only where a model has one."""
     kept = asdict(found)
@@ -386,24 +407,20 @@ def _place(found: Share) -> str:
     return f"{found.model} on {', '.join(filter(None, (found.hardware, found.dataflow)))}: {found.phase}"
 
 
-def _warn_of_memory(model: str, place: Hardware, lengths: Iterable[int], settings: Settings) -> None:
+def _warn_of_memory(model: Decoder, place: Hardware, lengths: Iterable[int], settings: Settings) -> None:
     """Name on stderr a model that a device cannot hold, before the change of bits and, if there is one, after it."""
     if not isinstance(place, Device):
         return
     for length in sorted(lengths):
         if needs := too_large(model, place, length, settings["precision"], batch=settings["batch"]):
-            name = find_model(model).name
-            click.echo(f"{name} does not fit into {place.label}: at l = {length} {needs}", err=True)
+            click.echo(f"{model.name} does not fit into {place.label}: at l = {length} {needs}", err=True)
             return
 
 
 def _warn_of_quantization(model: str) -> None:
     """Say on stderr that a `quantization_config` is not used, as `from_hf_config` says in its docstring."""
-    with suppress(InputError):
-        get_model(model)  # a name wins over a path that is spelled the same
-        return
-    path = Path(model, "config.json") if Path(model).is_dir() else Path(model)
-    if path.is_file() and "quantization_config" in json.loads(path.read_text(encoding="utf-8")):
+    path = _path(model)
+    if path is not None and path.is_file() and "quantization_config" in json.loads(path.read_text(encoding="utf-8")):
         click.echo(f"{path}: quantization_config is not used; before a change all has 16 bits, on an array 8", err=True)
 
 
