@@ -1,7 +1,9 @@
 """The command line: its numbers are the library's, every command has JSON, and bad input is one line."""
 
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -304,6 +306,27 @@ def test_reports_that_cannot_be_written(tmp_path):
     said = run("scalesim", "--cfg", tmp_path / "up.cfg", *asked[3:], "-o", tmp_path / "out", fails=True)
     assert said.startswith("Error: name: '..' cannot name SCALE-Sim's folder of reports")
     assert not [*tmp_path.glob("*.csv")]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["share", "opt-350m"], ["share", "--help"], ["--help"], ["--version"]])
+def test_a_standard_output_that_is_full_is_named(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "llmamdahl", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: standard output: cannot be read or written (No space left on device)\n"
+
+
+def test_a_disk_that_is_full_is_named_by_the_folder_of_reports(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("llmamdahl.cli.commands.write_reports", full)
+    asked = ["scalesim", "--cfg", INPUTS / "configs" / "scale.cfg", "--topology", INPUTS / "topologies" / "test.csv"]
+    said = run(*asked, "-o", tmp_path, fails=True)
+    assert said == f"Error: {tmp_path}: cannot be read or written (No space left on device)\n"
 
 
 def test_help_names_every_command_and_option():

@@ -337,7 +337,10 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
     array = SystolicArray.from_scalesim_cfg(cfg)
     layers = read_topology(topology, "gemm" if gemm else "conv")
     if output is not None:
-        folder = write_reports(layers, array, output)
+        try:
+            folder = write_reports(layers, array, output)
+        except OSError as error:  # that of a full disk does not name the file
+            raise OSError(error.errno, error.strerror, error.filename or str(output)) from None
         click.echo(_json({"folder": str(folder)}) if as_json else f"{folder}: {', '.join(sorted(COLUMNS))}")
         return
     rows = report_rows(layers, array)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -36,18 +38,29 @@ class Group(click.Group):
 
     command_class = Command
 
+    def make_context(self, *args: Any, **others: Any) -> click.Context:
+        with _in_one_line():  # --help and --version print here
+            return super().make_context(*args, **others)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _in_one_line():
             return super().invoke(ctx)
-        except InputError as error:
-            message = str(error)
-            for words, option in OPTIONS.items():
-                message = message.replace(words, option)
-            raise click.ClickException(message) from None
-        except BrokenPipeError:  # the reader of our output has what it needs
-            raise
-        except OSError as error:
-            raise click.ClickException(f"{error.filename}: cannot be read or written ({error.strerror})") from None
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for words, option in OPTIONS.items():
+            message = message.replace(words, option)
+        raise click.ClickException(message) from None
+    except BrokenPipeError:  # the reader of our output has what it needs
+        raise
+    except OSError as error:
+        file = error.filename or "standard output"  # what is printed is the one file without a name
+        raise click.ClickException(f"{file}: cannot be read or written ({error.strerror})") from None
 
 
 class Count(click.ParamType[int]):
