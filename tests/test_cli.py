@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -215,6 +216,19 @@ def test_models_and_devices():
             ["share", "gpt2", "--clock", "700", "--refetches"],
             "refetches: True is given, but seconds without a DRAM do not depend on it; add --dram, or ask for",
         ),
+        (
+            ["sweep", "gpt2", "-l", "128", "256"],
+            "model: '256' is unknown; an option of several values is repeated: -l 256\n",
+        ),
+        (
+            ["sweep", "gpt2", "--on", "cloud", "A100 80GB"],
+            "model: 'A100 80GB' is unknown; an option of several values is repeated: --on 'A100 80GB'\n",
+        ),
+        (
+            ["share", "gpt2", "--on", "cloud,A100 80GB"],
+            "hardware: 'cloud,A100 80GB' is a list; sweep takes several, as in --on cloud --on 'A100 80GB'\n",
+        ),
+        (["sweep", "gpt2", "--on", "cloud, edge"], "hardware: 'cloud, edge' is a list; sweep takes several, as in --o"),
         (["sweep", "gpt2", "--clock", "700", "--refetches", "--metric", "seconds"], "refetches: True is given"),
     ],
 )
@@ -272,6 +286,19 @@ def test_models_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch)
     assert run("sweep", "v1/model", "v2/model", "v3/model", fails=True) == f"Error: models: 'model' {said}"
     assert run("sweep", "gpt2", "GPT2", fails=True) == f"Error: models: 'gpt2' {said}"
     assert json.loads(run("sweep", "v1/model", "--json"))[0]["model"] == "model"
+
+
+@pytest.mark.parametrize("option", ["--weights", "--activations", "--kv", "--state", "--lm-head"])
+def test_bits_that_are_no_number(option):
+    said = run("share", "gpt2", option, "ternary", fails=True).splitlines()[-1]
+    assert said.endswith("'ternary' is not a number of bits; write one, as in 1.58 for ternary weights")
+    assert "'2,58' is not a number of bits" in run("share", "gpt2", option, "2,58", fails=True)
+
+
+def test_an_unknown_format_names_the_table_of_the_known_ones_where_it_is(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "zzz"}', encoding="utf-8")
+    table = re.search(r"more of (\S+)$", run("share", tmp_path, fails=True).strip())[1]
+    assert Path(table).is_absolute() and "llama" in Path(table).read_text(encoding="utf-8")
 
 
 INPUTS = ROOT / "tests" / "data" / "scalesim"

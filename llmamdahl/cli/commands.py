@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import click
 import pandas as pd
 
 from llmamdahl import amdahl, analysis
-from llmamdahl.cli.parsing import Count, Group
+from llmamdahl.cli.parsing import Bits, Count, Group
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import (
     CLOUD_TPU,
@@ -85,13 +86,13 @@ SETTINGS = (
                  help="Whether bytes of an array, and seconds with --dram, count what its SRAMs fetch again."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
-    click.option("--weights", type=float, metavar="BITS",
+    click.option("--weights", type=Bits(), metavar="BITS",
                  help="Change the projections' weights from 16 (on an array 8) to this many bits (crossover: they have "
                  "so many); matters for seconds and bytes."),
-    click.option("--activations", type=float, metavar="BITS", help="The same for the projections' inputs."),
-    click.option("--kv", type=float, metavar="BITS", help="The same for K and V."),
-    click.option("--state", type=float, metavar="BITS", help="The same for a recurrent state."),
-    click.option("--lm-head", type=float, metavar="BITS", help="The same for LM head, token embedding and router."),
+    click.option("--activations", type=Bits(), metavar="BITS", help="The same for the projections' inputs."),
+    click.option("--kv", type=Bits(), metavar="BITS", help="The same for K and V."),
+    click.option("--state", type=Bits(), metavar="BITS", help="The same for a recurrent state."),
+    click.option("--lm-head", type=Bits(), metavar="BITS", help="The same for LM head, token embedding and router."),
     click.option("--unquantized/--no-unquantized", default=False, show_default=True,
                  help="Whether LM head and router, which 1-bit models keep in high precision, are in the whole."),
     AS_JSON,
@@ -136,6 +137,9 @@ class _Asked:
 
     def place(self, name: str) -> Hardware:
         """The hardware of this name, with the dataflow, clock and DRAM that were asked for."""
+        if len(names := name.split(",")) > 1:
+            each = " ".join(f"--on {shlex.quote(one.strip())}" for one in names)
+            raise InputError(f"hardware: {name!r} is a list; sweep takes several, as in {each}")
         hardware = find_hardware(name)
         if not self.of_array:
             return hardware
@@ -352,13 +356,28 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
 
 def _told_apart(models: Sequence[str]) -> list[Decoder]:
     """The models; one that is read from a path, and whose name another model has too, is named as the path is given."""
-    found = [find_model(model) for model in models]
+    found = [_model_or_hint(model) for model in models]
     for model in found:
         if (number := found.count(model)) > 1:
             raise InputError(f"models: {model.name!r} is listed {number} times; list it once")
     numbers = Counter(model.name for model in found)
     pairs = zip(models, found, strict=True)
     return [replace(model, name=given) if numbers[model.name] > 1 and _path(given) else model for given, model in pairs]
+
+
+def _model_or_hint(name: str) -> Decoder:
+    """A model of a sweep; of a length or hardware in its place, the message says how an option takes several values."""
+    try:
+        return find_model(name)
+    except InputError:
+        option = "-l" if name.isdecimal() else ""
+        with suppress(InputError):
+            option = option or ("--on" if find_hardware(name) else "")
+        if not option:
+            raise
+    raise InputError(
+        f"model: {name!r} is unknown; an option of several values is repeated: {option} {shlex.quote(name)}"
+    )
 
 
 def _path(model: str) -> Path | None:

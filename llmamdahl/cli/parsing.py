@@ -73,3 +73,15 @@ class Count(click.ParamType[int]):
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number; write its digits and nothing else, as in 32768", param, ctx)
+
+
+class Bits(click.ParamType[float]):
+    """A number of bits, which need not be whole."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of bits; write one, as in 1.58 for ternary weights", param, ctx)

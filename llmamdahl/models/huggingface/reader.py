@@ -276,7 +276,7 @@ def _format(config: Config) -> Format:
     """The format of a config; one that is not a decoder of text with an LM head is rejected."""
     kind = config.get("model_type")
     near = get_close_matches(kind[:MAX_SHOWN], formats()) if isinstance(kind, str) and kind not in _rejected() else []
-    listed = f"{', '.join([*formats()][:12])} and {len(formats()) - 12} more of data/models/formats.csv"
+    listed = f"{', '.join([*formats()][:12])} and {len(formats()) - 12} more of {DATA / 'models' / 'formats.csv'}"
     supported = f"did you mean {', '.join(near)}?" if near else f"supported: {listed}"
     if not isinstance(kind, str) or kind not in formats():
         for key in ("vision_config", "text_config", "audio_config"):
