@@ -17,7 +17,7 @@ import llmamdahl as la
 from llmamdahl import cli
 from llmamdahl.analysis import crossover_batch, crossover_context_length, share, sweep
 from llmamdahl.roofline import Precision
-from llmamdahl.scalesim.reports import write_reports
+from llmamdahl.scalesim.reports import report_rows, write_reports
 from llmamdahl.scalesim.topology import read_topology
 from llmamdahl.tables import ROOT
 
@@ -320,6 +320,45 @@ def test_scalesim_writes_scale_sim_s_reports(tmp_path):
     )["Total Cycles"].tolist()
     assert len(run(*asked).splitlines()) == 6
     assert run("scalesim", "--cfg", "none.cfg", "--topology", "none.csv", fails=True).startswith("Error: none.cfg: ")
+
+
+def scalesim(cfg, topology, *options):
+    done = CliRunner().invoke(cli.main, ["scalesim", "--cfg", str(cfg), "--topology", str(topology), *options])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_convolutions_read_as_gemm_are_named_beside_scale_sim_s_reports():
+    cfg, topology = INPUTS / "configs" / "scale.cfg", INPUTS / "topologies" / "test.csv"
+    done = scalesim(cfg, topology, "--gemm", "--json")
+    cells = topology.read_text(encoding="utf-8").splitlines()[1].count(",")
+    known = (
+        "a GEMM has 4, its name, M, N and K, and a convolution 8 or 9; the first 4 are read, as SCALE-Sim 2.0.2 does"
+    )
+    assert done.stderr == f"{topology}: line 2 has {cells} cells before its last comma; {known}\n"
+    array = la.SystolicArray.from_scalesim_cfg(cfg)
+    assert json.loads(done.stdout) == json.loads(json.dumps(report_rows(read_topology(topology, "gemm"), array)))
+    assert not scalesim(cfg, topology).stderr
+
+
+def test_a_gemm_topology_is_read_without_a_word(tmp_path):
+    (tmp_path / "gemm.csv").write_text("Layer, M, N, K,,\nQ, 1, 768, 768, ,\n", encoding="utf-8")
+    assert not scalesim(INPUTS / "configs" / "scale.cfg", tmp_path / "gemm.csv", "--gemm").stderr
+
+
+def test_what_a_cfg_asks_of_scale_sim_3_is_named(tmp_path):
+    text = (INPUTS / "configs" / "scale.cfg").read_text(encoding="utf-8")
+    for key in ("IfmapCustomLayout", "SparsitySupport", "UseRamulatorTrace"):
+        text, count = re.subn(rf"(?m)^({key} *[:=] *)\S+$", r"\1True", text)
+        assert count == 1, key
+    (tmp_path / "three.cfg").write_text(text, encoding="utf-8")
+    topology = INPUTS / "topologies" / "test.csv"
+    done, plain = (scalesim(cfg, topology) for cfg in (tmp_path / "three.cfg", INPUTS / "configs" / "scale.cfg"))
+    found = {"UseRamulatorTrace: True", "IfmapCustomLayout: True", "SparsitySupport: True"}
+    path, _, said = done.stderr.removesuffix("\n").partition(": ")
+    assert (path, {*said.partition(": of ")[0].split(", ")}) == (str(tmp_path / "three.cfg"), found)
+    assert said.endswith(": of SCALE-Sim 3, and not used; the reports are those of 2.0.2") and "\n" not in said
+    assert (done.stdout, plain.stderr) == (plain.stdout, "")
 
 
 def test_reports_that_cannot_be_written(tmp_path):

@@ -7,6 +7,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from configparser import ConfigParser
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -34,7 +35,7 @@ from llmamdahl.models import Decoder, benchmarked, find_model, get_model, hybrid
 from llmamdahl.question import METRICS, Metric, Settings, Share
 from llmamdahl.roofline import Precision, too_large
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
-from llmamdahl.scalesim.topology import read_topology
+from llmamdahl.scalesim.topology import more_than_gemm, read_topology
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Phase, Routing, num_weights
 
@@ -167,6 +168,9 @@ class _Asked:
             advice = "add --dram, or ask for --metric bytes"
             raise InputError(f"refetches: True is given, but seconds without a DRAM do not depend on it; {advice}")
 
+
+SCALESIM_3 = ("SparsitySupport", "UseRamulatorTrace", "IfmapCustomLayout", "FilterCustomLayout")
+"""Switches of SCALE-Sim 3 in a .cfg, which change its counts; SCALE-Sim 2.0.2 does not read them."""
 
 ON = click.option(
     "--on",
@@ -340,6 +344,9 @@ def scalesim(cfg: Path, topology: Path, gemm: bool, output: Path | None, as_json
     """
     array = SystolicArray.from_scalesim_cfg(cfg)
     layers = read_topology(topology, "gemm" if gemm else "conv")
+    if gemm and (more := more_than_gemm(topology)):
+        click.echo(f"{topology}: {more}; the first 4 are read, as SCALE-Sim 2.0.2 does", err=True)
+    _warn_of_scalesim_3(cfg)
     if output is not None:
         try:
             folder = write_reports(layers, array, output)
@@ -444,6 +451,19 @@ def _warn_of_quantization(model: str) -> None:
     path = _path(model)
     if path is not None and path.is_file() and "quantization_config" in json.loads(path.read_text(encoding="utf-8")):
         click.echo(f"{path}: quantization_config is not used; before a change all has 16 bits, on an array 8", err=True)
+
+
+def _warn_of_scalesim_3(cfg: Path) -> None:
+    """Name on stderr what a .cfg, which has been read as that of an array, asks of SCALE-Sim 3 alone."""
+    config = ConfigParser(interpolation=None)
+    config.read(cfg, encoding="utf-8")
+    found = [
+        f"{key}: {config[section][key]}"
+        for section, key in product(config.sections(), SCALESIM_3)
+        if config[section].get(key, "").strip().casefold() == "true"
+    ]
+    if found:
+        click.echo(f"{cfg}: {', '.join(found)}: of SCALE-Sim 3, and not used; the reports are those of 2.0.2", err=True)
 
 
 def _hint_at_bytes(found: Share) -> None:

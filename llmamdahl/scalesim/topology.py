@@ -148,6 +148,24 @@ def read_topology(path: str | Path, kind: str = "conv") -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def more_than_gemm(path: str | Path) -> str:
+    """Where a `gemm` topology has cells that SCALE-Sim does not read, as a convolution's; empty if it has none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "conv.csv"
+    ...     _ = path.write_text("Layer, ...,\\nConv1, 224, 224, 7, 7, 3, 64, 2,\\n", encoding="utf-8")
+    ...     more_than_gemm(path)
+    'line 2 has 8 cells before its last comma; a GEMM has 4, its name, M, N and K, and a convolution 8 or 9'
+    """
+    for line, row in enumerate(_text(Path(path)).split("\n"), start=1):
+        cells = row.rpartition(",")[0].rstrip(" ,").count(",") + 1  # without empty ones at the end
+        if line > 1 and cells > 4:
+            what = "a GEMM has 4, its name, M, N and K, and a convolution 8 or 9"
+            return f"line {line} has {cells} cells before its last comma; {what}"
+    return ""
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
