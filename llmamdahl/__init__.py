@@ -24,14 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmamdahl import amdahl, plots
     from llmamdahl.amdahl import ceiling, required_partial_speedup, total_speedup
-    from llmamdahl.analysis import (
-        crossover_batch,
-        crossover_context_length,
-        curves,
-        generation_cost,
-        share,
-        sweep,
-    )
+    from llmamdahl.analysis import crossover_batch, crossover_context_length, curves, generation_cost, share, sweep
     from llmamdahl.errors import InputError
     from llmamdahl.hardware import CLOUD_TPU, EDGE_TPU, Device, SystolicArray, devices, get_device
     from llmamdahl.models import Decoder, from_hf_config, get_model, model_names, zoo_names

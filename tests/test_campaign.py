@@ -315,7 +315,7 @@ def test_progress_counts_runs_and_their_weights(tiny, tmp_path, monkeypatch):
 
         update = set_postfix_str = lambda self, value: shown.append(value)
 
-    monkeypatch.setattr(campaign, "tqdm", Bar)
+    monkeypatch.setattr("tqdm.tqdm", Bar)
     number = fill_store(tmp_path, Here())
     weights = [run.weight for run in needed_runs(TINY)]
     assert (shown[0], sorted(shown[1::2])) == (sum(weights), sorted(weights))

@@ -365,4 +365,4 @@ def test_the_page_names_what_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "voila", None)
     done = CliRunner().invoke(serve, [])
     assert done.exit_code == 1
-    assert done.output == "Error: voila is not installed; `make extras` installs it\n"
+    assert done.output == "not installed: voila; run `pip install voila` or `make extras`\n"

@@ -124,6 +124,22 @@ def test_the_command_line_of_the_wheel_works(installed, tmp_path):
     assert "version 0.1.0" in run(installed, tmp_path, "-m", "llmamdahl", "--version").stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "target"),
+    [
+        (["llmamdahl.explore", "--port", "0"], ["ipywidgets", "voila"], "extras"),
+        (["llmamdahl.scalesim.campaign", "store"], ["filelock", "tqdm"], "env"),
+        (["llmamdahl.device"], ["torch"], "extras"),
+    ],
+)
+def test_a_program_of_the_wheel_says_what_is_not_installed(installed, tmp_path, command, missing, target):
+    done = run(installed, tmp_path, "-m", *command)
+    said = f"not installed: {', '.join(missing)}; run `pip install {' '.join(missing)}` or `make {target}`\n"
+    assert (done.returncode, done.stderr, done.stdout) == (1, said, "")
+    assert run(installed, tmp_path, "-m", command[0], "--help").returncode == 0
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_table_that_the_wheel_lacks_is_reported(installed, tmp_path):
     done = run(installed, tmp_path, "-c", "from llmamdahl.scalesim.store import read_matmuls; read_matmuls()")
     last = done.stderr.splitlines()[-1]

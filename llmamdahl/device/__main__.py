@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+
+from llmamdahl.needed import require
 
 NEEDED = ("torch", "numpy", "pandas")
 
@@ -30,9 +31,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the CSV file is, default: data/measured")
     parser.add_argument("--seconds", type=float, help="time for each case, default: 0.5 on a GPU, 3 on a CPU")
     options = parser.parse_args()
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        sys.exit(f"not installed: {', '.join(missing)}; run `pip install {' '.join(missing)}` or `make extras`")
+    require(*NEEDED)
     time_blocks(options)
 
 

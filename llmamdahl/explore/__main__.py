@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from llmamdahl.needed import require
+
 ONLY_HERE = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://{}"
 """The page's Content-Security-Policy."""
 
@@ -44,12 +46,10 @@ def main(port: int, browser: bool) -> None:
     except (OSError, OverflowError) as error:
         problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not between 1 and 65535"
         raise click.ClickException(f"port {port}: {problem}; choose another: make app PORT=8867") from None
-    try:
-        from traitlets.config import Config
-        from voila.app import Voila
-    except ImportError as error:
-        missing = (error.name or "voila").partition(".")[0]
-        raise click.ClickException(f"{missing} is not installed; `make extras` installs it") from None
+    require("ipywidgets", "voila")
+    from traitlets.config import Config
+    from voila.app import Voila
+
     host = f"127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "panel.ipynb"

@@ -13,10 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from tqdm import tqdm
-
 from llmamdahl.errors import CutOffError, InputError, positive_int
+from llmamdahl.needed import require
 from llmamdahl.scalesim.executors import MEMORY, Worker, Workers, dask, processes
 from llmamdahl.scalesim.simulator import VERSION, Run, simulate
 from llmamdahl.scalesim.store import (
@@ -144,6 +142,8 @@ def locked(folder: Path, name: str = "") -> Iterator[None]:
     OSError
         The lock file cannot be created, or the file system has no locks.
     """
+    from filelock import FileLock, Timeout
+
     path = folder / ".lock"
     try:
         lock = FileLock(path, blocking=False, on_acquired=_write_holder).acquire()
@@ -172,6 +172,8 @@ def _simulated(todo: list[Run], pool: Executor, workers: Workers) -> Iterator[tu
     Long runs start first, so that the last ones in flight are short. A run is submitted as soon as the workers have a
     slot and the memory for it next to those in flight; so a shorter run may overtake one that waits for memory.
     """
+    from tqdm import tqdm
+
     waiting, in_flight = list(todo), dict[Future[Row], Run]()
     total = sum(run.weight for run in todo)
     with tqdm(total=total, disable=None, bar_format="{l_bar}{bar}| {elapsed} so far, {remaining} left{postfix}") as bar:
@@ -231,6 +233,7 @@ def main() -> None:
     where.add_argument("--scheduler", help="address of the scheduler of a Dask cluster, such as tcp://host:8786")
     parser.add_argument("--models", choices=MODELS, default="paper", help="whose MatMuls; by default the paper's")
     options = parser.parse_args()
+    require("filelock", "tqdm", make="env")
     store, matmuls = options.folder, MODELS[options.models]()
     kept = "every finished run is kept, and the next campaign resumes from there"
     try:
