@@ -52,6 +52,10 @@ seconds; on all of them bytes.
 METRICS: tuple[Metric, ...] = ("cycles", "memory_accesses")
 """The metrics of an array: the two panels of Figures 4, 6, 9 and 10."""
 
+_CLOCK = "clock_mhz dram_gb_s"
+UNREAD = {"cycles": _CLOCK, "memory_accesses": f"{_CLOCK} folds", "bytes": f"{_CLOCK} folds counting dataflow heads"}
+"""What of an array a metric does not depend on; bytes with `refetches` do on the dataflow and on heads."""
+
 COLUMNS = ["model", "context_length", "array", "dataflow", "metric", "projection", "attention", "fraction"]
 """Columns of a sweep; `state` precedes `fraction` if a model has a recurrent state, then `unquantized` if LM head and
 other unquantized weights are in the whole.

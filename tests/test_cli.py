@@ -216,6 +216,28 @@ def test_models_and_devices():
             ["share", "gpt2", "--clock", "700", "--refetches"],
             "refetches: True is given, but seconds without a DRAM do not depend on it; add --dram, or ask for",
         ),
+        (["share", "gpt2", "--heads", "grouped"], "heads: 'grouped' is given, but gpt2 has no heads that share a K"),
+        (
+            ["share", "llama-3.1-8b", "--on", "H200", "--heads", "grouped"],
+            "heads: 'grouped' is given, but none of the hardware is an array; leave it out",
+        ),
+        (
+            ["share", "llama-3.1-8b", "--heads", "grouped", "--metric", "bytes"],
+            "heads: 'grouped' is given, but bytes do not depend on it; leave it out",
+        ),
+        (
+            ["crossover", "gpt2", "--folds", "pipelined", "--metric", "memory_accesses"],
+            "folds: 'pipelined' is given, but memory_accesses do not depend on it; leave it out",
+        ),
+        (
+            ["share", "gpt2", "--counting", "corrected", "--metric", "bytes"],
+            "counting: 'corrected' is given, but bytes",
+        ),
+        (["sweep", "gpt2", "--dataflow", "ws", "--metric", "bytes"], "dataflow: 'ws' is given, but bytes do not"),
+        (
+            ["share", "gpt2", "--clock", "700", "--metric", "cycles"],
+            "--clock: 700.0 is given, but cycles do not depend",
+        ),
         (
             ["sweep", "gpt2", "-l", "128", "256"],
             "model: '256' is unknown; an option of several values is repeated: -l 256\n",
@@ -242,7 +264,7 @@ def test_bad_input_is_reported_in_one_line(arguments, message):
     [
         ["--state", 4, "--kv", 4, "--on", "H200"],
         ["--experts", "expected", "--batch", 4],
-        ["--clock", 700, "--refetches", "--metric", "bytes"],
+        ["--dataflow", "ws", "--refetches", "--metric", "bytes", "--heads", "grouped"],
     ],
 )
 def test_a_sweep_takes_what_matters_to_one_of_its_models(arguments):

@@ -103,6 +103,9 @@ def test_the_numbers_are_those_of_share_and_of_the_law(asked):
         *QUESTIONS,
         Asked("my model/config.json", hardware="64x64", weights=2),
         Asked("mamba2-2.7b", hardware="H200", cache=4),
+        Asked("llama-3.1-8b", hardware="H200", heads="grouped", folds="pipelined"),
+        Asked("opt-6.7b", hardware="edge", heads="grouped", metric="memory_accesses", clock_mhz=700, folds="pipelined"),
+        Asked("llama-3.1-8b", hardware="edge", dataflow="ws", metric="bytes", heads="grouped", counting="corrected"),
     ],
 )
 def test_the_command_line_gives_the_same_result(asked, tmp_path, monkeypatch):
@@ -121,6 +124,14 @@ def test_the_command_line_gives_the_same_result(asked, tmp_path, monkeypatch):
     for name, widths in bits.items():
         assert widths == {width: getattr(getattr(found, name), width) for width in widths}
     assert ("precision" in bits) == (found.precision is not None)
+
+
+@pytest.mark.parametrize("wrong", [{"folds": "none"}, {"counting": "none"}, {"cache": 65}, {"heads": "none"}])
+def test_what_is_left_out_is_checked_too(wrong):
+    asked = Asked("mamba2-2.7b", metric="bytes", **wrong)
+    for call in (asked.answer, asked.command):
+        with pytest.raises(InputError, match=rf"^{next(iter(wrong))}: \S+ is (unknown|not a number)"):
+            call()
 
 
 def test_each_field_has_a_control_and_each_reading_an_option():

@@ -32,7 +32,7 @@ from llmamdahl.hardware import (
     find_hardware,
 )
 from llmamdahl.models import Decoder, benchmarked, find_model, get_model, hybrids, table2_true, zoo
-from llmamdahl.question import METRICS, Metric, Settings, Share
+from llmamdahl.question import METRICS, UNREAD, Metric, Settings, Share
 from llmamdahl.roofline import Precision, too_large
 from llmamdahl.scalesim.reports import COLUMNS, report_rows, write_reports
 from llmamdahl.scalesim.topology import more_than_gemm, read_topology
@@ -152,19 +152,30 @@ class _Asked:
     def reject_unused(self, models: Sequence[Decoder], places: Iterable[Hardware]) -> None:
         """Reject an option that changes nothing in any of these models, or on any of this hardware."""
         asked, bits = self.settings, self.settings["precision"] or Precision()
+        arrays = [place for place in places if isinstance(place, SystolicArray)]
+        readings = {"heads": "grouped", "folds": "pipelined", "counting": "corrected", "experts": "expected"}
+        given = self.of_array | {name: value for name, value in readings.items() if value in asked.values()}
+        for name in UNREAD.get(asked["metric"] or "", "").split():
+            if name in given and not (asked["refetches"] and name in ("dataflow", "heads")):
+                raise InputError(
+                    f"{name}: {given[name]!r} is given, but {asked['metric']} do not depend on it; leave it out"
+                )
+        if "heads" in given and not arrays:
+            raise InputError("heads: 'grouped' is given, but none of the hardware is an array; leave it out")
         of_models = {
             "state": (bits.state, "a recurrent state", any(model.recurrent for model in models)),
             "kv": (bits.cache, "K and V", any(model.num_heads for model in models)),
-            "experts": (asked["experts"] == "expected", "experts", any(model.experts for model in models)),
+            "heads": (given.get("heads"), "heads that share a K and V", any(map(_heads_share, models))),
+            "experts": (given.get("experts"), "experts", any(model.experts for model in models)),
         }
-        for name, (given, what, there) in of_models.items():
-            if given and not there:
-                value = "'expected' is" if given is True else f"{given:g} bits are"
+        for name, (value, what, there) in of_models.items():
+            if value and not there:
                 one = f"{models[0].name} has no {what.removeprefix('a ')}"
                 who = one if len(models) == 1 else f"none of the models has {what}"
-                raise InputError(f"{name}: {value} given, but {who}; leave it out")
-        clocks = [place for place in places if isinstance(place, SystolicArray) and place.clock_mhz]
-        if asked["refetches"] and clocks and not clocks[0].dram_gb_s and asked["metric"] in (None, "seconds"):
+                text = f"{value:g} bits are" if isinstance(value, float) else f"{value!r} is"
+                raise InputError(f"{name}: {text} given, but {who}; leave it out")
+        waits = not arrays or not arrays[0].clock_mhz or arrays[0].dram_gb_s
+        if asked["refetches"] and not waits and asked["metric"] in (None, "seconds"):
             advice = "add --dram, or ask for --metric bytes"
             raise InputError(f"refetches: True is given, but seconds without a DRAM do not depend on it; {advice}")
 
@@ -472,11 +483,15 @@ def _hint_at_bytes(found: Share) -> None:
         click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 
+def _heads_share(model: Decoder) -> bool:
+    """Whether query heads share a K and V."""
+    return model.num_kv_heads < model.num_heads or model.latent is not None
+
+
 def _readings(found: Share, model: str) -> str:
     """Names the readings that are not the paper's, and how heads are counted on an array if they share a K and V."""
     decoder = find_model(model)
-    shared = decoder.num_kv_heads < decoder.num_heads or decoder.latent is not None
-    texts = ["heads per_head"] if found.dataflow and found.heads == "per_head" and shared else []
+    texts = ["heads per_head"] if found.dataflow and found.heads == "per_head" and _heads_share(decoder) else []
     texts += [found.readings] if found.readings else []
     texts += [f"{found.clock_mhz:g} MHz, no DRAM limit"] if found.clock_mhz and not found.dram_gb_s else []
     return "".join(f", {text}" for text in texts)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 from llmamdahl import amdahl
 from llmamdahl.analysis import share
-from llmamdahl.errors import InputError, real_number, shown
+from llmamdahl.errors import InputError, one_of, real_number, shown
 from llmamdahl.hardware import Dataflow, Device, Hardware, SystolicArray, find_hardware
 from llmamdahl.models import find_model, get_model
-from llmamdahl.question import METRICS, Metric, Settings, Share
+from llmamdahl.question import METRICS, UNREAD, Metric, Settings, Share
 from llmamdahl.roofline import Precision, too_large
 from llmamdahl.systolic import Counting, Folds
 from llmamdahl.workload import Heads, Part, Phase
@@ -106,11 +107,23 @@ class Asked:
             place = replace(place, dataflow=self.dataflow, clock_mhz=self.clock_mhz, dram_gb_s=self.dram_gb_s)
         return place
 
+    def used(self) -> Asked:
+        """The question without what cannot change its answer, which the command line rejects; all of it is checked."""
+        self.precision()
+        for name, known in {"heads": Heads, "folds": Folds, "counting": Counting}.items():
+            one_of(name, getattr(self, name), get_args(known))
+        model, is_array = find_model(self.model), isinstance(self.place(), SystolicArray)
+        shares = model.num_kv_heads < model.num_heads or model.latent is not None
+        unread = {*OF_ARRAY} if not is_array else {*UNREAD.get(self.metric or "", "").split()}
+        unread |= set() if model.num_heads else {"cache"}
+        usual = {field.name: field.default for field in fields(self) if field.name in unread}
+        if self.heads == "grouped" and not (is_array and shares):
+            usual["heads"] = "per_head"
+        return replace(self, **usual)  # type: ignore[arg-type]
+
     def precision(self) -> Precision | None:
-        """The change of bits, if there is one; a model without K and V has no bits of them."""
+        """The change of bits, if there is one."""
         bits = {name: getattr(self, name) for name in BITS if getattr(self, name) is not None}
-        if "cache" in bits and not find_model(self.model).num_heads:
-            del bits["cache"]
         return Precision(**bits) if bits else None
 
     def answer(self) -> Answer:
@@ -124,12 +137,13 @@ class Asked:
         for part, given in self.set_to.items():
             if not 1 <= (real_number(given) or 0) <= FASTEST:
                 raise InputError(f"S {part}: {shown(given)} is not a number from 1 to {FASTEST}")
-        place, precision = self.place(), self.precision()
+        used = self.used()
+        place, precision = used.place(), used.precision()
         settings = Settings(
-            batch=self.batch, phase=self.phase, heads=self.heads, metric=self.metric, unquantized=self.unquantized
+            batch=used.batch, phase=used.phase, heads=used.heads, metric=used.metric, unquantized=used.unquantized
         )
         if isinstance(place, SystolicArray):
-            settings |= Settings(folds=self.folds, counting=self.counting)
+            settings |= Settings(folds=used.folds, counting=used.counting)
         found = share(self.model, self.context_length, place, **(settings | Settings(precision=precision)))
         parts = found.whole.split(" + ")
         total = sum(getattr(found, part) for part in parts)
@@ -151,10 +165,10 @@ class Asked:
             model = str(Path(model).absolute())
         usual = {field.name: field.default for field in fields(self)}
         words = ["llmamdahl", "share", model, "--on", self.hardware, "-l", str(self.context_length)]
-        is_array, has_cache = isinstance(self.place(), SystolicArray), find_model(self.model).num_heads > 0
+        used = self.used()
         for name, option in OPTIONS.items():
-            value = getattr(self, name)
-            if value != usual[name] and (is_array or name not in OF_ARRAY) and (has_cache or name != "cache"):
+            value = getattr(used, name)
+            if value != usual[name]:
                 words += [option] if value is True else [option, str(value)]
         return shlex.join(words)
 
