@@ -93,6 +93,18 @@ def test_weights_faster_than_the_memory_are_marked(steps):
     assert (cached[["A100 80GB", "H100 SXM", "H200", "B200", "Arc Pro B60"]] == 0).all()
 
 
+def test_attention_faster_than_the_memory_is_found(steps):
+    """K and V of GPT 125M at 32,768 tokens: 12 layers x 2 x 12 heads x 64 x 2 bytes a token, at 1792 GB/s."""
+    one = steps.query("batch == 1 and weights == 'bfloat16' and cache == 'bfloat16' and qkv == 'apart' and not cached")
+    found = kernels.cached_attention(one[one.model != "opt-350m"])
+    assert len(found) == 7 and set(found.device) == {"RTX PRO 6000"}
+    row = found.query("model == 'gpt2' and context_length == 32768").iloc[0]
+    memory_us = 32768 * 12 * 2 * 12 * 64 * 2 / 1792e3
+    assert row.attention_us < memory_us
+    assert row.at_memory == pytest.approx(row.projection_us / (row.projection_us + memory_us))
+    assert 0.27 < row.at_memory < 0.28 and (found.at_memory < found.fraction).all()
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

@@ -10,6 +10,7 @@ from llmamdahl.device import recorded
 from llmamdahl.hardware import CLOUD_TPU, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, model_names
 from llmamdahl.paper.miscounts import dataflow_cycles
+from llmamdahl.paper.readings import conclusions_beyond
 
 
 def fractions(model, lengths, hardware="cloud", **settings):
@@ -43,6 +44,16 @@ def test_06_the_memory_at_which_deepseek_v3_is_above_llama():
 
 def test_07_a_few_more_tokens_of_a_prompt_can_raise_f():
     assert fractions("mixtral-8x7b-v0.1", [1024, 1028], phase="prefill") == [0.928, 0.945]
+
+
+def test_11_where_the_conclusions_hold_beyond_the_matrix():
+    table = conclusions_beyond()
+    assert len(table) == 11
+    assert [*table.index[table["(i) 1/(1 - F)"] >= 1.5]] == ["128 x 128", "WS, pipelined"]
+    fails = ["160 x 160", "128 x 128", "128 x 128, corrected", "WS, pipelined", "61 GB/s, corrected"]
+    assert [*table.index[table["(ii) 1 - F"] <= 0.33]] == fails
+    assert [*table.index[table["(iii) F"] <= 0.5]] == ["bytes: W1 A8, K and V 16 bits"]
+    assert table["(iii) F"].min() == pytest.approx(0.397, abs=5e-4)
 
 
 def test_11_what_many_sequences_and_a_real_cpu_do_to_the_conclusions():

@@ -194,6 +194,27 @@ def test_transfer_is_the_law_where_one_partial_speedup_holds(predicted):
     assert transferred.error_rival.abs().max() > 0.1
 
 
+def test_rivals_that_know_the_size_do_as_well_as_the_law(predicted):
+    table = speedups.rivals_by_size(speedups.transfer(predicted)).round(3)
+    assert table.loc["neighbours"].tolist() == [0.066, 0.060, 9, 20]
+    assert table.loc["line"].tolist() == [0.072, 0.056, 5, 20]
+
+
+def test_rivals_by_size_by_hand(predicted):
+    """One S_partial for all: the law is exact. Gains 1, 2 and 9 at sizes that double: neighbours give 2, 5 and 2."""
+    transferred = speedups.transfer(predicted)
+    group = transferred[(transferred.system == "LLMPi") & (transferred.format == "Q8_0")]
+    order = ["llama-3.2-1b", "gemma-2-2b", "llama-3.2-3b"]
+    assert sorted(group.model) == sorted(order)
+    made = group.assign(measured=1 / (group.others + group.fraction / 5), needed_partial_speedup=5.0)
+    exact = speedups.rivals_by_size(made)
+    assert exact.law.max() < 1e-12 and (exact.law_closer == 1).all() and (exact.groups == 1).all()
+    gains = made.assign(measured=made.model.map(dict(zip(order, (1.0, 2.0, 9.0), strict=True))))
+    assert speedups.rivals_by_size(gains).rival["neighbours"] == pytest.approx(1)  # the median of 1/1, 3/2 and 7/9
+    with pytest.raises(InputError, match=r"transferred: .*transfer"):
+        speedups.rivals_by_size(predicted.drop(columns=["fraction"]))
+
+
 def test_transfer_learns_only_from_the_other_half(predicted):
     """Changing a speedup changes no prediction in its own half of the rows, its own included."""
     before = speedups.transfer(predicted)

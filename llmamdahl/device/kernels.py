@@ -15,7 +15,7 @@ import pandas as pd
 from llmamdahl import amdahl
 from llmamdahl.errors import InputError, listed
 from llmamdahl.hardware import get_device
-from llmamdahl.models import Decoder, find_model
+from llmamdahl.models import Decoder, find_model, get_model
 from llmamdahl.tables import DATA, Columns, Row, positive_float, read_rows
 from llmamdahl.workload import Part, decode_step
 
@@ -169,6 +169,28 @@ def _step(model: Decoder, gemm: pd.DataFrame, attention: pd.DataFrame) -> pd.Dat
     whole = sums[sums.timed == len(shapes)].rename(columns={"m": "batch"})
     qkv = "fused" if model.fused_qkv else "apart"
     return own.merge(whole, on=[*SETUP, "batch"]).assign(model=model.name, qkv=qkv)
+
+
+def cached_attention(steps: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `steps` whose attention reads K and V faster than the datasheet's memory delivers them.
+
+    K and V come from a cache there. `cached` of `steps` does not say so, since it looks at weights alone.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `steps` and at_memory: F, if attention took the time that the memory needs for K and V.
+    """
+    sizes = {
+        name: 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim / 8
+        for name in steps.model.unique()
+        for decoder in [get_model(name)]
+    }
+    rates = {name: get_device(name).bandwidth_gb_s for name in steps.device.unique()}
+    moved = steps.batch * steps.context_length * steps.model.map(sizes) * steps.cache.map(BITS)
+    memory_us = moved / steps.device.map(rates) / 1e3
+    table = steps.assign(at_memory=steps.projection_us / (steps.projection_us + memory_us))
+    return table[memory_us > steps.attention_us]
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:

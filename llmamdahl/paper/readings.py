@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from llmamdahl.analysis import crossovers, sweep
+from llmamdahl.analysis import crossovers, share, sweep
 from llmamdahl.errors import one_of
 from llmamdahl.hardware import CLOUD_TPU, Dataflow, SystolicArray, get_array
 from llmamdahl.models import CONTEXT_LENGTHS, Decoder, model_names
@@ -204,6 +204,44 @@ def conclusions_under(readings: Iterable[Reading] = READINGS) -> pd.DataFrame:
 def _under(reading: Reading, array: str) -> Row:
     """A reading's columns, with the bandwidth of this array."""
     return {"reading": reading.name, "dram_gb_s": reading.array(array).dram_gb_s}
+
+
+def conclusions_beyond() -> pd.DataFrame:
+    """What the three conclusions are checked on, beyond `READINGS`: other arrays, dataflows, and bits of K and V.
+
+    Returns
+    -------
+    DataFrame
+        Index: the reading. Columns: (i) 1/(1 - F), OPT 350M at l = 4096; (ii) 1 - F, the lower of OPT 1.3B and 2.7B at
+        l = 2048; (iii) F, the lowest of OPT 30B and 66B at every context length of the paper.
+    """
+    corrected: Settings = {"counting": "corrected"}
+    pipelined: Settings = {"folds": "pipelined"}
+    cases: dict[str, tuple[SystolicArray, Settings]] = {
+        "the paper's: OS, 256 x 256": (CLOUD_TPU, {}),
+        "192 x 192": (SystolicArray(192, 192), {}),
+        "160 x 160": (SystolicArray(160, 160), {}),
+        "128 x 128": (SystolicArray(128, 128), {}),
+        "128 x 128, corrected": (SystolicArray(128, 128), corrected),
+        "IS, pipelined": (replace(CLOUD_TPU, dataflow="is"), pipelined),
+        "WS, pipelined": (replace(CLOUD_TPU, dataflow="ws"), pipelined),
+        "61 GB/s, corrected": (Reading("", dram_gb_s=61).array("cloud"), corrected),
+        "89 GB/s, corrected": (Reading("", dram_gb_s=89).array("cloud"), corrected),
+        "bytes: W1 A8, K and V 8 bits": (CLOUD_TPU, {"metric": "bytes", "baseline": Precision(weights=1)}),
+        "bytes: W1 A8, K and V 16 bits": (CLOUD_TPU, {"metric": "bytes", "baseline": Precision(weights=1, cache=16)}),
+    }
+    found = {}
+    for name, (array, settings) in cases.items():
+        one, two, three = (
+            [share(model, length, array, **settings).fraction for model in models for length in lengths]
+            for models, lengths in [
+                (["opt-350m"], (4096,)),
+                (["opt-1.3b", "opt-2.7b"], (2048,)),
+                (["opt-30b", "opt-66b"], CONTEXT_LENGTHS),
+            ]
+        )
+        found[name] = {"(i) 1/(1 - F)": 1 / (1 - max(one)), "(ii) 1 - F": 1 - max(two), "(iii) F": min(three)}
+    return pd.DataFrame(found).T
 
 
 def contexts_under(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 
 from llmamdahl import amdahl
@@ -316,6 +317,48 @@ def transfer(predicted: pd.DataFrame) -> pd.DataFrame:
     transferred = 1 / (table.others + table.fraction / table.learned)
     table = table.assign(transferred=transferred, error_transferred=transferred / table.measured - 1)
     return table.assign(error_rival=table.rival / table.measured - 1)
+
+
+def rivals_by_size(transferred: pd.DataFrame) -> pd.DataFrame:
+    """The law beside rivals that know the size of a model, each told what the others of its group reached.
+
+    `neighbours` are the next smaller and the next larger model, whose mean is taken; `line` is a straight line through
+    all others against the logarithm of the number of weights. The law takes S_partial from them, the rival S_total.
+
+    Parameters
+    ----------
+    transferred
+        A table of `transfer`; its groups have at least three models.
+
+    Returns
+    -------
+    DataFrame
+        Index: neighbours, line. Columns: law and rival (medians of the absolute errors), law_closer (the groups in
+        which the law's median is the smaller one), groups.
+    """
+    _table("transferred", transferred, "transfer", "transferred")
+    size = transferred.model.map({model: np.log(num_weights(get_model(model))) for model in transferred.model.unique()})
+    sized = transferred.assign(size=size).sort_values("size", kind="stable")
+    groups = [group for _, group in sized.groupby(["device", "system", "format"], sort=False)]
+
+    def neighbours(group: pd.DataFrame, column: str) -> pd.Series:
+        return pd.concat([group[column].shift(1), group[column].shift(-1)], axis=1).mean(axis=1)
+
+    def line(group: pd.DataFrame, column: str) -> pd.Series:
+        others = [group.drop(index) for index in group.index]
+        fits = [np.polyfit(other["size"], other[column], 1) for other in others]
+        return pd.Series([np.polyval(*each) for each in zip(fits, group["size"], strict=True)], group.index)
+
+    found = {}
+    for guess in (neighbours, line):
+        errors = []
+        for group in groups:
+            law = 1 / (group.others + group.fraction / guess(group, "needed_partial_speedup"))
+            both = pd.DataFrame({"law": law, "rival": guess(group, "measured")})
+            errors.append(both.div(group.measured, axis=0).sub(1).abs())
+        closer = sum(each.law.median() < each.rival.median() for each in errors)
+        found[guess.__name__] = {**pd.concat(errors).median(), "law_closer": closer, "groups": len(groups)}
+    return pd.DataFrame(found).T
 
 
 def with_embedding(table: pd.DataFrame, bits: tuple[float, float]) -> dict[str, float]:
