@@ -18,7 +18,7 @@ import click
 import pandas as pd
 
 from llmamdahl import amdahl, analysis
-from llmamdahl.cli.parsing import Bits, Count, Group
+from llmamdahl.cli.parsing import BITS, COUNT, Group
 from llmamdahl.errors import InputError
 from llmamdahl.hardware import (
     CLOUD_TPU,
@@ -66,7 +66,7 @@ def main() -> None:
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 SETTINGS = (
-    click.option("--batch", type=Count(), default=1, show_default=True, help="Sequences computed together."),
+    click.option("--batch", type=COUNT, default=1, show_default=True, help="Sequences computed together."),
     click.option("--phase", type=click.Choice(get_args(Phase)), default="decode", show_default=True,
                  help="One new token for each sequence, or a prompt of LENGTH tokens for each."),
     click.option("--heads", type=click.Choice(get_args(Heads)), default="per_head", show_default=True,
@@ -87,13 +87,13 @@ SETTINGS = (
                  help="Whether bytes of an array, and seconds with --dram, count what its SRAMs fetch again."),
     click.option("--dataflow", type=click.Choice([str(dataflow) for dataflow in Dataflow]),
                  help="Dataflow of an array; os unless given."),
-    click.option("--weights", type=Bits(), metavar="BITS",
+    click.option("--weights", type=BITS, metavar="BITS",
                  help="Change the projections' weights from 16 (on an array 8) to this many bits (crossover: they have "
                  "so many); matters for seconds and bytes."),
-    click.option("--activations", type=Bits(), metavar="BITS", help="The same for the projections' inputs."),
-    click.option("--kv", type=Bits(), metavar="BITS", help="The same for K and V."),
-    click.option("--state", type=Bits(), metavar="BITS", help="The same for a recurrent state."),
-    click.option("--lm-head", type=Bits(), metavar="BITS", help="The same for LM head, token embedding and router."),
+    click.option("--activations", type=BITS, metavar="BITS", help="The same for the projections' inputs."),
+    click.option("--kv", type=BITS, metavar="BITS", help="The same for K and V."),
+    click.option("--state", type=BITS, metavar="BITS", help="The same for a recurrent state."),
+    click.option("--lm-head", type=BITS, metavar="BITS", help="The same for LM head, token embedding and router."),
     click.option("--unquantized/--no-unquantized", default=False, show_default=True,
                  help="Whether LM head and router, which 1-bit models keep in high precision, are in the whole."),
     AS_JSON,
@@ -190,7 +190,7 @@ ON = click.option(
     show_default=True,
     help="cloud, edge, an array of ROWSxCOLS, or a device.",
 )
-LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=Count(), default=2048, show_default=True,
+LENGTH = click.option("-l", "--context-length", metavar="LENGTH", type=COUNT, default=2048, show_default=True,
                       help="Tokens attended to, the new one included.")  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def share(model: str, on: str, context_length: int, **options: Any) -> None:
 @main.command()
 @click.argument("model")
 @ON
-@click.option("-l", "--context-length", metavar="LENGTH", type=Count(),
+@click.option("-l", "--context-length", metavar="LENGTH", type=COUNT,
               help="Search for the batch at this context length instead.")  # fmt: skip
 @settings
 def crossover(model: str, on: str, context_length: int | None, **options: Any) -> None:
@@ -283,7 +283,7 @@ def crossover(model: str, on: str, context_length: int | None, **options: Any) -
 @main.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--on", metavar="HARDWARE", multiple=True, default=["cloud"], show_default=True, help="Repeatable.")
-@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=Count(), multiple=True, default=[2048],
+@click.option("-l", "--context-length", "lengths", metavar="LENGTH", type=COUNT, multiple=True, default=[2048],
               show_default=True, help="Repeatable.")  # fmt: skip
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @settings

@@ -63,25 +63,19 @@ def _in_one_line() -> Iterator[None]:
         raise click.ClickException(f"{file}: cannot be read or written ({error.strerror})") from None
 
 
-class Count(click.ParamType[int]):
-    """A whole number; the message says how one is written."""
+class Number(click.ParamType[float]):
+    """A number of one type; the message says how it is written."""
 
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number; write its digits and nothing else, as in 32768", param, ctx)
-
-
-class Bits(click.ParamType[float]):
-    """A number of bits, which need not be whole."""
-
-    name = "float"
+    def __init__(self, number: type[int] | type[float], right: str):
+        self.number, self.right = number, right
+        self.name = "integer" if number is int else "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            return float(value)
+            return self.number(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number of bits; write one, as in 1.58 for ternary weights", param, ctx)
+            self.fail(f"{value!r} is not {self.right}", param, ctx)
+
+
+COUNT = Number(int, "a whole number; write its digits and nothing else, as in 32768")
+BITS = Number(float, "a number of bits; write one, as in 1.58 for ternary weights")
