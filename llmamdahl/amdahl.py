@@ -138,12 +138,12 @@ def _remaining(fractions: ArrayLike, speedups: ArrayLike) -> Floats:
 
 
 def _fraction(value: ArrayLike, field: str = "fraction") -> Floats:
-    share = _numbers(field, value)
+    share = numbers(field, value)
     return _checked(field, share, (share >= 0) & (share <= 1), "between 0 and 1")
 
 
 def _positive(field: str, value: ArrayLike) -> Floats:
-    number = _numbers(field, value)
+    number = numbers(field, value)
     return _checked(field, number, number > 0, "above 0")
 
 
@@ -156,7 +156,8 @@ def _broadcast(share: Floats, field: str, value: ArrayLike) -> tuple[Floats, Flo
     return first, second
 
 
-def _numbers(field: str, value: ArrayLike) -> Floats:
+def numbers(field: str, value: ArrayLike) -> Floats:
+    """A real number, or an array of them, as floats; an `InputError` names the field."""
     try:
         values = np.asanyarray(value)
         if values.dtype == object:  # Fraction, Decimal, an int above 64 bits

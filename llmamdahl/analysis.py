@@ -587,10 +587,7 @@ def _overtaking(share_at: Callable[[int], Share], bound: int) -> int | None:
 
 def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """A number or a list of them as a float vector."""
-    try:
-        vector = np.atleast_1d(np.asarray(values, dtype=float))
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name}: {shown(values)} is not a number, or a list of them") from None
+    vector = np.atleast_1d(amdahl.numbers(name, values))
     if vector.ndim > 1:
         raise InputError(f"{name}: an array of {vector.ndim} dimensions is not a list of numbers")
     return vector

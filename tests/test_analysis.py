@@ -260,7 +260,7 @@ def test_bad_arguments_are_named():
             curves(wrong, [1])
     with pytest.raises(InputError, match=r"^shares: 'gpt2' is not a Share"):
         curves(["gpt2"], [1])
-    with pytest.raises(InputError, match=r"^partial_speedups: \['a'\] is not a number, or a list of them"):
+    with pytest.raises(InputError, match=r"^partial_speedups: \['a'\] is not a number, or an array of them"):
         curves(share("gpt2", 1, "edge"), ["a"])
     with pytest.raises(CountOverflowError, match=r"^W_I: its bytes or operations are too large for a float"):
         share("gpt2", 128, "H200", batch=2**999)

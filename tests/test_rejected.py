@@ -155,7 +155,10 @@ def test_what_the_fuzz_tests_of_questions_found():
         share("kimi-linear-48b-a3b", 40, "edge", batch=2**53, experts="expected")
     with pytest.raises(InputError, match=r"^shares: unquantized is in the whole of only some of them"):
         curves([share("gpt2", 9, "edge"), share("gpt2", 9, "edge", unquantized=True)], [2])
-    with pytest.raises(InputError, match=r"^partial_speedups: .* is not a number, or a list of them"):
+    for none in ([0.5 + 1j], ["2"], [True], np.ma.array([2.0, 3.0], mask=[0, 1])):  # NumPy drops what it cannot hold
+        with pytest.raises(InputError, match=r"(?s)^partial_speedups: .* is not a number, or an array of them"):
+            curves(sweep(["gpt2"], [1], ["edge"]), none)
+    with pytest.raises(InputError, match=r"^partial_speedups: .* is too large for a float"):
         curves(share("gpt2", 9, "edge"), -(10**400))
     with pytest.raises(InputError, match=r"^longest: 1.5 is not a positive whole number"):
         accumulator_bits("ternary", 1.5)
