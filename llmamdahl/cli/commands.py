@@ -165,7 +165,7 @@ class _Asked:
         of_models = {
             "state": (bits.state, "a recurrent state", any(model.recurrent for model in models)),
             "kv": (bits.cache, "K and V", any(model.num_heads for model in models)),
-            "heads": (given.get("heads"), "heads that share a K and V", any(map(_heads_share, models))),
+            "heads": (given.get("heads"), "heads that share a K and V", any(model.heads_share for model in models)),
             "experts": (given.get("experts"), "experts", any(model.experts for model in models)),
         }
         for name, (value, what, there) in of_models.items():
@@ -483,15 +483,10 @@ def _hint_at_bytes(found: Share) -> None:
         click.echo(f"{found.metric} of an array do not depend on bits; try --metric bytes")
 
 
-def _heads_share(model: Decoder) -> bool:
-    """Whether query heads share a K and V."""
-    return model.num_kv_heads < model.num_heads or model.latent is not None
-
-
 def _readings(found: Share, model: str) -> str:
     """Names the readings that are not the paper's, and how heads are counted on an array if they share a K and V."""
     decoder = find_model(model)
-    texts = ["heads per_head"] if found.dataflow and found.heads == "per_head" and _heads_share(decoder) else []
+    texts = ["heads per_head"] if found.dataflow and found.heads == "per_head" and decoder.heads_share else []
     texts += [found.readings] if found.readings else []
     texts += [f"{found.clock_mhz:g} MHz, no DRAM limit"] if found.clock_mhz and not found.dram_gb_s else []
     return "".join(f", {text}" for text in texts)

@@ -113,11 +113,10 @@ class Asked:
         for name, known in {"heads": Heads, "folds": Folds, "counting": Counting}.items():
             one_of(name, getattr(self, name), get_args(known))
         model, is_array = find_model(self.model), isinstance(self.place(), SystolicArray)
-        shares = model.num_kv_heads < model.num_heads or model.latent is not None
         unread = {*OF_ARRAY} if not is_array else {*UNREAD.get(self.metric or "", "").split()}
         unread |= set() if model.num_heads else {"cache"}
         usual = {field.name: field.default for field in fields(self) if field.name in unread}
-        if self.heads == "grouped" and not (is_array and shares):
+        if self.heads == "grouped" and not (is_array and model.heads_share):
             usual["heads"] = "per_head"
         return replace(self, **usual)  # type: ignore[arg-type]
 

@@ -319,6 +319,11 @@ class Decoder:
         nine = {each.name: getattr(self, each.name) for each in fields(self)[:9]}
         return self == Decoder(**nine, tied_embeddings=self.tied_embeddings)
 
+    @property
+    def heads_share(self) -> bool:
+        """Whether query heads share a K and V, so that `heads` of a question matters."""
+        return self.num_kv_heads < self.num_heads or self.latent is not None
+
     def __post_init__(self) -> None:
         instance("name", self.name, str)
         _check_numbers(f"{self.name}: ", self)
